@@ -1,0 +1,239 @@
+"""What can go wrong, as one tree.
+
+::
+
+    SmtpError
+    ├── InputError (ValueError)            a caller's argument; nothing was written
+    │   └── MessageTooLarge                larger than the server's SIZE
+    ├── NotSupportedError                  the server does not offer what the call needs
+    ├── ConnectError (ConnectionError)     no address answered, or the greeting refused us
+    ├── TlsError                           handshake, certificate, or STARTTLS refused
+    ├── AuthenticationError                AUTH refused, or required and not done
+    │   └── MechanismUnavailable           no mechanism in common, or none works here
+    ├── ProtocolError                      the server broke the protocol
+    │   └── UsageError (ValueError)        the call does not fit the connection; nothing was written
+    ├── Timeout (TimeoutError)             a limit ran out before the end of data was sent
+    ├── ConnectionLost (ConnectionError)   the line went before the end of data was sent
+    ├── RejectedError                      a clean refusal: the connection is in step
+    │   ├── SenderRejected                 MAIL was refused
+    │   ├── RecipientsRejected             a recipient was refused, and all or nothing was asked
+    │   │   └── AllRecipientsFailed        every RCPT (or every LMTP delivery) was refused
+    │   ├── DataRejected                   DATA, a chunk or the content was refused
+    │   ├── CommandRejected                a single command was refused
+    │   └── ServiceUnavailable             421: the server is closing the connection
+    └── DeliveryUnknown                    the end of data was sent and no reply came
+
+Every error has ``stage``, ``reply``, ``temporary`` and ``safe_to_retry``, and
+names the recipients whose fate it decides. All of them pickle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .wire.limits import Stage
+from .wire.reply import Reply
+from .wire.result import RejectedRecipient
+
+
+class SmtpError(Exception):
+    """Base of everything that pysmtpx raises on its own account.
+
+    ``stage`` says where the conversation stood, ``reply`` is the server's reply
+    that decided (None where there was none). Where a mail object was under way
+    the four tuples hold every recipient of it exactly once, in order.
+    """
+
+    _temporary = False
+    _safe_to_retry = False
+
+    accepted_recipients: tuple[str, ...] = ()
+    """Took responsibility for; never send to these again."""
+    rejected_recipients: tuple[RejectedRecipient, ...] = ()
+    unknown_recipients: tuple[str, ...] = ()
+    """The end of data was written for these and no reply came."""
+    unsent_recipients: tuple[str, ...] = ()
+
+    def __init__(self, message: str = "", *, stage: Stage | None = None, reply: Reply | None = None) -> None:
+        super().__init__(message)
+        self.stage = stage
+        self.reply = reply
+
+    @property
+    def temporary(self) -> bool:
+        """True where the same call may succeed later (4xx, timeout, loss)."""
+        refusal = self._refusal
+        return self._temporary if refusal is None else refusal.is_temporary
+
+    @property
+    def safe_to_retry(self) -> bool:
+        """True where sending again cannot deliver twice and is not pointless."""
+        refusal = self._refusal
+        return self._safe_to_retry if refusal is None else refusal.is_temporary
+
+    @property
+    def _refusal(self) -> Reply | None:
+        return self.reply if self.reply is not None and self.reply.code >= 400 else None
+
+    def __str__(self) -> str:
+        text = str(self.args[0]) if self.args else ""
+        return text if self.reply is None else f"{text}: {self.reply}" if text else str(self.reply)
+
+
+class InputError(SmtpError, ValueError):
+    """An argument of the caller was refused; nothing was written."""
+
+    def __init__(
+        self, message: str = "", *, stage: Stage | None = Stage.INPUT, reply: Reply | None = None
+    ) -> None:
+        super().__init__(message, stage=stage, reply=reply)
+
+
+class MessageTooLarge(InputError):
+    """The content is larger than the server's SIZE allows (RFC 1870 6.1)."""
+
+
+class NotSupportedError(SmtpError):
+    """The server does not offer an extension that the call needs; nothing was written.
+
+    ``keyword`` is the EHLO keyword that is missing.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        keyword: str = "",
+        stage: Stage | None = Stage.INPUT,
+        reply: Reply | None = None,
+    ) -> None:
+        super().__init__(message, stage=stage, reply=reply)
+        self.keyword = keyword
+
+
+class ConnectError(SmtpError, ConnectionError):
+    """No address of the host answered, or the greeting was a refusal."""
+
+    _temporary = True
+    _safe_to_retry = True
+
+
+class TlsError(SmtpError):
+    """TLS was required and did not come about: handshake, certificate or STARTTLS."""
+
+    _safe_to_retry = True
+
+
+class AuthenticationError(SmtpError):
+    """The server refused AUTH (RFC 4954 6), or demands it (530).
+
+    ``temporary`` tells a server that cannot check just now (454) from a wrong
+    password (535).
+    """
+
+
+class MechanismUnavailable(AuthenticationError):
+    """No SASL mechanism that the server offers can be used with these credentials."""
+
+
+class ProtocolError(SmtpError):
+    """The server's octets are not SMTP, or not in step; the connection was closed."""
+
+    _safe_to_retry = True
+
+
+class UsageError(ProtocolError, InputError):
+    """The call does not fit this connection or its own arguments; nothing was written."""
+
+    _safe_to_retry = False
+
+    def __init__(
+        self, message: str = "", *, stage: Stage | None = Stage.INPUT, reply: Reply | None = None
+    ) -> None:
+        super().__init__(message, stage=stage, reply=reply)
+
+
+class Timeout(SmtpError, TimeoutError):
+    """A limit ran out, and the end of data had not been written; the connection was closed."""
+
+    _temporary = True
+    _safe_to_retry = True
+
+
+class ConnectionLost(SmtpError, ConnectionError):
+    """The connection is gone, and the end of data had not been written."""
+
+    _temporary = True
+    _safe_to_retry = True
+
+
+class RejectedError(SmtpError):
+    """The server refused, cleanly and in step."""
+
+
+class SenderRejected(RejectedError):
+    """MAIL was refused (RFC 5321 3.3)."""
+
+
+class RecipientsRejected(RejectedError):
+    """Recipients were refused, and therefore nothing was delivered to anybody.
+
+    ``count`` recipients were offered; ``responses`` holds the reply for each
+    that was refused, in order, and ``rejected_recipients`` the same with their
+    paths. Raised itself where all or nothing was asked for.
+    """
+
+    def __init__(self, count: int, responses: Sequence[Reply], *, stage: Stage | None = Stage.RCPT) -> None:
+        super().__init__(stage=stage, reply=responses[-1] if responses else None)
+        self.count = count
+        self.responses = tuple(responses)
+        self.args = (count, self.responses)
+
+    @property
+    def temporary(self) -> bool:
+        """True where at least one recipient was refused for now (4xx) only."""
+        return any(reply.is_temporary for reply in self.responses)
+
+    @property
+    def safe_to_retry(self) -> bool:
+        """True where a retry is not pointless for at least one recipient; nobody got the message."""
+        return self.temporary
+
+    def __str__(self) -> str:
+        return f"{len(self.responses)} of {self.count} recipients were refused, the last with {self.reply}"
+
+
+class AllRecipientsFailed(RecipientsRejected):
+    """No recipient was accepted (RFC 5321 3.3)."""
+
+
+class DataRejected(RejectedError):
+    """DATA, a BDAT chunk or the content itself was refused; nobody got the message."""
+
+
+class CommandRejected(RejectedError):
+    """A single command was refused."""
+
+
+class ServiceUnavailable(RejectedError, ConnectionError):
+    """421: the server closes the connection (RFC 5321 3.8); so did we."""
+
+
+class DeliveryUnknown(SmtpError):
+    """The end of data was written and no valid reply came: perhaps delivered.
+
+    Sending again may deliver twice, so nothing here does it unasked (RFC 5321
+    6.1, RFC 1047). ``unknown_recipients`` are in doubt; an LMTP server may
+    have answered for others before, and these are in ``accepted_recipients``
+    and ``rejected_recipients``. ``__cause__`` says what happened.
+    """
+
+    @property
+    def temporary(self) -> bool:
+        """Always False: nobody knows."""
+        return False
+
+    @property
+    def safe_to_retry(self) -> bool:
+        """Always False."""
+        return False

@@ -1,0 +1,209 @@
+"""Reverse-paths, forward-paths and domain names (RFC 5321 4.1.2, RFC 6531 3.3)."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address
+from typing import ClassVar, Final, NamedTuple, NoReturn, Self, cast
+
+import idna
+
+from ..errors import InputError
+from .limits import MAX_DOMAIN, MAX_LOCAL_PART, MAX_PATH
+
+# RFC 6531 3.3 adds all of Unicode to atext and qtext. Controls (C1 included), lone surrogates
+# and white space stay out: a server that folds them would see another structure.
+_NON_ASCII: Final = r"[^\x00-\x9f\s\ud800-\udfff]"
+_ATOM: Final = rf"(?:[A-Za-z0-9!#$%&'*+/=?^_`{{|}}~-]|{_NON_ASCII})+"
+_DOT_STRING: Final = rf"{_ATOM}(?:\.{_ATOM})*"
+_QUOTED_STRING: Final = rf'"(?:[ !#-\[\]-~]|\\[ -~]|{_NON_ASCII})*"'
+_MAILBOX: Final = re.compile(rf"({_DOT_STRING}|{_QUOTED_STRING})@(.+)", re.DOTALL)
+
+# The underscore is no letter of RFC 5321, but DNS has it (RFC 2181 11), hosts of private
+# networks are named with it, and it means nothing on a command line.
+_LABEL: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_DOMAIN: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+
+# dcontent of RFC 5321 4.1.3, less the characters that a lax server takes for the end of a path
+# or of a mailbox: double quote, angle brackets and the at sign.
+_GENERAL_LITERAL: Final = re.compile(r"[A-Za-z0-9-]*[A-Za-z0-9]:[!#-;=?A-Z^-~]+")
+
+_SHOWN: Final = 80
+
+
+class _Parts(NamedTuple):
+    local_part: str
+    domain: str
+    """As on the wire: A-labels or an address literal; empty for a path without one."""
+
+
+class _Path(str):
+    """What both paths share: the text as the caller gave it, and its form on the wire."""
+
+    __slots__ = ("domain", "local_part", "needs_smtputf8", "wire")
+
+    _bare: ClassVar[frozenset[str]]
+    """What may stand without a domain, in lower case."""
+
+    wire: str
+    """``<local-part@domain>`` as it stands on a command line."""
+    local_part: str
+    """Before the at sign, with its quotes where it has any."""
+    domain: str
+    """After the at sign, as A-labels or an address literal; ``""`` where there is none."""
+    needs_smtputf8: bool
+    """The local part is not ASCII (RFC 6531 3.2); a domain alone never needs SMTPUTF8."""
+
+    def __new__(cls, text: str) -> Self:
+        if type(text) is cls:
+            return text
+        if not isinstance(text, str):
+            raise InputError(f"a path is a str, not {type(text).__name__}")
+        # The characters themselves: a subclass (an Enum, say) may answer str() with others.
+        return cast(Self, _path(cls, str.__str__(text)))
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"{type(self).__name__} is immutable")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"{type(self).__name__} is immutable")
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str]]:
+        return type(self), (str(self),)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str.__repr__(self)})"
+
+
+class ReversePath(_Path):
+    """The sender of an envelope: a mailbox, or ``""`` for the null reverse-path.
+
+    Equal to and hashed as its text. ``"<>"`` is taken for ``""``; a mailbox stands
+    without angle brackets. Raises ``InputError`` (a ``ValueError``) for text that
+    is not a Reverse-path of RFC 5321 4.1.2 as extended by RFC 6531 3.3, for a
+    source route, and for more octets than RFC 5321 4.5.3.1 grants.
+    """
+
+    __slots__ = ()
+
+    _bare = frozenset({"", "<>"})
+
+
+class ForwardPath(_Path):
+    """A recipient: a mailbox, or ``"postmaster"`` alone (RFC 5321 4.1.1.3).
+
+    Equal to and hashed as its text. ``"<postmaster>"`` is taken for its bare form;
+    a mailbox stands without angle brackets. Raises ``InputError`` (a
+    ``ValueError``) for text that is not a Forward-path of RFC 5321 4.1.2 as
+    extended by RFC 6531 3.3, for a source route, and for more octets than RFC
+    5321 4.5.3.1 grants.
+    """
+
+    __slots__ = ()
+
+    _bare = frozenset({"postmaster", "<postmaster>"})
+
+
+def domain_to_ascii(name: str) -> str:
+    """The name of a domain or host as it goes on the wire and to a resolver.
+
+    U-labels become A-labels by UTS 46, non-transitional (``faß.de`` is another
+    domain than ``fass.de``); an ASCII name stays as it is. One trailing dot is
+    dropped. Raises ``InputError`` where the result is not letters, digits,
+    hyphens and underscores in labels of at most 63 octets, 255 in all.
+    """
+    ascii_name = (name if name.isascii() else _a_labels(name)).removesuffix(".")
+    # Checked after the encoding: NFKC makes '>', '@' and a space of U+FF1E, U+FF20 and U+3000.
+    if len(ascii_name) > MAX_DOMAIN or not _DOMAIN.fullmatch(ascii_name):
+        raise InputError(f"not a domain name: {_shown(name)}")
+    return ascii_name
+
+
+def domain_or_literal(text: str) -> str:
+    """A domain as A-labels, or an address literal in square brackets (RFC 5321 4.1.3).
+
+    Raises ``InputError`` where the text is neither.
+    """
+    if not text.startswith("["):
+        return domain_to_ascii(text)
+    if len(text) > MAX_DOMAIN or not text.endswith("]") or not _is_literal(text[1:-1]):
+        raise InputError(f"not an address literal: {_shown(text)}")
+    return text
+
+
+@lru_cache(maxsize=8192)
+def _path(cls: type[_Path], text: str) -> _Path:
+    if text.lower() in cls._bare:
+        text = text.strip("<>")
+        parts, wire = _Parts(text, ""), f"<{text}>"
+    else:
+        parts = _mailbox(text)
+        wire = f"<{parts.local_part}@{parts.domain}>"
+    if len(wire.encode()) > MAX_PATH:
+        raise InputError(f"a path longer than {MAX_PATH} octets (RFC 5321 4.5.3.1.3): {_shown(text)}")
+    path = str.__new__(cls, text)
+    put = object.__setattr__
+    put(path, "wire", wire)
+    put(path, "local_part", parts.local_part)
+    put(path, "domain", parts.domain)
+    put(path, "needs_smtputf8", not parts.local_part.isascii())
+    return path
+
+
+def _mailbox(text: str) -> _Parts:
+    # First, so that no later step meets a text without bounds.
+    if len(text) > MAX_PATH:
+        raise InputError(f"a path longer than {MAX_PATH} octets (RFC 5321 4.5.3.1.3): {_shown(text)}")
+    match = _MAILBOX.fullmatch(text)
+    if match is None:
+        raise InputError(f"not a mailbox ({_reason(text)}): {_shown(text)}")
+    local_part, domain = match.groups()
+    if len(local_part.encode()) > MAX_LOCAL_PART:
+        raise InputError(
+            f"a local part longer than {MAX_LOCAL_PART} octets (RFC 5321 4.5.3.1.1): {_shown(text)}"
+        )
+    return _Parts(local_part, domain_or_literal(domain))
+
+
+def _a_labels(name: str) -> str:
+    if len(name) > MAX_DOMAIN:
+        raise InputError(f"a domain longer than {MAX_DOMAIN} octets (RFC 5321 4.5.3.1.2): {_shown(name)}")
+    try:
+        return idna.encode(name, uts46=True, std3_rules=True, transitional=False).decode("ascii")
+    except UnicodeError as error:
+        raise InputError(f"not a domain name: {_shown(name)}: {error}") from None
+
+
+def _is_literal(inside: str) -> bool:
+    tag, colon, content = inside.partition(":")
+    if not colon:
+        return _is_address(IPv4Address, inside)
+    if tag.lower() == "ipv6":
+        # A zone after '%' is not in the grammar, and ipaddress lets it hold any text.
+        return "%" not in content and _is_address(IPv6Address, content)
+    return _GENERAL_LITERAL.fullmatch(inside) is not None
+
+
+def _is_address(kind: type[IPv4Address | IPv6Address], text: str) -> bool:
+    try:
+        kind(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _reason(text: str) -> str:
+    if text.startswith("@"):
+        return "source routes are refused, RFC 5321 C"
+    if text.startswith("<") or text.endswith(">"):
+        return "without angle brackets or a display name"
+    if not text.isprintable():
+        return "a control character or white space"
+    if "@" not in text:
+        return "no at sign"
+    return "a character or dot that needs a quoted local part, RFC 5321 4.1.2"
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")

@@ -1,0 +1,253 @@
+"""The content of a mail object: bytes, a buffer, a file or chunks (RFC 5321 2.3.9)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from io import TextIOBase
+from typing import Any, BinaryIO
+
+from ..errors import InputError
+from .lines import (
+    PIECE,
+    CanonicalLines,
+    Measure,
+    Octets,
+    checked,
+    cut,
+    exactly,
+    measure_bytes,
+    measure_pieces,
+    slices,
+    stuffed,
+)
+
+__all__ = ["Content", "Measure", "Octets", "slices"]
+
+
+class Content:
+    """The octets of one message, headers and all; made by ``Content.of``.
+
+    What can be read only once has no ``measure`` and is not ``replayable``. A
+    file belongs to its content until it is sent. Nothing here writes the end of
+    data.
+    """
+
+    __slots__ = ()
+
+    replayable: bool
+
+    @classmethod
+    def of(cls, source: bytes | bytearray | memoryview | BinaryIO | Iterable[bytes] | Content) -> Content:
+        """Wrap bytes, a buffer, a binary file (from where it stands) or chunks of bytes.
+
+        Raises ``InputError`` for text, a text file or any other type.
+        """
+        if isinstance(source, Content):
+            return source
+        if isinstance(source, bytes):
+            return _Memory(bytes(source))
+        return _streamed(source)
+
+    @property
+    def measure(self) -> Measure | None:
+        """Sizes in octets and traits, from one pass at the first use; None for a one-shot source."""
+        raise NotImplementedError
+
+    def for_data(
+        self, *, allow_8bit: bool = True, allow_long_lines: bool = True, allow_nul: bool = True
+    ) -> Iterator[Octets]:
+        """Slices for DATA: CRLF line ends, dot-stuffed (RFC 5321 4.5.2), ending in CRLF unless empty.
+
+        Each has at most ``SLICE`` octets. Raises what ``Measure.check`` raises
+        before the slice at fault, and ``InputError`` before the last slice
+        where the size is no longer the measured one. If slices were sent by
+        then, closing the connection is the only way not to deliver them.
+        """
+        raise NotImplementedError
+
+    def for_bdat(
+        self,
+        *,
+        binary: bool = False,
+        allow_8bit: bool = True,
+        allow_long_lines: bool = True,
+        allow_nul: bool = True,
+    ) -> Iterator[Octets]:
+        """Slices for BDAT: like ``for_data``, not stuffed (RFC 3030 2).
+
+        With ``binary`` (BODY=BINARYMIME, RFC 3030 3) every octet stays as it
+        is, and everything is allowed.
+        """
+        raise NotImplementedError
+
+
+class _Memory(Content):
+    """Immutable octets: what was measured is what goes out, so the measure may skip work."""
+
+    __slots__ = ("_data", "_measure")
+
+    replayable = True
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._measure: Measure | None = None
+
+    @property
+    def measure(self) -> Measure:
+        if self._measure is None:
+            self._measure = measure_bytes(self._data)
+        return self._measure
+
+    def for_data(self, **allowed: bool) -> Iterator[Octets]:
+        self.measure.check(**allowed)
+        if self.measure.canonical and not self.measure.has_dot_line:
+            return slices(self._data)
+        return cut(stuffed(self._lines()))
+
+    def for_bdat(self, *, binary: bool = False, **allowed: bool) -> Iterator[Octets]:
+        if binary:
+            return slices(self._data)
+        self.measure.check(**allowed)
+        return slices(self._data) if self.measure.canonical else cut(self._lines())
+
+    def _lines(self) -> CanonicalLines:
+        return CanonicalLines(slices(self._data, PIECE))
+
+
+class _Stream(Content):
+    """Octets that may change after they were measured.
+
+    Traits measured before must not decide what is rewritten or stuffed: another
+    thread could put an end of data into a buffer in between.
+    """
+
+    __slots__ = ("_measure", "_source", "_spent", "replayable")
+
+    def __init__(self, source: Iterable[bytes], *, replayable: bool) -> None:
+        self.replayable = replayable
+        self._source = source
+        self._spent = False
+        self._measure: Measure | None = None
+
+    @property
+    def measure(self) -> Measure | None:
+        if self._measure is None and self.replayable:
+            self._measure = measure_pieces(self._source)
+        return self._measure
+
+    def for_data(self, **allowed: bool) -> Iterator[Octets]:
+        return cut(stuffed(self._lines(**allowed)))
+
+    def for_bdat(self, *, binary: bool = False, **allowed: bool) -> Iterator[Octets]:
+        if not binary:
+            return cut(self._lines(**allowed))
+        return cut(exactly(self._read(), self._measure.raw_size) if self._measure else self._read())
+
+    def _lines(self, **allowed: bool) -> Iterable[bytes]:
+        lines: Iterable[bytes] = CanonicalLines(self._read())
+        if self._measure is not None:
+            lines = exactly(lines, self._measure.size)
+        return checked(lines, **allowed) if False in allowed.values() else lines
+
+    def _read(self) -> Iterable[bytes]:
+        if self._spent and not self.replayable:
+            raise InputError("this content can be read only once")
+        self._spent = True
+        return self._source
+
+
+class _Buffer:
+    """A mutable buffer, held only while a piece of it is copied."""
+
+    __slots__ = ("_buffer",)
+
+    def __init__(self, buffer: Any) -> None:
+        self._buffer = buffer
+
+    def __iter__(self) -> Iterator[bytes]:
+        start = 0
+        while piece := self._copy(start):
+            yield piece
+            start += len(piece)
+
+    def _copy(self, start: int) -> bytes:
+        with memoryview(self._buffer) as view, view.cast("B") as octets:
+            return octets[start : start + PIECE].tobytes()
+
+
+class _File:
+    """A binary file from where it stood; ``start`` is None where it cannot seek."""
+
+    __slots__ = ("_file", "_start")
+
+    def __init__(self, file: Any, start: int | None) -> None:
+        self._file = file
+        self._start = start
+
+    def __iter__(self) -> Iterator[bytes]:
+        if self._start is not None:
+            self._file.seek(self._start)
+        while piece := _octets(self._file.read(PIECE)):
+            yield bytes(piece)
+
+
+class _Chunks:
+    """Chunks of any size, regrouped: one of a few octets must not become a write of its own."""
+
+    __slots__ = ("_chunks",)
+
+    def __init__(self, chunks: Iterable[Any]) -> None:
+        self._chunks = chunks
+
+    def __iter__(self) -> Iterator[bytes]:
+        pending = bytearray()
+        for chunk in self._chunks:
+            for piece in slices(_octets(chunk), PIECE):
+                if pending and len(pending) + len(piece) > PIECE:
+                    yield bytes(pending)
+                    pending.clear()
+                pending += piece
+        if pending:
+            yield bytes(pending)
+
+
+def _streamed(source: Any) -> Content:
+    if isinstance(source, str | TextIOBase):
+        raise InputError("content must be octets, not text: encode it, or open the file in binary mode")
+    if _is_buffer(source):
+        return _Stream(_Buffer(source), replayable=True)
+    if hasattr(source, "read"):
+        return _of_file(source)
+    if isinstance(source, Iterable):
+        return _Stream(_Chunks(source), replayable=not isinstance(source, Iterator))
+    raise InputError(f"content must be bytes, a buffer, a binary file or chunks, not {_kind(source)}")
+
+
+def _of_file(file: Any) -> Content:
+    seekable = getattr(file, "seekable", None)
+    if seekable is not None and seekable():
+        return _Stream(_File(file, file.tell()), replayable=True)
+    return _Stream(_Chunks(_File(file, None)), replayable=False)
+
+
+def _is_buffer(source: object) -> bool:
+    try:
+        with memoryview(source) as view:  # type: ignore[arg-type]
+            contiguous = view.c_contiguous
+    except TypeError:
+        return False
+    if not contiguous:
+        raise InputError("content must be a contiguous buffer")
+    return True
+
+
+def _octets(chunk: object) -> Octets:
+    if isinstance(chunk, bytes):
+        return chunk
+    if isinstance(chunk, bytearray | memoryview):
+        return memoryview(chunk).cast("B")
+    raise InputError(f"content must come in octets, not in {_kind(chunk)}")
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__

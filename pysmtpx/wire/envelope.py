@@ -1,0 +1,60 @@
+"""A mail object: an envelope and its content (RFC 5321 2.3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import BinaryIO, TypeAlias
+
+from ..errors import InputError, UsageError
+from .address import ForwardPath, ReversePath
+from .content import Content
+from .params import MailFromParams, RcptToParams
+
+Source: TypeAlias = bytes | bytearray | memoryview | BinaryIO | Iterable[bytes] | Content
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class MailObject:
+    """What is sent: reverse-path, forward-paths, content and ESMTP parameters.
+
+    ``sender`` and ``recipients`` may be plain text and are validated here;
+    ``content`` is bytes, a buffer, a binary file or an iterable of chunks of
+    bytes, each as a whole message with headers. ``rcpt_params``, where given,
+    has one entry for each recipient.
+
+    Raises ``InputError`` for a bad path, no recipient, or content of another
+    type, and ``UsageError`` where ``rcpt_params`` has another length than
+    ``recipients`` (RFC 3461 4).
+    """
+
+    sender: ReversePath
+    recipients: tuple[ForwardPath, ...]
+    content: Content = field(repr=False)
+    mail_params: MailFromParams | None
+    rcpt_params: tuple[RcptToParams, ...] | None
+
+    def __init__(
+        self,
+        sender: str,
+        recipients: str | Sequence[str],
+        content: Source,
+        *,
+        mail_params: MailFromParams | None = None,
+        rcpt_params: Sequence[RcptToParams] | None = None,
+    ) -> None:
+        if isinstance(recipients, str):
+            recipients = (recipients,)
+        paths = tuple(map(ForwardPath, recipients))
+        if not paths:
+            raise InputError("no recipient was given")
+        if rcpt_params is not None and len(rcpt_params) != len(paths):
+            raise UsageError(
+                f"rcpt_params has {len(rcpt_params)} entries for {len(paths)} recipients (RFC 3461 4)"
+            )
+        put = object.__setattr__
+        put(self, "sender", ReversePath(sender))
+        put(self, "recipients", paths)
+        put(self, "content", Content.of(content))
+        put(self, "mail_params", mail_params)
+        put(self, "rcpt_params", None if rcpt_params is None else tuple(rcpt_params))
