@@ -1,0 +1,1 @@
+"""Conversations as generators: they say what to write and are handed the replies."""

@@ -1,0 +1,198 @@
+"""What is known about each recipient of one transaction, and what follows from it.
+
+The commit rule: nothing is in doubt until the write with the last octet of the
+content starts; from then until its reply is read, delivery is unknown.
+"""
+
+from __future__ import annotations
+
+from itertools import zip_longest
+from typing import TypeVar
+
+from ..errors import (
+    AllRecipientsFailed,
+    AuthenticationError,
+    DataRejected,
+    DeliveryUnknown,
+    ProtocolError,
+    RecipientsRejected,
+    SenderRejected,
+    ServiceUnavailable,
+    SmtpError,
+)
+from ..wire.limits import Stage
+from ..wire.reply import Reply
+from ..wire.result import RejectedRecipient, SendResult
+
+_E = TypeVar("_E", bound=SmtpError)
+
+
+class Account:
+    """The replies of one transaction, in order, and whether the end of data was written."""
+
+    __slots__ = (
+        "accepted_count",
+        "committed",
+        "data",
+        "finals",
+        "lmtp",
+        "mail",
+        "rcpts",
+        "recipients",
+        "stage",
+    )
+
+    def __init__(self, recipients: tuple[str, ...], *, lmtp: bool) -> None:
+        self.recipients = recipients
+        self.lmtp = lmtp
+        self.mail: Reply | None = None
+        self.rcpts: list[Reply] = []
+        self.accepted_count = 0
+        self.data: Reply | None = None
+        self.finals: list[Reply] = []
+        self.committed = False
+        self.stage = Stage.MAIL
+
+    def note(self, reply: Reply) -> None:
+        """Write down the reply to MAIL, to the next RCPT or to DATA, as ``stage`` says.
+
+        Raises ``ServiceUnavailable`` for 421 and ``ProtocolError`` for what is
+        neither acceptance nor refusal; any 2xx is acceptance (RFC 5321 4.2.1).
+        """
+        stage = self.stage
+        if reply.code == 421:
+            raise self.shutdown(reply)
+        if stage is Stage.DATA:
+            self.data = reply
+            return
+        if 300 <= reply.code < 400:
+            raise ProtocolError(f"{reply.code} is no answer to {stage.upper()}", stage=stage, reply=reply)
+        if stage is Stage.MAIL:
+            self.mail = reply
+        else:
+            self.rcpts.append(reply)
+            self.accepted_count += reply.is_positive
+
+    # -- what was said so far -------------------------------------------------
+
+    @property
+    def mail_refused(self) -> bool:
+        """MAIL was answered, and not by 2xx."""
+        return self.mail is not None and not self.mail.is_positive
+
+    @property
+    def accepted(self) -> list[str]:
+        """Recipients whose RCPT was accepted."""
+        if self.accepted_count == len(self.recipients):
+            return list(self.recipients)
+        return [path for path, reply in zip(self.recipients, self.rcpts, strict=False) if reply.is_positive]
+
+    @property
+    def all_refused(self) -> bool:
+        """Every RCPT was answered, and none accepted."""
+        return not self.accepted_count and len(self.rcpts) == len(self.recipients)
+
+    # -- what it amounts to -----------------------------------------------------
+
+    def result(self) -> SendResult:
+        """The result after the final replies, or the error that they amount to."""
+        accepted = self.accepted
+        if not self.lmtp:
+            final = self.finals[0]
+            if not final.is_positive:
+                raise self.refusal(DataRejected, final, "the message was refused")
+            return SendResult(tuple(accepted), self._rejections(), final, (final,) * len(accepted))
+        if len(self.finals) < len(accepted):
+            raise self.unknown("421 came before every recipient had its reply (RFC 2033 4.2)")
+        good = [(p, r) for p, r in zip(accepted, self.finals, strict=True) if r.is_positive]
+        if not good:
+            raise self.nobody(Stage.FINAL)
+        paths, replies = zip(*good, strict=True)
+        return SendResult(paths, self._rejections(), replies[-1], replies)
+
+    def refusal(self, kind: type[SmtpError], reply: Reply, text: str) -> SmtpError:
+        """An error by which one reply refuses all who were not refused before it."""
+        error: SmtpError
+        if reply.code == 421:
+            return self.shutdown(reply)
+        if reply.code == 530:
+            error = AuthenticationError("the server demands AUTH (RFC 4954 6)", stage=self.stage, reply=reply)
+        else:
+            error = kind(text, stage=self.stage, reply=reply)
+        # Behind a refused MAIL the replies to RCPT say nothing about the recipients.
+        before = [] if self.mail_refused else self.rcpts
+        error.rejected_recipients = tuple(
+            RejectedRecipient(path, reply, self.stage)
+            if earlier is None or earlier.is_positive
+            else RejectedRecipient(path, earlier, Stage.RCPT)
+            for path, earlier in zip_longest(self.recipients, before)
+        )
+        return error
+
+    def sender_refused(self) -> SmtpError:
+        """The error for a refused MAIL; replies to RCPT after it mean nothing."""
+        assert self.mail is not None
+        self.stage = Stage.MAIL
+        return self.refusal(SenderRejected, self.mail, "the reverse-path was refused")
+
+    def nobody(self, stage: Stage = Stage.RCPT) -> RecipientsRejected:
+        """The error where refused recipients keep the message from being sent or delivered."""
+        rejections = self._rejections()
+        kind = AllRecipientsFailed if len(rejections) == len(self.recipients) else RecipientsRejected
+        error = kind(len(self.recipients), [r.reply for r in rejections], stage=stage)
+        error = self._unsent(error) if stage is Stage.RCPT else error
+        error.rejected_recipients = rejections
+        return error
+
+    def shutdown(self, reply: Reply) -> ServiceUnavailable:
+        """The error for a 421: whoever was not refused by then was not sent to."""
+        error = ServiceUnavailable(
+            "the server is closing the connection (RFC 5321 3.8)", stage=self.stage, reply=reply
+        )
+        return self._unsent(error)
+
+    def broken(self, error: SmtpError) -> SmtpError:
+        """What a loss, timeout or breach amounts to here: what was said before it outranks it."""
+        if self.committed:
+            return self.unknown("the end of data was written and no valid reply came")
+        if self.mail_refused:
+            return self.sender_refused()
+        if self.all_refused:
+            return self.nobody()
+        error.stage = self.stage
+        return self._unsent(error)
+
+    def unknown(self, text: str) -> DeliveryUnknown:
+        """The error where the end of data was written and a reply is missing."""
+        accepted = self.accepted
+        error = DeliveryUnknown(text, stage=Stage.FINAL)
+        answered = list(zip(accepted, self.finals, strict=False))
+        error.accepted_recipients = tuple(path for path, reply in answered if reply.is_positive)
+        error.unknown_recipients = tuple(accepted[len(answered) :])
+        error.rejected_recipients = self._rejections()
+        return error
+
+    def _unsent(self, error: _E) -> _E:
+        error.rejected_recipients = self._rejections()
+        error.unsent_recipients = tuple(
+            path
+            for i, path in enumerate(self.recipients)
+            if i >= len(self.rcpts) or self.rcpts[i].is_positive
+        )
+        return error
+
+    def _rejections(self) -> tuple[RejectedRecipient, ...]:
+        """Refused at RCPT or, under LMTP, after the content; in the caller's order.
+
+        Replies are matched by position: an address may stand twice.
+        """
+        if not self.lmtp and self.accepted_count == len(self.rcpts):
+            return ()
+        finals = iter(self.finals if self.lmtp else ())
+        rejections = []
+        for path, reply in zip(self.recipients, self.rcpts, strict=False):
+            if not reply.is_positive:
+                rejections.append(RejectedRecipient(path, reply, Stage.RCPT))
+            elif (final := next(finals, None)) is not None and not final.is_positive:
+                rejections.append(RejectedRecipient(path, final, Stage.FINAL))
+        return tuple(rejections)

@@ -1,0 +1,158 @@
+"""AUTH: proving who we are, by the strongest mechanism that both sides have (RFC 4954)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final, NoReturn
+
+from ..errors import (
+    AuthenticationError,
+    MechanismUnavailable,
+    NotSupportedError,
+    ProtocolError,
+    ServiceUnavailable,
+)
+from ..wire.capabilities import Capabilities
+from ..wire.limits import MAX_AUTH_ROUNDS, Stage
+from ..wire.reply import Reply
+from .credentials import Credentials
+from .effects import CLOSE, Flow, Receive, Send
+from .sasl import CANCEL, ChallengeError, Claim, Exchange, Mechanism, Secret, oauth_failure
+from .scram import ScramError
+
+__all__ = ["Credentials", "authenticate"]
+
+_SUCCESS: Final = 235
+_CHALLENGE: Final = 334
+_CLOSING: Final = 421
+_REFUSED: Final = 535
+_UNAVAILABLE: Final = (504, 538)
+"""Not this mechanism, or not on this line (RFC 4954 6): perhaps the next.
+
+534 asks for a stronger one, and those have been tried.
+"""
+
+
+def authenticate(
+    credentials: Credentials,
+    capabilities: Capabilities,
+    *,
+    clear: bool,
+    binding: bytes | None,
+    allow_clear: bool = False,
+    host: str = "",
+    port: int = 0,
+) -> Flow[str]:
+    """Log in, and return the name of the mechanism that did it.
+
+    ``clear`` says that the line is neither TLS nor local: then nothing that can
+    be used again goes over it, unless ``allow_clear``. ``binding`` is the line's
+    ``tls-server-end-point`` (RFC 5929 4), or None. ``host`` and ``port`` are for
+    OAUTHBEARER (RFC 7628 3.1).
+
+    Raises, before a byte is written, ``NotSupportedError`` where the server has
+    no AUTH and ``MechanismUnavailable`` where no mechanism can be used; then
+    ``AuthenticationError`` for a refusal, ``MechanismUnavailable`` where the
+    server turns down each mechanism as such, ``ServiceUnavailable`` for 421 and
+    ``ProtocolError`` for a reply that AUTH does not know.
+    """
+    if not capabilities.auth:
+        raise NotSupportedError("the server does not offer AUTH (RFC 4954)", keyword="AUTH")
+    usable = credentials.usable(capabilities.auth, exposed=clear and not allow_clear, binding=binding)
+    claim = Claim(
+        username=credentials.username,
+        password=credentials.password or "",
+        token=credentials.current_token() if any(map(_takes_token, usable)) else "",
+        authzid=credentials.authzid,
+        binding=binding,
+        server_binds=any(name.endswith("-PLUS") for name in capabilities.auth),
+        host=host,
+        port=port,
+    )
+    reply = None
+    for mechanism in usable:
+        reply = yield from _attempt(mechanism, claim, credentials)
+        if reply.code == _SUCCESS:
+            return mechanism.name
+    raise MechanismUnavailable("the server turns down what it offers", stage=Stage.AUTH, reply=reply)
+
+
+def _attempt(mechanism: Mechanism, claim: Claim, credentials: Credentials) -> Flow[Reply]:
+    """Return the 235, or the reply that says to try the next mechanism."""
+    exchange = Exchange(mechanism, claim)
+    reply = yield from _converse(exchange)
+    if reply.code == _REFUSED and _takes_token(mechanism) and callable(credentials.token):
+        # The token may have run out since it was cached; one that is the same would only count as an attack.
+        token = credentials.current_token()
+        if token != claim.token:
+            exchange = Exchange(mechanism, replace(claim, token=token))
+            reply = yield from _converse(exchange)
+    if reply.code == _SUCCESS or reply.code in _UNAVAILABLE:
+        return reply
+    status = oauth_failure(exchange.challenge) if _takes_token(mechanism) else ""
+    why = f"{mechanism.name} was refused{f' with status {status}' if status else ''}"
+    raise AuthenticationError(why, stage=Stage.AUTH, reply=reply)
+
+
+def _takes_token(mechanism: Mechanism) -> bool:
+    return mechanism.secret is Secret.TOKEN
+
+
+def _converse(exchange: Exchange) -> Flow[Reply]:
+    """One exchange, up to the reply that decides it."""
+    reply = yield from _ask(exchange.opening)
+    for _ in range(MAX_AUTH_ROUNDS):
+        if reply.code != _CHALLENGE:
+            break
+        reply = yield from _answer(exchange, reply)
+    if reply.code == _CHALLENGE:
+        yield Send(CANCEL, secret=True)
+        yield from _break_off(f"more than {MAX_AUTH_ROUNDS} challenges came")
+    if reply.code == _SUCCESS:
+        yield from _conclude(exchange, reply)
+    elif reply.code < 400:
+        yield CLOSE
+        raise ProtocolError(f"{reply.code} is no answer to AUTH (RFC 4954 6)", stage=Stage.AUTH, reply=reply)
+    return reply
+
+
+def _ask(line: bytes) -> Flow[Reply]:
+    yield Send(line, secret=True)
+    reply: Reply = yield Receive(Stage.AUTH)
+    if reply.code == _CLOSING:
+        yield CLOSE
+        raise ServiceUnavailable(
+            "the server is closing the connection (RFC 5321 3.8)", stage=Stage.AUTH, reply=reply
+        )
+    return reply
+
+
+def _answer(exchange: Exchange, challenge: Reply) -> Flow[Reply]:
+    try:
+        line = exchange.answer(challenge)
+    except ChallengeError as error:
+        yield from _cancel(str(error))
+    except ScramError as error:
+        yield from _break_off(str(error))
+    return (yield from _ask(line))
+
+
+def _conclude(exchange: Exchange, reply: Reply) -> Flow[None]:
+    try:
+        exchange.conclude(reply)
+    except (ChallengeError, ScramError) as error:
+        yield from _break_off(str(error))
+
+
+def _cancel(why: str) -> Flow[NoReturn]:
+    """End the exchange in step: the server answers ``*`` with 501 (RFC 4954 4)."""
+    reply = yield from _ask(CANCEL)
+    if reply.code < 400:
+        yield from _break_off(f"{why}, and the server did not let itself be cancelled")
+    raise AuthenticationError(why, stage=Stage.AUTH, reply=reply)
+
+
+def _break_off(why: str) -> Flow[NoReturn]:
+    """Whoever answers is not to be trusted with another octet."""
+    yield CLOSE
+    raise AuthenticationError(why, stage=Stage.AUTH)

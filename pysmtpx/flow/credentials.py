@@ -1,0 +1,152 @@
+"""Who logs in and how, as a value, and which mechanisms it allows on a given line."""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from ..errors import InputError, MechanismUnavailable
+from ..wire.limits import Stage
+from .sasl import MECHANISMS, Mechanism, Secret
+from .saslprep import saslprep
+
+MAX_NAME: Final = 2048
+"""Octets of a user name or authorization identity."""
+MAX_PASSWORD: Final = 8192
+"""Octets. With these two, no answer in mid-exchange exceeds its line of 12,288 (RFC 4954 4)."""
+
+# A line end would begin a command, NUL ends a field of PLAIN, octet 1 one of XOAUTH2 and OAUTHBEARER.
+_NAME: Final = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]*")
+_PASSWORD: Final = re.compile(r"[^\x00\r\n\ud800-\udfff]+")
+_TOKEN: Final = re.compile(r"[\x21-\x7e]+")  # RFC 6750 2.1
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What to log in with (RFC 4954).
+
+    ``password`` goes by SCRAM, CRAM-MD5, PLAIN or LOGIN; ``token`` by OAUTHBEARER
+    or XOAUTH2; with neither, EXTERNAL takes the client's certificate. A token may
+    be a function that returns it: it is called at each log-in, and once more
+    where the server refuses what it gave. ``mechanisms`` names the mechanisms
+    allowed, in the order to try; without it the strongest comes first.
+    ``authzid`` is whom to act as, where that is someone else (RFC 4422 2).
+
+    No secret is in its ``repr``. Raises ``InputError`` for NUL, CR, LF or a lone
+    surrogate, an empty or overlong part, and an unknown mechanism.
+    """
+
+    username: str = ""
+    password: str | None = field(default=None, repr=False)
+    token: str | Callable[[], str] | None = field(default=None, repr=False)
+    mechanisms: tuple[str, ...] = ()
+    authzid: str = ""
+
+    def __post_init__(self) -> None:
+        _check("user name", self.username, _NAME, MAX_NAME)
+        _check("authorization identity", self.authzid, _NAME, MAX_NAME)
+        if self.password is not None:
+            _check("password", self.password, _PASSWORD, MAX_PASSWORD)
+            if not self.username:
+                raise InputError("a password needs its user name")
+        if self.token is not None and not callable(self.token):
+            _check("token", self.token, _TOKEN)
+        object.__setattr__(self, "mechanisms", tuple(map(_known, self.mechanisms)))
+
+    def usable(self, offered: tuple[str, ...], *, exposed: bool, binding: bytes | None) -> list[Mechanism]:
+        """Return those of the server's mechanisms that can be tried, in order.
+
+        ``exposed`` rules out whatever shows a reusable secret to the line, and
+        no ``binding`` the mechanisms that bind. Raises ``MechanismUnavailable``
+        where none is left, with the reason for each.
+        """
+        reasons = {
+            mechanism: _obstacle(mechanism, self, exposed=exposed, binding=binding)
+            for mechanism in self._wanted()
+            if mechanism.name in offered
+        }
+        usable = [mechanism for mechanism, reason in reasons.items() if not reason]
+        if not usable:
+            because = "; ".join(f"{mechanism.name} {reason}" for mechanism, reason in reasons.items())
+            raise MechanismUnavailable(
+                f"no SASL mechanism can be used: {because or f'the server offers {_listed(offered)}'}",
+                stage=Stage.AUTH,
+            )
+        return usable
+
+    def current_token(self) -> str:
+        """Return the token, from the caller's function where it is one.
+
+        Raises ``InputError`` where that returns no bearer token (RFC 6750 2.1).
+        """
+        token = self.token() if callable(self.token) else self.token
+        _check("token", token, _TOKEN)
+        return token or ""
+
+    def _wanted(self) -> Iterator[Mechanism]:
+        if self.mechanisms:
+            return (MECHANISMS[name] for name in self.mechanisms)
+        secret = Secret.PASSWORD if self.password is not None else Secret.NONE
+        if self.token is not None:
+            secret = Secret.TOKEN
+        return (mechanism for mechanism in MECHANISMS.values() if mechanism.secret is secret)
+
+
+def _obstacle(mechanism: Mechanism, credentials: Credentials, *, exposed: bool, binding: bytes | None) -> str:
+    """Why a mechanism cannot be used; empty where it can."""
+    if mechanism.secret is Secret.PASSWORD and credentials.password is None:
+        return "needs a password"
+    if mechanism.secret is Secret.TOKEN and credentials.token is None:
+        return "needs a token"
+    if mechanism.needs_username and not credentials.username:
+        return "needs a user name"
+    if credentials.authzid and not mechanism.carries_authzid:
+        return "cannot act as someone else"
+    if mechanism.reveals and exposed:
+        return "would show the secret to a line without TLS"
+    if mechanism.binds and binding is None:
+        return "needs TLS to bind to"
+    if mechanism.digest and not _has_hash(mechanism.digest):
+        return f"needs {mechanism.digest}, which is blocked on this machine"
+    return _unprepared(credentials) if mechanism.is_scram else ""
+
+
+def _has_hash(digest: str) -> bool:
+    """A machine in FIPS mode has no MD5."""
+    try:
+        hmac.digest(b"key", b"", digest)
+    except ValueError:
+        return False
+    return True
+
+
+def _unprepared(credentials: Credentials) -> str:
+    try:
+        saslprep(credentials.password or "", stored=True)
+        return "" if saslprep(credentials.username, stored=False) else "needs a user name"
+    except InputError as error:
+        return f"cannot carry these credentials: {error}"
+
+
+def _known(name: str) -> str:
+    if name.upper() not in MECHANISMS:
+        raise InputError(f"no such SASL mechanism: {name!a}")
+    return name.upper()
+
+
+def _listed(offered: tuple[str, ...]) -> str:
+    """The server's words, bounded and unable to write to a terminal (RFC 4422 3.1: 20 characters a name)."""
+    return ", ".join(ascii(name[:20])[1:-1] for name in offered[:20])
+
+
+def _check(what: str, value: object, allowed: re.Pattern[str], limit: int | None = None) -> None:
+    """Refuse a part of the credentials. No message shows it: it may be a secret."""
+    if not isinstance(value, str):
+        raise InputError(f"the {what} must be str, not {type(value).__name__}")
+    if not allowed.fullmatch(value):
+        raise InputError(f"the {what} is empty or holds a character that it must not")
+    if limit is not None and len(value.encode()) > limit:
+        raise InputError(f"the {what} is longer than {limit} octets")

@@ -1,0 +1,68 @@
+"""What a conversation can ask for.
+
+A flow is a generator. It yields one of these, and is resumed with the result
+or has an exception thrown in (``Timeout``, ``ConnectionLost``,
+``ProtocolError``; by then the connection is closed and must not be used). Its
+``return`` value is the result of the conversation.
+
+A refusal (a ``RejectedError`` or another error that carries a clean reply)
+leaves the connection in step unless the flow asks for ``CLOSE`` first; any
+other exception that leaves a flow closes the connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias, TypeVar
+
+from ..wire.limits import Stage
+
+Octets: TypeAlias = bytes | memoryview
+_T = TypeVar("_T")
+
+
+@dataclass(slots=True)
+class Send:
+    """Write these octets. Resumed with True where something is there to be received.
+
+    While the write is blocked, replies are read and kept, so neither side can
+    stall. A write that fails does not raise: it answers True, and the next
+    ``Receive`` yields the reply that explains it or raises ``ConnectionLost``.
+    """
+
+    data: Octets
+    secret: bool = False
+    """The octets must not appear in a log or transcript."""
+    watch: bool = False
+    """Look for input after the write, also where the write was not blocked."""
+
+
+@dataclass(slots=True, frozen=True)
+class Receive:
+    """Wait for the next reply, within the limit of the stage. Resumed with a ``Reply``."""
+
+    stage: Stage
+    last: bool = True
+    """No further reply is owed: octets after this one are a ``ProtocolError``."""
+
+
+@dataclass(slots=True, frozen=True)
+class StartTls:
+    """Upgrade to TLS. Resumed with the ``tls-server-end-point`` octets (RFC 5929), or None.
+
+    Raises ``ProtocolError`` where clear text is waiting: it could have been
+    injected (RFC 3207 4.2). After it the stream and its parser are new.
+    """
+
+
+@dataclass(slots=True, frozen=True)
+class Close:
+    """Close the connection now, without another octet. Resumed with None."""
+
+
+Effect: TypeAlias = Send | Receive | StartTls | Close
+Flow: TypeAlias = Generator[Effect, Any, _T]
+
+START_TLS: Final = StartTls()
+CLOSE: Final = Close()

@@ -1,0 +1,193 @@
+"""From a mail object and what a server offers to the exact lines of one transaction.
+
+Everything that can be wrong with a call is found here, before a byte is written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from itertools import repeat
+
+from ..errors import InputError, MessageTooLarge, NotSupportedError, UsageError
+from ..wire import command
+from ..wire.capabilities import Capabilities, Protocol
+from ..wire.content import Content, Measure
+from ..wire.envelope import MailObject
+from ..wire.limits import WINDOW
+from ..wire.params import Body, MailFromParams
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a mail object is to travel; the rest follows from the capabilities."""
+
+    bdat: bool = False
+    """By BDAT rather than DATA (RFC 3030)."""
+    all_or_nothing: bool = False
+    """Send only where every recipient is accepted."""
+    as_is: bool = False
+    """Let lines over 998 octets and 8-bit headers pass as they stand."""
+    pipelining: bool = True
+    """Use PIPELINING where it is offered."""
+
+
+DEFAULT = Options()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One transaction, ready to be written."""
+
+    mail: MailObject
+    envelope: tuple[bytes, ...]
+    """The MAIL line and one RCPT line a recipient."""
+    options: Options
+    lmtp: bool
+    window: int
+    """Commands that may be unanswered; 1 is the sequential path."""
+    body: Body | None
+    """The BODY that was stated (RFC 6152, RFC 3030), None where none was."""
+
+    @property
+    def content(self) -> Content:
+        """The content to be written."""
+        return self.mail.content
+
+    @property
+    def pipelines_data(self) -> bool:
+        """Whether DATA goes along with the envelope.
+
+        With all-or-nothing it never does: where a recipient is refused and DATA
+        was answered 354, nothing but closing would keep an empty message from
+        the others.
+        """
+        return not self.options.bdat and not self.options.all_or_nothing
+
+
+def make_plan(
+    mail: MailObject,
+    capabilities: Capabilities,
+    *,
+    protocol: Protocol,
+    is_tls: bool,
+    options: Options = DEFAULT,
+) -> Plan:
+    """Check a mail object against a server and build its command lines.
+
+    Raises ``InputError`` for what no server could take, ``MessageTooLarge``
+    for content over the server's SIZE, ``NotSupportedError`` for what this
+    server does not offer, ``UsageError`` for a contradiction within the call.
+    """
+    if options.bdat and not capabilities.chunking:
+        raise NotSupportedError("the server does not offer CHUNKING (RFC 3030)", keyword="CHUNKING")
+    given = mail.mail_params
+    measure = mail.content.measure
+    body = _body(None if given is None else given.body, measure, capabilities, options)
+    size = _size(None if given is None else given.size, body, measure, capabilities)
+    utf8 = (given is not None and given.smtputf8) or _needs_smtputf8(mail, measure, capabilities, options)
+    if given is not None:
+        given.check(capabilities, is_tls=is_tls)
+        _check_times(given, capabilities)
+    for rcpt_params in mail.rcpt_params or ():
+        rcpt_params.check(capabilities, is_tls=is_tls)
+    return Plan(
+        mail=mail,
+        envelope=(
+            command.mail(mail.sender, given, size=size, body=body, smtputf8=utf8),
+            *map(partial(command.rcpt, smtputf8=utf8), mail.recipients, mail.rcpt_params or repeat(None)),
+        ),
+        options=options,
+        lmtp=protocol is Protocol.LMTP,
+        window=WINDOW if capabilities.pipelining and options.pipelining else 1,
+        body=body,
+    )
+
+
+def _check_times(given: MailFromParams, capabilities: Capabilities) -> None:
+    """Refuse a time that the server said it would refuse."""
+    longest, shortest = capabilities.futurerelease, capabilities.deliverby
+    if longest is not None and given.holdfor is not None and given.holdfor > longest[0]:
+        raise NotSupportedError(
+            f"the server holds a message for at most {longest[0]} seconds (RFC 4865 3)",
+            keyword="FUTURERELEASE",
+        )
+    if shortest is not None and given.by is not None and 0 < given.by.seconds < shortest:
+        raise NotSupportedError(
+            f"the server delivers within no fewer than {shortest} seconds (RFC 2852 3)", keyword="DELIVERBY"
+        )
+
+
+def _size(
+    given: int | None, body: Body | None, measure: Measure | None, capabilities: Capabilities
+) -> int | None:
+    """What SIZE states: counted after line ends and before stuffing (RFC 1870 5)."""
+    size = given
+    if measure is not None:
+        size = measure.raw_size if body == "BINARYMIME" else measure.size
+    limit = capabilities.size_limit
+    if size is not None and limit is not None and size > limit:
+        raise MessageTooLarge(f"the message has {size} octets, the server takes {limit} (RFC 1870)")
+    return size if capabilities.offers_size else given
+
+
+def _body(
+    given: Body | None, measure: Measure | None, capabilities: Capabilities, options: Options
+) -> Body | None:
+    """What BODY states, after checking that the content is what it states."""
+    if given == "BINARYMIME":
+        if not options.bdat:
+            raise UsageError("BINARYMIME goes by BDAT only (RFC 3030 3): use send_bdat")
+        return given
+    if measure is not None:
+        _check_text(measure, options)
+    if given is not None:
+        if given == "7BIT" and measure is not None and measure.is_8bit:
+            raise InputError("BODY=7BIT was stated and the content has 8-bit octets (RFC 6152 2)")
+        return given
+    if measure is not None and not measure.is_8bit:
+        return None
+    if capabilities.eightbitmime:
+        # Also where the content cannot be measured: 7-bit text is valid 8BITMIME.
+        return "8BITMIME"
+    if measure is not None and not options.as_is:
+        raise NotSupportedError(
+            "the content has 8-bit octets and the server does not offer 8BITMIME (RFC 6152)",
+            keyword="8BITMIME",
+        )
+    return None
+
+
+def _check_text(measure: Measure, options: Options) -> None:
+    if measure.has_nul:
+        raise NotSupportedError(
+            "the content has NUL octets, which only BINARYMIME can carry (RFC 3030)", keyword="BINARYMIME"
+        )
+    if measure.has_long_line and not options.as_is:
+        raise NotSupportedError(
+            "the content has a line of over 998 octets (RFC 5322 2.1.1): re-encode it, "
+            "send it by BDAT as BINARYMIME, or allow it with allow_long_lines=True",
+            keyword="BINARYMIME",
+        )
+
+
+def _needs_smtputf8(
+    mail: MailObject, measure: Measure | None, capabilities: Capabilities, options: Options
+) -> bool:
+    """Whether the envelope or the headers hold UTF-8 (RFC 6531 3.4, RFC 6532 3)."""
+    paths = [path for path in (mail.sender, *mail.recipients) if path.needs_smtputf8]
+    headers = measure is not None and measure.has_utf8_headers
+    if not paths and not headers:
+        return False
+    if capabilities.smtputf8:
+        return True
+    if paths:
+        names = ", ".join(map(str, paths))
+        raise NotSupportedError(
+            f"the server does not offer SMTPUTF8 (RFC 6531), which these need: {names}", keyword="SMTPUTF8"
+        )
+    if options.as_is:
+        return False
+    raise NotSupportedError(
+        "the headers hold UTF-8 and the server does not offer SMTPUTF8 (RFC 6531)", keyword="SMTPUTF8"
+    )

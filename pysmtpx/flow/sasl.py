@@ -1,0 +1,245 @@
+"""The SASL mechanisms, each a dialogue of its own, and one run of such a dialogue over AUTH.
+
+A dialogue is a generator: it yields the client's answers and is resumed with
+the server's challenges. Its first yield is the initial response, or None where
+the server speaks first (RFC 4422 5). It returns where it has nothing more to say.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+from base64 import b64decode
+from binascii import Error as Base64Error
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final, TypeAlias
+
+from ..wire import command
+from ..wire.reply import Reply
+from .scram import MAX_SHOWN, ScramClient, ScramError, saslname
+
+Dialogue: TypeAlias = Generator[bytes | None, bytes, None]
+
+CANCEL: Final = b"*\r\n"
+"""Ends an exchange without an outcome; the server answers 501 (RFC 4954 4)."""
+
+
+class ChallengeError(ValueError):
+    """A challenge that the mechanism cannot have: the exchange is to be cancelled."""
+
+
+class Secret(StrEnum):
+    """What a mechanism proves who we are with."""
+
+    PASSWORD = "password"
+    TOKEN = "token"
+    NONE = "none"
+    """Something outside SASL: a client certificate, a UNIX user."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """Who we say we are, what proves it, and over which channel."""
+
+    username: str = ""
+    password: str = field(default="", repr=False)
+    token: str = field(default="", repr=False)
+    authzid: str = ""
+    """Whom to act as (RFC 4422 2); empty: as who we are."""
+    binding: bytes | None = None
+    """``tls-server-end-point`` of the channel (RFC 5929 4)."""
+    server_binds: bool = False
+    """The server offers a mechanism with channel binding."""
+    host: str = ""
+    port: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Mechanism:
+    """One line of the table of mechanisms."""
+
+    name: str
+    speak: Callable[[Mechanism, Claim], Dialogue]
+    secret: Secret
+    reveals: bool = False
+    """Whoever reads the line can use the secret again."""
+    carries_authzid: bool = True
+    needs_username: bool = True
+    digest: str = ""
+    """The hash that it needs, by its name in ``hashlib``; a FIPS machine may block it."""
+    binds: bool = False
+    """To the TLS channel (RFC 5802 6)."""
+
+    @property
+    def is_scram(self) -> bool:
+        """Credentials go through SASLprep, and 235 counts only after the server's own proof."""
+        return self.speak is _scram
+
+
+def _scram(mechanism: Mechanism, claim: Claim) -> Dialogue:
+    """RFC 5802, RFC 7677. The empty answer says that the server has proved itself."""
+    client = ScramClient(
+        mechanism.digest,
+        claim.username,
+        claim.password,
+        gs2_flag=_gs2_flag(mechanism, claim),
+        binding=(claim.binding or b"") if mechanism.binds else b"",
+        authzid=claim.authzid,
+    )
+    server_first = yield client.first()
+    server_final = yield client.final(_present(server_first))
+    client.verify(server_final)
+    yield b""
+
+
+def _gs2_flag(mechanism: Mechanism, claim: Claim) -> str:
+    """RFC 5802 6: ``y`` tells a server that does bind that someone struck its -PLUS from the list."""
+    if mechanism.binds:
+        return "p=tls-server-end-point"
+    return "y" if claim.binding is not None and not claim.server_binds else "n"
+
+
+def _cram_md5(mechanism: Mechanism, claim: Claim) -> Dialogue:
+    """RFC 2195 2."""
+    challenge = _present((yield None))
+    proof = hmac.digest(claim.password.encode(), challenge, mechanism.digest)
+    yield f"{claim.username} {proof.hex()}".encode()
+
+
+def _plain(mechanism: Mechanism, claim: Claim) -> Dialogue:
+    """RFC 4616 2."""
+    yield f"{claim.authzid}\0{claim.username}\0{claim.password}".encode()
+
+
+def _login(mechanism: Mechanism, claim: Claim) -> Dialogue:
+    """The obsolete draft-murchison-sasl-login: what the two prompts say means nothing."""
+    yield None
+    yield claim.username.encode()
+    yield claim.password.encode()
+
+
+def _oauthbearer(mechanism: Mechanism, claim: Claim) -> Dialogue:
+    """RFC 7628 3.1; a failure is told in a challenge and answered by one octet 1 (3.2.3)."""
+    host = f"host={claim.host}\1" if claim.host else ""
+    port = f"port={claim.port}\1" if claim.port else ""
+    user = claim.authzid or claim.username
+    gs2_header = f"n,{f'a={saslname(user)}' if user else ''},"
+    yield f"{gs2_header}\1{host}{port}auth=Bearer {claim.token}\1\1".encode()
+    yield b"\1"
+
+
+def _xoauth2(mechanism: Mechanism, claim: Claim) -> Dialogue:
+    """The forerunner of OAUTHBEARER at Google and Microsoft; a failure is answered by an empty line."""
+    yield f"user={claim.username}\1auth=Bearer {claim.token}\1\1".encode()
+    yield b""
+
+
+def _external(mechanism: Mechanism, claim: Claim) -> Dialogue:
+    """RFC 4422 A: the identity to act as, or nothing."""
+    yield (claim.authzid or claim.username).encode()
+
+
+_RANKING: Final = (
+    Mechanism("SCRAM-SHA-256-PLUS", _scram, Secret.PASSWORD, digest="sha256", binds=True),
+    Mechanism("SCRAM-SHA-256", _scram, Secret.PASSWORD, digest="sha256"),
+    Mechanism("SCRAM-SHA-1-PLUS", _scram, Secret.PASSWORD, digest="sha1", binds=True),
+    Mechanism("SCRAM-SHA-1", _scram, Secret.PASSWORD, digest="sha1"),
+    Mechanism("CRAM-MD5", _cram_md5, Secret.PASSWORD, digest="md5", carries_authzid=False),
+    Mechanism("PLAIN", _plain, Secret.PASSWORD, reveals=True),
+    Mechanism("LOGIN", _login, Secret.PASSWORD, reveals=True, carries_authzid=False),
+    Mechanism("OAUTHBEARER", _oauthbearer, Secret.TOKEN, reveals=True, needs_username=False),
+    Mechanism("XOAUTH2", _xoauth2, Secret.TOKEN, reveals=True, carries_authzid=False),
+    Mechanism("EXTERNAL", _external, Secret.NONE, needs_username=False),
+)
+MECHANISMS: Final = {mechanism.name: mechanism for mechanism in _RANKING}
+"""Every mechanism by its name, the strongest first."""
+
+
+class Exchange:
+    """One run of a mechanism: the lines that the client writes, challenge by challenge.
+
+    ``opening`` is the AUTH line. ``challenge`` is the last challenge: where a
+    bearer token was refused, it says why.
+
+    Raises ``InputError`` for credentials that the mechanism cannot carry.
+    """
+
+    def __init__(self, mechanism: Mechanism, claim: Claim) -> None:
+        self._mechanism = mechanism
+        self._dialogue = mechanism.speak(mechanism, claim)
+        initial = next(self._dialogue)
+        line = None if initial is None else command.auth(mechanism.name, initial)
+        self.opening = line or command.line("AUTH", mechanism.name)
+        # RFC 4954 4: what is too long for the AUTH line answers an empty challenge instead.
+        self._held = None if initial is None or line else command.auth_response(initial)
+        self.challenge = b""
+
+    def answer(self, reply: Reply) -> bytes:
+        """Return the line that answers a 334.
+
+        Raises ``ChallengeError`` where nothing can, and ``ScramError`` where nothing may.
+        """
+        self.challenge = _challenge(reply)
+        if self._held is None:
+            return self._next_line()
+        if self.challenge:
+            raise ChallengeError("a challenge came before the initial response")
+        held, self._held = self._held, None
+        return held
+
+    def conclude(self, reply: Reply) -> None:
+        """Take note of the 235, and hold a server that owes a proof to it.
+
+        The proof comes in a 334 before; some servers put it into the text of the
+        235 instead. Raises ``ScramError`` or ``ChallengeError`` where it is in neither.
+        """
+        if not self._mechanism.is_scram:
+            return
+        try:
+            answer = self._dialogue.send(_last_word(reply))
+        except StopIteration:
+            return
+        if answer:
+            raise ScramError("235 came before the server proved itself")
+
+    def _next_line(self) -> bytes:
+        try:
+            answer = self._dialogue.send(self.challenge)
+        except StopIteration:
+            raise ChallengeError("a challenge came after the last answer") from None
+        return command.auth_response(answer or b"")
+
+
+def oauth_failure(challenge: bytes) -> str:
+    """The ``status`` of a refused bearer token, safe to show (RFC 7628 3.2.2); empty where there is none."""
+    try:
+        failure = json.loads(challenge)
+    except (ValueError, RecursionError):
+        return ""
+    status = failure.get("status", "") if isinstance(failure, dict) else ""
+    return ascii(str(status)[:MAX_SHOWN]) if status else ""
+
+
+def _challenge(reply: Reply) -> bytes:
+    """RFC 4954 4: one line of base64, perhaps empty."""
+    if len(reply.lines) > 1:
+        raise ChallengeError("a challenge has more than one line")
+    try:
+        return b64decode(reply.lines[0], validate=True)
+    except Base64Error:
+        raise ChallengeError("a challenge is not base64") from None
+
+
+def _present(challenge: bytes) -> bytes:
+    if not challenge:
+        raise ChallengeError("a challenge is empty")
+    return challenge
+
+
+def _last_word(reply: Reply) -> bytes:
+    try:
+        return b64decode(reply.lines[-1].rpartition(b" ")[2], validate=True)
+    except Base64Error:
+        return b""

@@ -1,0 +1,151 @@
+"""Opening and closing a session: greeting, EHLO, STARTTLS, AUTH, QUIT (RFC 5321 3.1, 4.1.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ..errors import CommandRejected, ConnectError, ProtocolError, ServiceUnavailable, SmtpError, TlsError
+from ..wire import command
+from ..wire.capabilities import Capabilities, Protocol
+from ..wire.limits import Stage
+from ..wire.reply import Reply
+from .auth import Credentials, authenticate
+from .effects import CLOSE, START_TLS, Flow, Receive, Send
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What a session is to begin with."""
+
+    protocol: Protocol
+    name: str
+    """Who we say we are: a domain or an address literal."""
+    starttls: str | None = None
+    """``"required"``, ``"opportunistic"`` or None."""
+    credentials: Credentials | None = None
+    private: bool = False
+    """The line is TLS already, or does not leave the machine."""
+    allow_clear: bool = False
+    """A reusable password may go over a line that is neither."""
+    binding: bytes | None = None
+    """``tls-server-end-point`` of a line that is TLS already."""
+    host: str = ""
+    port: int = 0
+
+
+def open_session(opening: Opening) -> Flow[Capabilities]:
+    """From the greeting to a session that is ready for MAIL.
+
+    Raises ``ConnectError`` for a refusal, ``TlsError`` where STARTTLS was
+    required and did not come about, ``AuthenticationError`` for AUTH,
+    ``ProtocolError`` for what is not SMTP.
+    """
+    yield from _greeting()
+    capabilities = yield from _hello(opening)
+    private, binding = opening.private, opening.binding
+    if opening.starttls and (yield from _starttls(opening, capabilities)):
+        binding = yield START_TLS
+        private = True
+        # What was said in clear could have been forged (RFC 3207 4.2).
+        capabilities = yield from _hello(opening)
+    if opening.credentials is not None:
+        yield from authenticate(
+            opening.credentials,
+            capabilities,
+            clear=not private,
+            binding=binding,
+            allow_clear=opening.allow_clear,
+            host=opening.host,
+            port=opening.port,
+        )
+    return capabilities
+
+
+def _greeting() -> Flow[None]:
+    reply: Reply = yield Receive(Stage.GREETING)
+    if reply.code == 220:
+        return
+    yield CLOSE
+    if reply.code >= 400:
+        raise ConnectError("the server refused the connection", stage=Stage.GREETING, reply=reply)
+    raise ProtocolError("the greeting is not 220", stage=Stage.GREETING, reply=reply)
+
+
+def _hello(opening: Opening) -> Flow[Capabilities]:
+    """EHLO with a fall-back to HELO, or LHLO (RFC 5321 4.1.1.1, RFC 2033 4.1)."""
+    verb: Literal["EHLO", "LHLO"] = "LHLO" if opening.protocol is Protocol.LMTP else "EHLO"
+    reply = yield from _said_hello(verb, opening)
+    if reply.code == 250:
+        return Capabilities.from_reply(reply)
+    if reply.is_permanent and verb == "EHLO":
+        fallback = yield from _said_hello("HELO", opening)
+        if fallback.code == 250:
+            return Capabilities.none()
+    yield CLOSE
+    if reply.code < 400:
+        raise ProtocolError(f"{reply.code} is no answer to {verb}", stage=Stage.HELLO, reply=reply)
+    other = "SMTP" if verb == "LHLO" else "LMTP"
+    hint = f" (does the server speak {other}?)" if reply.is_permanent else ""
+    raise ConnectError(f"{verb} was refused{hint}", stage=Stage.HELLO, reply=reply)
+
+
+def _said_hello(verb: Literal["EHLO", "HELO", "LHLO"], opening: Opening) -> Flow[Reply]:
+    yield Send(command.hello(verb, opening.name))
+    reply: Reply = yield Receive(Stage.HELLO)
+    return reply
+
+
+def _starttls(opening: Opening, capabilities: Capabilities) -> Flow[bool]:
+    """Whether to go on with the handshake."""
+    required = opening.starttls == "required"
+    if not capabilities.starttls:
+        if required:
+            # An attacker on the line can strike the keyword out (CVE-2016-0772).
+            yield CLOSE
+            raise TlsError("the server does not offer STARTTLS (RFC 3207)", stage=Stage.STARTTLS)
+        return False
+    yield Send(command.STARTTLS)
+    reply: Reply = yield Receive(Stage.STARTTLS)
+    if reply.code == 220:
+        return True
+    if reply.code >= 400 and reply.code != 421 and not required:
+        return False
+    yield CLOSE
+    raise TlsError("STARTTLS was refused", stage=Stage.STARTTLS, reply=reply)
+
+
+def exchange(line: bytes, stage: Stage = Stage.COMMAND) -> Flow[Reply]:
+    """One command and its reply, whatever it says; 421 raises ``ServiceUnavailable``."""
+    yield Send(line)
+    reply: Reply = yield Receive(stage)
+    if reply.code == 421:
+        raise ServiceUnavailable(
+            "the server is closing the connection (RFC 5321 3.8)", stage=stage, reply=reply
+        )
+    return reply
+
+
+def demand(line: bytes, code: int | None = None, stage: Stage = Stage.COMMAND) -> Flow[Reply]:
+    """The same, and ``CommandRejected`` unless the reply has this code (None: any 2xx).
+
+    NOOP must be 250: a server about to hang up answers it with 221, which any
+    2xx would take for life.
+    """
+    reply = yield from exchange(line, stage)
+    if reply.code == code or (code is None and reply.is_positive):
+        return reply
+    if reply.code >= 400:
+        raise CommandRejected("the command was refused", stage=stage, reply=reply)
+    yield CLOSE
+    raise ProtocolError("the server is out of step", stage=stage, reply=reply)
+
+
+def quit_session() -> Flow[None]:
+    """QUIT, then close whatever the answer: a failed QUIT changes no outcome (RFC 5321 4.1.1.10)."""
+    try:
+        yield Send(command.QUIT)
+        yield Receive(Stage.QUIT)
+    except SmtpError:
+        pass
+    yield CLOSE

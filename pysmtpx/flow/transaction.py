@@ -1,0 +1,285 @@
+"""One mail transaction: MAIL, RCPT, and the content by DATA or BDAT (RFC 5321 3.3).
+
+Sequential or pipelined, DATA or BDAT, SMTP or LMTP are parameters of this one
+flow: how many commands may be unanswered, how the content ends, how many final
+replies come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from ..errors import (
+    ConnectionLost,
+    DataRejected,
+    ProtocolError,
+    ServiceUnavailable,
+    SmtpError,
+    Timeout,
+)
+from ..wire import command
+from ..wire.limits import BDAT_CHUNK, Stage
+from ..wire.reply import Reply
+from ..wire.result import SendResult
+from .account import Account
+from .effects import CLOSE, Flow, Octets, Receive, Send
+from .plan import Plan
+
+_MORE: Final = {stage: Receive(stage, last=False) for stage in Stage}
+_LAST: Final = {stage: Receive(stage) for stage in Stage}
+
+
+def transaction(plan: Plan) -> Flow[SendResult]:
+    """Send one mail object and return who was accepted.
+
+    Raises ``SenderRejected``, ``RecipientsRejected``, ``AllRecipientsFailed``
+    or ``DataRejected`` for a refusal, ``ServiceUnavailable`` for a 421,
+    ``Timeout``, ``ConnectionLost`` or ``ProtocolError`` where the line broke
+    before the end of data was written, and ``DeliveryUnknown`` after it.
+    """
+    account = Account(plan.mail.recipients, lmtp=plan.lmtp)
+    try:
+        yield from _envelope(plan, account)
+        yield from _judge_recipients(plan, account)
+        if plan.options.bdat:
+            yield from _bdat(plan, account)
+        else:
+            yield from _data(plan, account)
+        yield from _finals(plan, account)
+    except (Timeout, ConnectionLost, ProtocolError, ServiceUnavailable) as error:
+        yield CLOSE
+        verdict = account.broken(error)
+        if verdict is error:
+            raise
+        raise verdict from error
+    except Exception:
+        if account.stage is Stage.CONTENT:
+            # Refused half-way, or the caller's content failed: only closing takes it back.
+            yield CLOSE
+        raise
+    except BaseException as interrupt:
+        if account.committed:
+            interrupt.add_note("the end of data had been written: the message was perhaps delivered")
+        raise
+    return account.result()
+
+
+# -- envelope ------------------------------------------------------------------
+
+
+def _envelope(plan: Plan, account: Account) -> Flow[None]:
+    """MAIL, every RCPT and, where it is pipelined, DATA, within the window.
+
+    Every reply that is owed is read before any is judged (RFC 2920 3.1). With a
+    window of 1 this is the sequential path: nothing is sent on a refused MAIL,
+    and no DATA where nobody was accepted.
+    """
+    lines = plan.envelope + ((command.DATA,) if plan.pipelines_data else ())
+    count = len(plan.envelope) - 1
+    sent = read = 0
+    while read < len(lines):
+        batch = _batch(lines, sent, read + plan.window, account)
+        if batch:
+            yield Send(b"".join(batch))
+            sent += len(batch)
+        elif read == sent:
+            return
+        # Refill when half the window is free, so that the line never runs dry.
+        floor = sent if not batch or sent == len(lines) else sent - plan.window // 2
+        while read < floor:
+            account.stage = stage = Stage.MAIL if not read else Stage.RCPT if read <= count else Stage.DATA
+            account.note((yield (_LAST if read + 1 == sent else _MORE)[stage]))
+            read += 1
+
+
+def _batch(lines: tuple[bytes, ...], sent: int, end: int, account: Account) -> tuple[bytes, ...]:
+    # Where all are refused only DATA can be left, and nobody is there to have the content.
+    return () if account.mail_refused or account.all_refused else lines[sent:end]
+
+
+def _judge_recipients(plan: Plan, account: Account) -> Flow[None]:
+    """Raise unless the content may follow; leave the session in step."""
+    refusal: SmtpError
+    if account.mail_refused:
+        refusal = account.sender_refused()
+    elif not account.accepted_count or (
+        plan.options.all_or_nothing and account.accepted_count < len(account.recipients)
+    ):
+        refusal = account.nobody()
+    else:
+        return
+    if account.data is not None and account.data.code == 354:
+        yield from _end_nothing(account)
+    else:
+        yield from reset()
+    raise refusal
+
+
+def _end_nothing(account: Account) -> Flow[None]:
+    """Leave the data state that DATA entered although nothing will be sent (RFC 2920 3.1).
+
+    Where a recipient was accepted the empty message could be delivered to it,
+    and an LMTP server without recipients may answer nothing at all (RFC 2033
+    4.2): both leave only closing.
+    """
+    if account.accepted_count or account.lmtp:
+        yield CLOSE
+        return
+    try:
+        yield Send(command.END_OF_DATA)
+        yield _LAST[Stage.DATA]  # whatever it says, there is nobody to have it
+    except SmtpError:
+        yield CLOSE
+
+
+def reset() -> Flow[None]:
+    """RSET, best effort: where it is not answered by 250 the connection is closed."""
+    try:
+        yield Send(command.RSET)
+        reply: Reply = yield _LAST[Stage.RSET]
+    except SmtpError:
+        return
+    if reply.code != 250:
+        yield CLOSE
+
+
+# -- content by DATA -------------------------------------------------------------
+
+
+def _data(plan: Plan, account: Account) -> Flow[None]:
+    account.stage = Stage.DATA
+    if account.data is None:
+        yield Send(command.DATA)
+        account.data = yield _LAST[Stage.DATA]
+    yield from _judge_data(account, account.data)
+    account.stage = Stage.CONTENT
+    held = yield from _write(account, b"", plan.content.for_data(**_allowed(plan)))
+    # The terminator goes in the last write, so that the commit point is sharp.
+    yield from _commit(account, b"".join((held, command.END_OF_DATA)))
+
+
+def _judge_data(account: Account, reply: Reply) -> Flow[None]:
+    """Only 354 lets the content follow (RFC 5321 4.1.1.4)."""
+    if reply.code == 354:
+        return
+    if reply.code == 421:
+        raise account.shutdown(reply)
+    if reply.code < 400:
+        # A server that answers 250 would read the content as commands.
+        raise ProtocolError(f"{reply.code} is no answer to DATA", stage=Stage.DATA, reply=reply)
+    refusal = account.refusal(DataRejected, reply, "DATA was refused")
+    yield from reset()
+    raise refusal
+
+
+def _allowed(plan: Plan) -> dict[str, bool]:
+    """What content that could not be measured may hold."""
+    return {
+        "allow_8bit": plan.options.as_is or plan.body in ("8BITMIME", "BINARYMIME"),
+        "allow_long_lines": plan.options.as_is,
+        "allow_nul": False,
+    }
+
+
+def _write(account: Account, head: bytes, pieces: Iterator[Octets]) -> Flow[Octets]:
+    """Write ``head`` and the pieces, all but the last, which is returned."""
+    held: Octets = b""
+    for piece in pieces:
+        if held and (yield Send(held, watch=True)):
+            yield from _early(account)
+        held = piece if held or not head else b"".join((head, piece))
+    return held or head
+
+
+def _commit(account: Account, data: Octets) -> Flow[None]:
+    """The last write: with it the doubt begins."""
+    account.stage = Stage.FINAL
+    account.committed = True
+    yield Send(data)
+
+
+def _early(account: Account) -> Flow[None]:
+    """A reply while the content is still being written: stop and report it."""
+    reply: Reply = yield _MORE[Stage.CONTENT]
+    # A server that says it has the message before its end is out of step, and
+    # may have delivered what it had.
+    account.committed = reply.is_positive
+    yield from _refuse_content(account, reply, "the content was refused while it was written")
+
+
+def _refuse_content(account: Account, reply: Reply, text: str) -> Flow[None]:
+    """Report a reply that ends the content before its time; nothing but closing ends it for us."""
+    if reply.code < 400:
+        raise ProtocolError(f"{reply.code} came before the end of data", stage=Stage.CONTENT, reply=reply)
+    if reply.code == 421:
+        raise account.shutdown(reply)
+    raise account.refusal(DataRejected, reply, text)
+
+
+# -- content by BDAT -------------------------------------------------------------
+
+
+def _bdat(plan: Plan, account: Account) -> Flow[None]:
+    """Write the content in chunks (RFC 3030 2), each after the reply to the one before.
+
+    Content of known size is one chunk and costs one round trip. A server that
+    refuses a chunk without swallowing it reads content as commands, so after
+    any refusal the connection is closed.
+    """
+    account.stage = Stage.CONTENT
+    binary = plan.body == "BINARYMIME"
+    slices = plan.content.for_bdat(binary=binary, **_allowed(plan))
+    measure = plan.content.measure
+    size = None if measure is None else measure.raw_size if binary else measure.size
+    for pieces, octets, last in _chunks(slices, size):
+        held = yield from _write(account, command.bdat(octets, last=last), pieces)
+        if last:
+            yield from _commit(account, held)
+        else:
+            yield Send(held)
+            yield from _chunk_reply(account)
+
+
+def _chunk_reply(account: Account) -> Flow[None]:
+    reply: Reply = yield _LAST[Stage.CONTENT]
+    if not reply.is_positive:
+        yield from _refuse_content(account, reply, "a chunk was refused")
+
+
+def _chunks(slices: Iterator[Octets], size: int | None) -> Iterator[tuple[Iterator[Octets], int, bool]]:
+    """Slices as chunks: (slices, octets, whether the last).
+
+    Where the size is known the slices pass through as one chunk; otherwise they
+    are gathered, since a chunk's size stands before it.
+    """
+    if size is not None:
+        yield slices, size, True
+        return
+    gathered: list[Octets] = []
+    octets = 0
+    for piece in slices:
+        if octets >= BDAT_CHUNK:
+            yield iter(gathered), octets, False
+            gathered, octets = [], 0
+        gathered.append(piece)
+        octets += len(piece)
+    yield iter(gathered), octets, True
+
+
+# -- final replies ---------------------------------------------------------------
+
+
+def _finals(plan: Plan, account: Account) -> Flow[None]:
+    """One reply, or under LMTP one for each accepted recipient, in order (RFC 2033 4.2)."""
+    owed = len(account.accepted) if plan.lmtp else 1
+    for index in range(owed):
+        last = index + 1 == owed
+        reply: Reply = yield (_LAST if last else _MORE)[Stage.FINAL]
+        if reply.code < 400 and not reply.is_positive:
+            raise ProtocolError(f"{reply.code} is no final reply", stage=Stage.FINAL, reply=reply)
+        if reply.code == 421 and plan.lmtp:
+            break  # not about this recipient: those without a reply are unknown
+        account.finals.append(reply)
+    if plan.options.bdat and not all(reply.is_positive for reply in account.finals):
+        yield CLOSE
