@@ -1,0 +1,276 @@
+"""From an email message, or the octets of one, to a mail object that a given server can take."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from email.errors import MessageError
+from email.message import Message
+from email.utils import format_datetime
+from typing import Any, BinaryIO, Final, TypeAlias, cast
+
+from .errors import InputError, NotSupportedError, SmtpError
+from .mime import addresses, bodies, headers, raw
+from .mime.addresses import Mailbox
+from .wire.address import ForwardPath, ReversePath, domain_to_ascii
+from .wire.capabilities import Capabilities
+from .wire.content import Content
+from .wire.envelope import MailObject
+from .wire.limits import SLICE
+from .wire.params import MailFromParams, RcptToParams
+
+AnyMessage: TypeAlias = "Message[Any, Any] | bytes | bytearray | memoryview | BinaryIO"
+"""What ``prepare`` takes; ``EmailMessage`` is a ``Message``."""
+
+_Fields: TypeAlias = list[tuple[str, str]]
+"""Names in lower case, and values in one line, in order."""
+
+_ORIGINATORS: Final = ("sender", "from")
+_DESTINATIONS: Final = ("to", "cc", "bcc")
+_BLIND: Final = ("bcc", "resent-bcc")
+_RESENT: Final = frozenset(f"resent-{name}" for name in (*_ORIGINATORS, *_DESTINATIONS, "date", "message-id"))
+
+
+def prepare(
+    message: AnyMessage,
+    capabilities: Capabilities,
+    *,
+    sender: str | None = None,
+    recipients: str | Sequence[str] | None = None,
+    mail_params: MailFromParams | None = None,
+    rcpt_params: Sequence[RcptToParams] | None = None,
+) -> MailObject:
+    """The mail object that sends this message to a server with these capabilities.
+
+    The envelope comes from the header section unless it is given: the sender
+    from Sender, else From; the recipients from To, Cc and Bcc, without
+    duplicates; all from Resent-* where the message was resent (RFC 5322 3.6.6).
+    ``sender=""`` is the null reverse-path. Bcc is not sent, Date and Message-ID
+    are added where absent, and the caller's message stays as it is.
+
+    A message object is written so that the server can take it: 7-bit without
+    8BITMIME (RFC 6152), no line over 998 octets, and encoded words and A-labels
+    instead of UTF-8 unless a local part needs SMTPUTF8 (RFC 6531). Octets and
+    binary files are sent as they are, apart from the fields named above. A
+    file is read from where it stands, and belongs to the mail object until that
+    is sent.
+
+    Raises ``InputError`` where no envelope can be told, for a header field that
+    would begin another one, and for a message that cannot be written;
+    ``NotSupportedError`` where it needs 8BITMIME and is signed, or needs
+    SMTPUTF8, and the server does not offer it.
+    """
+    draft = _Draft(capabilities, sender, recipients, mail_params, rcpt_params)
+    if isinstance(message, Message):
+        return _from_object(message, draft)
+    if isinstance(message, bytes | bytearray | memoryview):
+        return _from_octets(bytes(message), draft)
+    if hasattr(message, "read"):
+        return _from_file(message, draft)
+    kind = type(message).__name__
+    raise InputError(f"a message is an email message, bytes or a binary file, not {kind}")
+
+
+@dataclass(slots=True)
+class _Draft:
+    """What the caller said about the mail object, and what the message adds to it."""
+
+    capabilities: Capabilities
+    sender: str | None
+    recipients: str | Sequence[str] | None
+    mail_params: MailFromParams | None
+    rcpt_params: Sequence[RcptToParams] | None
+
+    def address(self, fields: _Fields) -> None:
+        """Fill in the envelope from the header section."""
+        prefix = _resent_prefix(fields)
+        if self.sender is None:
+            self.sender = _originator(fields, prefix)
+        if self.recipients is None:
+            self.recipients = _destinations(fields, prefix)
+        self.sender = ReversePath(self.sender)
+        given = [self.recipients] if isinstance(self.recipients, str) else self.recipients
+        self.recipients = [ForwardPath(path) for path in given]
+
+    def missing(self, fields: _Fields) -> _Fields:
+        """Date and Message-ID where the header section has none (RFC 5322 3.6)."""
+        present = {name for name, _ in fields}
+        made = [("Date", _now), ("Message-ID", lambda: _message_id(str(self.sender), fields))]
+        return [(name, make()) for name, make in made if name.lower() not in present]
+
+    def needs_utf8(self, reasons: Sequence[str]) -> bool:
+        """True where the mail object goes with SMTPUTF8; ``reasons`` in the header section demand it.
+
+        Raises ``NotSupportedError`` where the server does not offer it.
+        """
+        paths = [cast(ReversePath, self.sender), *cast("list[ForwardPath]", self.recipients)]
+        needing = [str(path) for path in paths if path.needs_smtputf8]
+        needing += [reason for reason in reasons if reason not in needing]
+        if needing and not self.capabilities.smtputf8:
+            raise NotSupportedError(
+                f"the server does not offer SMTPUTF8 (RFC 6531), which these need: {', '.join(needing)}",
+                keyword="SMTPUTF8",
+            )
+        if needing:
+            self.mail_params = replace(self.mail_params or MailFromParams(), smtputf8=True)
+        return self.mail_params is not None and self.mail_params.smtputf8
+
+    @property
+    def seven_bit(self) -> bool:
+        """True where the content must be 7-bit (RFC 6152 2)."""
+        asked = self.mail_params is not None and self.mail_params.body == "7BIT"
+        return asked or not self.capabilities.eightbitmime
+
+    def finished(self, content: Content) -> MailObject:
+        """The mail object."""
+        return MailObject(
+            cast(str, self.sender),
+            cast("Sequence[str]", self.recipients),
+            content,
+            mail_params=self.mail_params,
+            rcpt_params=self.rcpt_params,
+        )
+
+
+# The envelope.
+
+
+def _resent_prefix(fields: _Fields) -> str:
+    names = [name for name, _ in fields if name in _RESENT]
+    if len(names) > len(set(names)):
+        raise InputError("the message was resent more than once: give sender and recipients")
+    return "resent-" if names else ""
+
+
+def _mailboxes(fields: _Fields, name: str) -> Iterator[Mailbox]:
+    for field, text in fields:
+        if field == name:
+            yield from addresses.flatten(addresses.of_field(name, text))
+
+
+def _originator(fields: _Fields, prefix: str) -> str:
+    for name in _ORIGINATORS:
+        found = list(_mailboxes(fields, prefix + name))
+        if len(found) > 1:
+            raise InputError(f"{(prefix + name).title()} names {len(found)} mailboxes; who is the sender?")
+        if found:
+            return found[0].address
+    raise InputError(f"the message has no {prefix.title()}From: give the sender")
+
+
+def _destinations(fields: _Fields, prefix: str) -> list[str]:
+    paths: dict[tuple[str, str], str] = {}
+    for name in _DESTINATIONS:
+        for mailbox in _mailboxes(fields, prefix + name):
+            path = ForwardPath(mailbox.address)
+            # A local part is the receiver's own matter, a domain has no case (RFC 5321 2.4).
+            paths.setdefault((path.local_part, path.domain.lower()), path)
+    if not paths:
+        raise InputError("the message names no recipient: give the recipients")
+    return list(paths.values())
+
+
+# Fields that every message has.
+
+
+def _now() -> str:
+    # In UTC: the zone of this machine is nobody's business.
+    return format_datetime(datetime.now(UTC))
+
+
+def _message_id(sender: str, fields: _Fields) -> str:
+    """Unique (RFC 5322 3.6.4), and silent about this host, process and clock."""
+    domain = ReversePath(sender).domain or _domain_of_from(fields) or "localhost"
+    return f"<{secrets.token_hex(16)}@{domain}>"
+
+
+def _domain_of_from(fields: _Fields) -> str:
+    try:
+        return next((domain_to_ascii(mailbox.domain) for mailbox in _mailboxes(fields, "from")), "")
+    except InputError:
+        return ""
+
+
+# A message object.
+
+
+def _from_object(message: Message[Any, Any], draft: _Draft) -> MailObject:
+    try:
+        fields = headers.fields(message)
+        draft.address(fields)
+        copy = bodies.twin(message)
+        for name in _BLIND:
+            del copy[name]
+        for name, value in draft.missing(fields):
+            copy[name] = value
+        return draft.finished(Content.of(_written(copy, draft)))
+    except SmtpError:
+        raise
+    except (MessageError, TypeError, ValueError, LookupError, AttributeError, RecursionError) as error:
+        # The email package fails in many ways on what it let a caller build.
+        raise InputError(f"the message cannot be written: {error!r}") from error
+
+
+def _written(message: Message[Any, Any], draft: _Draft) -> bytes:
+    signed = "DKIM-Signature" in message  # which covers fields and body (RFC 6376 3.5)
+    utf8 = draft.needs_utf8(_needs(message, signed))
+    if bodies.has_binary(message):
+        bodies.fit(message, seven_bit=draft.seven_bit, signed=signed)
+    written = bodies.serialize(message, utf8=utf8, exact=signed)
+    if bodies.problem(written, seven_bit=draft.seven_bit and not utf8):
+        bodies.fit(message, seven_bit=draft.seven_bit, signed=signed)
+        written = bodies.serialize(message, utf8=utf8, exact=signed)
+    return written
+
+
+def _needs(message: Message[Any, Any], signed: bool) -> list[str]:
+    """What of the header sections can only go with SMTPUTF8."""
+    fields = [field for part in message.walk() for field in part.raw_items()]
+    needs = [address for field in fields for address in headers.internationalized(*field)]
+    if signed:
+        needs += [f"the signed field {name}" for name, text in headers.fields(message) if not text.isascii()]
+    return needs
+
+
+# Octets.
+
+
+def _from_octets(message: bytes, draft: _Draft) -> MailObject:
+    section = raw.section(message[: raw.MAX_HEADER + 1])
+    head = _head(section, draft)
+    changed = head != message[: section.end]
+    return draft.finished(Content.of(head + message[section.end :] if changed else message))
+
+
+def _from_file(file: BinaryIO, draft: _Draft) -> MailObject:
+    first = raw.first(file)
+    section = raw.section(first)
+    spliced = _Spliced(_head(section, draft) + first[section.end :], file)
+    return draft.finished(Content.of(spliced if file.seekable() else iter(spliced)))
+
+
+def _head(section: raw.Section, draft: _Draft) -> bytes:
+    """The header section without Bcc, after the fields that it lacks."""
+    fields = [(field.name, field.text) for field in section.fields]
+    draft.address(fields)
+    draft.needs_utf8([f"the field {name}" for name, text in fields if not text.isascii()])
+    added = [f"{name}: {value}\r\n".encode("ascii") for name, value in draft.missing(fields)]
+    return b"".join(added + [field.octets for field in section.fields if field.name not in _BLIND])
+
+
+class _Spliced:
+    """Octets of our own, then the rest of a file from where it stands; can be read again."""
+
+    def __init__(self, start: bytes, file: BinaryIO) -> None:
+        self._start = start
+        self._file = file
+        self._position = file.tell() if file.seekable() else 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        if self._file.seekable():
+            self._file.seek(self._position)
+        yield self._start
+        while piece := self._file.read(SLICE):
+            yield piece

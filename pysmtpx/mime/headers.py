@@ -1,0 +1,228 @@
+"""Header fields as octets for the wire (RFC 5322 2.2, RFC 2047, RFC 2231, RFC 6532).
+
+The policies of ``email`` fold differently in each Python, some of them so that
+a field can grow another one (CVE-2024-6923) or a quoted comma becomes a second
+address. Here a field that is fit to be sent goes as it is; the rest is written
+anew by the few rules below; and every field is checked after it was written.
+"""
+
+from __future__ import annotations
+
+import re
+from email import base64mime, quoprimime
+from email.header import Header
+from email.headerregistry import HeaderRegistry
+from email.message import Message
+from email.policy import EmailPolicy
+from typing import Any, Final
+
+from ..errors import InputError
+from ..wire.limits import MAX_TEXT_LINE
+from . import addresses
+from .addresses import Group, Mailbox
+
+ADDRESS_FIELDS: Final = frozenset(
+    {"from", "sender", "reply-to", "to", "cc", "bcc"}
+    | {f"resent-{name}" for name in ("from", "sender", "to", "cc", "bcc")}
+    | {"disposition-notification-to", "return-receipt-to", "errors-to", "mail-followup-to"}
+)
+"""Fields that hold an address list, in lower case."""
+_PARAMETER_FIELDS: Final = frozenset({"content-type", "content-disposition"})
+_FREE_TEXT_FIELDS: Final = frozenset({"subject", "comments", "content-description", "thread-topic"})
+
+_LINE_END: Final = re.compile(r"\r\n|\r|\n")
+_NAME: Final = re.compile(r"[!-9;-~]+")
+_BEFORE_SPACE: Final = re.compile(r"(?<=[^ \t])(?=[ \t])")
+_QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+_QUOTED_PAIR: Final = re.compile(r"\\(.)", re.DOTALL)
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_WIDTH: Final = 76
+"""Columns of a folded line: RFC 2047 2 where there is an encoded word, below the 78 of RFC 5322."""
+
+_REGISTRY: Final = HeaderRegistry()
+_PARAMETER_POLICY: Final = EmailPolicy(linesep="\r\n", max_line_length=_WIDTH)
+
+
+class WirePolicy(EmailPolicy):
+    """How ``BytesGenerator`` writes the header fields of a message that is sent.
+
+    With ``utf8`` non-ASCII text goes as UTF-8 (RFC 6532), else in encoded words
+    and A-labels. ``max_line_length=0``, which the generator sets within
+    multipart/signed, leaves every field as it came.
+    """
+
+    def fold_binary(self, name: str, value: Any) -> bytes:
+        """One field with its CRLF. Raises ``InputError`` where it cannot be sent."""
+        return write(name, value, utf8=self.utf8, exact=not self.max_line_length)
+
+
+def policy(*, utf8: bool, exact: bool) -> WirePolicy:
+    """The policy for one message; ``exact`` leaves its fields as they came."""
+    return WirePolicy(utf8=utf8, cte_type="8bit", linesep="\r\n", max_line_length=0 if exact else _WIDTH)
+
+
+def write(name: str, value: Any, *, utf8: bool = False, exact: bool = False) -> bytes:
+    """One header field as octets with CRLF.
+
+    ``value`` is what ``Message.raw_items()`` gives. Raises ``InputError`` for a
+    name or value that would end the field and begin another (CVE-2024-6923),
+    for NUL, and for a line over 998 octets that cannot be folded.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise InputError("a header field's name holds a character that is not allowed (RFC 5322 3.6.8)")
+    octets = _as_it_is(name, value)
+    if octets is None and exact and not hasattr(value, "fold"):
+        raise InputError(f"{name} is under a signature and cannot be sent as it is")
+    if octets is None or not (exact or octets.isascii()):
+        octets = _anew(name, value, utf8).encode("utf-8")
+    _check(name, octets)
+    return octets
+
+
+def text_of(name: str, value: Any) -> str:
+    """A field's value in one line, raw octets read as UTF-8 where they are.
+
+    Raises ``InputError`` for a line end that no white space follows: a field
+    within the field.
+    """
+    unfolded = "".join(_lines(name, _source(name, value)))
+    return _decoded(unfolded).strip(" \t")
+
+
+def internationalized(name: str, value: Any) -> list[str]:
+    """The addresses in a field that need SMTPUTF8: their local part is not ASCII (RFC 6531 3.2)."""
+    if name.lower() not in ADDRESS_FIELDS:
+        return []
+    text = text_of(name, value)
+    if text.isascii():
+        return []
+    boxes = addresses.flatten(addresses.of_field(name, text))
+    return [box.address for box in boxes if not box.local_part.isascii()]
+
+
+def fields(message: Message[Any, Any]) -> list[tuple[str, str]]:
+    """Name in lower case and value in one line of every field of the header section."""
+    return [(name.lower(), text_of(name, value)) for name, value in message.raw_items()]
+
+
+def _source(name: str, value: Any) -> str:
+    if isinstance(value, Header):
+        return value.encode()
+    if isinstance(value, str):
+        return str(value)
+    raise InputError(f"the value of {name} is {type(value).__name__}, not text")
+
+
+def _lines(name: str, source: str) -> list[str]:
+    lines = _LINE_END.split(source)
+    if any(line[:1] not in (" ", "\t") for line in lines[1:]):
+        raise InputError(f"{name} holds a line end: the text after it would be a field of its own")
+    return lines
+
+
+def _as_it_is(name: str, value: Any) -> bytes | None:
+    """The field as it came from elsewhere, or None where it was made here or is not fit to be sent."""
+    lines = _lines(name, _source(name, value))
+    if hasattr(value, "fold") or not all(line.strip(" \t") for line in lines[1:]):
+        return None  # a line of white space alone looks like the end of the header section
+    lines[0] = f"{name}: {lines[0]}" if lines[0] or len(lines) == 1 else f"{name}:"
+    octets = [_octets(name, line) for line in lines]
+    is_long = any(len(line) > MAX_TEXT_LINE for line in octets)
+    return None if is_long else b"\r\n".join(octets) + b"\r\n"
+
+
+def _octets(name: str, text: str) -> bytes:
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise InputError(f"{name} holds a lone surrogate") from None
+
+
+def _decoded(text: str) -> str:
+    """Raw octets, which ``email`` keeps as surrogates, read as UTF-8 where they are UTF-8."""
+    if not _SURROGATE.search(text):
+        return text
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8")
+    except UnicodeError:
+        return text
+
+
+def _anew(name: str, value: Any, utf8: bool) -> str:
+    text = text_of(name, value)
+    key = name.lower()
+    if key in _PARAMETER_FIELDS:
+        field = value if hasattr(value, "fold") else _REGISTRY(name, text)
+        return str(field.fold(policy=_PARAMETER_POLICY))
+    if key in ADDRESS_FIELDS and not text.isascii():
+        entries = addresses.of_field(name, text)
+        return _folded(name, ", ".join(_address(name, entry, utf8) for entry in entries))
+    is_unfoldable = key in _FREE_TEXT_FIELDS and max(map(len, text.split()), default=0) > _WIDTH
+    return _folded(name, text if _goes_plain(text, utf8) and not is_unfoldable else _words(name, text))
+
+
+def _goes_plain(text: str, utf8: bool) -> bool:
+    return text.isascii() or (utf8 and not _SURROGATE.search(text))
+
+
+def _words(name: str, text: str) -> str:
+    """Free text as encoded words; those in it are decoded first, not encoded a second time."""
+    plain = str(_REGISTRY("Subject", text)) if "=?" in text else text
+    if _LINE_END.search(plain):
+        raise InputError(f"{name} hides a line end in an encoded word")
+    return _encoded_words(name, plain)
+
+
+def _address(name: str, entry: Mailbox | Group, utf8: bool) -> str:
+    phrase = entry.phrase
+    if not _goes_plain(phrase, utf8):
+        phrase = _words(name, _unquoted(phrase))
+    if isinstance(entry, Group):
+        return f"{phrase}: {', '.join(_address(name, box, utf8) for box in entry.mailboxes)};"
+    if _SURROGATE.search(entry.address):
+        raise InputError(f"{name} holds an address that is neither ASCII nor UTF-8")
+    address = entry.address if utf8 else entry.with_a_labels().address
+    return f"{phrase} <{address}>" if phrase else address
+
+
+def _unquoted(phrase: str) -> str:
+    return _QUOTED.sub(lambda match: _QUOTED_PAIR.sub(r"\1", match[1]), phrase)
+
+
+def _encoded_words(name: str, text: str) -> str:
+    """Encoded words of whole characters, short enough to follow the name (RFC 2047 2, 5)."""
+    charset = "unknown-8bit" if _SURROGATE.search(text) else "utf-8"  # RFC 1428 3
+    characters = [character.encode("utf-8", "surrogateescape") for character in text]
+    whole = b"".join(characters)
+    encode = min(quoprimime.header_encode, base64mime.header_encode, key=lambda encode: len(encode(whole)))
+    width = max(_WIDTH - len(name) - 2, _WIDTH // 2)
+    pieces = [b""]
+    for character in characters:
+        if len(encode(pieces[-1] + character, charset)) > width:
+            pieces.append(b"")
+        pieces[-1] += character
+    return " ".join(encode(piece, charset) for piece in pieces)
+
+
+def _folded(name: str, text: str) -> str:
+    """Folded before white space only, and never right after the name (RFC 5322 2.2.3)."""
+    first, *rest = _BEFORE_SPACE.split(text)
+    lines = [f"{name}: {first}"]
+    for piece in rest:
+        if len(lines[-1]) + len(piece) > _WIDTH:
+            lines.append(piece)
+        else:
+            lines[-1] += piece
+    return "\r\n".join(lines) + "\r\n"
+
+
+def _check(name: str, octets: bytes) -> None:
+    """Whatever wrote it: one field, and no line that a server would refuse."""
+    lines = octets.removesuffix(b"\r\n").split(b"\r\n")
+    is_whole = octets.endswith(b"\r\n") and not any(
+        end in line for line in lines for end in (b"\r", b"\n", b"\0")
+    )
+    if not is_whole or not all(line[:1] in (b" ", b"\t") and line.strip() for line in lines[1:]):
+        raise InputError(f"{name} holds a line end or NUL: it would not be one field (RFC 5322 2.2)")
+    if any(len(line) > MAX_TEXT_LINE for line in lines):
+        raise InputError(f"{name} holds over {MAX_TEXT_LINE} octets without a space (RFC 5322 2.1.1)")

@@ -1,0 +1,1 @@
+"""Sockets, TLS and the clock: everything that can block."""

@@ -1,0 +1,215 @@
+"""From a host and port to a connected socket, within one deadline (RFC 8305)."""
+
+from __future__ import annotations
+
+import errno
+import os
+import queue
+import selectors
+import socket
+import threading
+from collections import deque
+from collections.abc import Iterable
+from typing import Any, Final, TypeAlias
+
+from ..errors import ConnectError, InputError, Timeout
+from ..wire.address import domain_to_ascii
+from ..wire.limits import Stage
+from .deadline import Deadline
+
+STAGGER: Final = 0.25
+"""Seconds that one address may be alone before the next is tried (RFC 8305 8)."""
+
+Address: TypeAlias = tuple[socket.AddressFamily, Any]
+
+
+def dial(host: str, port: int, deadline: Deadline, source: tuple[str, int] | None = None) -> socket.socket:
+    """A connected, non-blocking TCP socket.
+
+    Every address of the host is tried, a quarter of a second apart or as soon as
+    the one before fails, families taking turns; the first that answers wins.
+    Raises ``ConnectError`` that names every address and its failure, or
+    ``Timeout``.
+    """
+    race = _Race(port, source)
+    try:
+        return race.run(deque(_interleaved(resolve(host, port, deadline))), deadline)
+    finally:
+        race.close()
+
+
+def dial_unix(path: str, deadline: Deadline) -> socket.socket:
+    """A connected, non-blocking UNIX socket. Raises ``ConnectError`` or ``Timeout``."""
+    if not hasattr(socket, "AF_UNIX"):
+        raise InputError("this system has no UNIX sockets")
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        # Without a limit a full backlog blocks; with a non-blocking socket it is an error.
+        sock.settimeout(max(0.001, min(deadline.remaining(), 1e6)))
+        sock.connect(path)
+    except TimeoutError:
+        sock.close()
+        raise Timeout(f"{path} did not answer in time", stage=Stage.CONNECT) from None
+    except OSError as error:
+        sock.close()
+        raise ConnectError(f"{path}: {error.strerror or error}", stage=Stage.CONNECT) from error
+    except BaseException:
+        sock.close()
+        raise
+    sock.setblocking(False)
+    return sock
+
+
+# -- names ---------------------------------------------------------------------
+
+
+def resolve(host: str, port: int, deadline: Deadline) -> list[Address]:
+    """The addresses of a host, in the system's order.
+
+    A look-up cannot be interrupted, so it runs in a thread of its own that is
+    left behind where the deadline passes first.
+    """
+    try:
+        return _look_up(host, port, socket.AI_NUMERICHOST)
+    except (OSError, UnicodeError):
+        name = domain_to_ascii(host)
+    answer: queue.SimpleQueue[list[Address] | OSError] = queue.SimpleQueue()
+    threading.Thread(target=_answer, args=(answer, name, port), daemon=True, name="pysmtpx-resolve").start()
+    try:
+        found = answer.get(timeout=max(0.0, min(deadline.remaining(), 1e6)))
+    except queue.Empty:
+        raise Timeout(f"the look-up of {name} did not end in time", stage=Stage.CONNECT) from None
+    if isinstance(found, OSError):
+        raise ConnectError(
+            f"{name} cannot be looked up: {found.strerror or found}", stage=Stage.CONNECT
+        ) from found
+    return found
+
+
+def _answer(answer: queue.SimpleQueue[list[Address] | OSError], name: str, port: int) -> None:
+    try:
+        answer.put(_look_up(name, port, 0))
+    except OSError as error:
+        answer.put(error)
+    except Exception as error:
+        answer.put(OSError(str(error)))
+
+
+def _look_up(host: str, port: int, flags: int) -> list[Address]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    return list(dict.fromkeys((family, address) for family, _, _, _, address in found))
+
+
+def _interleaved(addresses: Iterable[Address]) -> list[Address]:
+    """The first family's addresses and the other's in turn (RFC 8305 4)."""
+    left = list(addresses)
+    ordered: list[Address] = []
+    while left:
+        wanted = ordered[-1][0] if ordered else None
+        index = next((i for i, (family, _) in enumerate(left) if family != wanted), 0)
+        ordered.append(left.pop(index))
+    return ordered
+
+
+# -- the race --------------------------------------------------------------------
+
+
+class _Race:
+    """Connection attempts under way."""
+
+    def __init__(self, port: int, source: tuple[str, int] | None) -> None:
+        self._port = port
+        self._source = source
+        self._selector = selectors.DefaultSelector()
+        self._failures: list[tuple[str, OSError]] = []
+
+    def run(self, addresses: deque[Address], deadline: Deadline) -> socket.socket:
+        while True:
+            if addresses:
+                self._start(addresses.popleft())
+            elif not self._selector.get_map():
+                raise self._failed()
+            if not self._selector.get_map():
+                continue
+            pause = min(STAGGER, deadline.remaining()) if addresses else deadline.remaining()
+            if (winner := self._first(pause)) is not None:
+                return winner
+            if deadline.remaining() <= 0:
+                raise Timeout(f"no address answered in time: {self._told()}", stage=Stage.CONNECT)
+
+    def _start(self, address: Address) -> None:
+        family, target = address
+        sock: socket.socket | None = None
+        try:
+            sock = socket.socket(family, socket.SOCK_STREAM)
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            if self._source is not None:
+                sock.bind(self._source)
+            code = sock.connect_ex(target)
+            if code not in (0, errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EAGAIN):
+                raise OSError(code, os.strerror(code))
+        except OSError as error:
+            self._lost(target, error, sock)
+        else:
+            self._selector.register(sock, selectors.EVENT_WRITE, target)
+
+    def _first(self, seconds: float) -> socket.socket | None:
+        """The first attempt to succeed within this time, or None after a failure or the time."""
+        for key, _ in self._selector.select(max(0.0, min(seconds, 1e6))):
+            sock = key.fileobj
+            assert isinstance(sock, socket.socket)
+            self._selector.unregister(sock)
+            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if code == 0:
+                return sock
+            self._lost(key.data, OSError(code, os.strerror(code)), sock)
+        return None
+
+    def _lost(self, target: Any, error: OSError, sock: socket.socket | None) -> None:
+        if sock is not None:
+            sock.close()
+        self._failures.append((str(target[0]), error))
+
+    def _failed(self) -> ConnectError:
+        failure = ConnectError(f"cannot connect to port {self._port}: {self._told()}", stage=Stage.CONNECT)
+        if self._failures:
+            failure.__cause__ = self._failures[-1][1]
+        return failure
+
+    def _told(self) -> str:
+        waiting = [(str(key.data[0]), "no answer") for key in self._selector.get_map().values()]
+        lost = [(address, error.strerror or str(error)) for address, error in self._failures]
+        return "; ".join(f"{address}: {why}" for address, why in lost + waiting) or "no address"
+
+    def close(self) -> None:
+        """Close whatever lost the race."""
+        for key in list(self._selector.get_map().values()):
+            assert isinstance(key.fileobj, socket.socket)
+            key.fileobj.close()
+        self._selector.close()
+
+
+# -- our own name ------------------------------------------------------------------
+
+
+def own_name(sock: socket.socket) -> str:
+    """What to say in EHLO where nothing is configured (RFC 5321 4.1.1.1, 4.1.3).
+
+    The host's name where it has a dot, else the address literal of our end of
+    the connection. Nothing is looked up: a resolver can stall for half a minute.
+    """
+    name = socket.gethostname()
+    if "." in name.strip("."):
+        try:
+            return domain_to_ascii(name)
+        except InputError:
+            pass
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return "[127.0.0.1]"
+    address = str(sock.getsockname()[0]).partition("%")[0]
+    if sock.family == socket.AF_INET6:
+        mapped = address.removeprefix("::ffff:")
+        return f"[{mapped}]" if "." in mapped else f"[IPv6:{address}]"
+    return f"[{address}]"

@@ -1,0 +1,289 @@
+"""A socket, clear or TLS, that takes octets and gives replies.
+
+The parser belongs to the stream and dies with it: nothing read in clear
+outlives STARTTLS. Every failure of the system is put into the words of
+``errors`` here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import sys
+from typing import Final
+
+from ..errors import ConnectionLost, ProtocolError, ServiceUnavailable, SmtpError, Timeout, TlsError
+from ..wire.limits import BLOCK_LIMIT, MIN_RATE, SLICE, Stage
+from ..wire.parser import ReplyParser
+from ..wire.reply import Reply
+from .deadline import Deadline
+from .tls import end_point_binding
+from .wait import READ, WRITE, Waiter
+
+_QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None) if sys.platform == "linux" else None
+_RECEIVE: Final = 64 * 1024
+
+
+class Stream:
+    """One connection's octets. Not safe to share: its owner holds a lock."""
+
+    __slots__ = ("_broken", "_parser", "_quickack", "_sock", "_turned", "_waiter", "closed", "round_trips")
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._waiter = Waiter(sock)
+        self._parser = ReplyParser()
+        self._broken: SmtpError | None = None
+        self._quickack = _QUICKACK if sock.family in (socket.AF_INET, socket.AF_INET6) else None
+        self._turned = False
+        self.closed = False
+        self.round_trips = 0
+        """Waits for a reply after something was written."""
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether the octets are encrypted."""
+        return isinstance(self._sock, ssl.SSLSocket)
+
+    # -- writing -----------------------------------------------------------------
+
+    def send(self, data: bytes | memoryview, deadline: Deadline, *, watch: bool = False) -> bool:
+        """Write everything; True where something is there to be received.
+
+        While the write is blocked the server's octets are read and kept, so two
+        sides that both wait to be read cannot stand still (RFC 2920 3.1). With
+        ``watch`` the write stops as soon as anything arrives. A write that fails
+        answers True: the reply that explains it may be on its way.
+
+        Raises ``Timeout`` when the deadline passes, or sooner where the server
+        takes fewer than 500 octets a second (RFC 5321 4.5.3.2.5).
+        """
+        self._turned = True
+        left = data
+        while left and self._broken is None:
+            block = left if len(left) <= SLICE else left[:SLICE]
+            sent = self._send_block(block, deadline, watch)
+            if sent == len(left):
+                break
+            left = left[sent:]
+            if watch and self._has_input():
+                break
+        return self._has_input() or (watch and self._peek())
+
+    def _send_block(self, block: bytes | memoryview, deadline: Deadline, watch: bool) -> int:
+        """Write at most a slice; fewer octets went where the line broke, or ``watch`` saw input."""
+        sent = 0
+        limit: Deadline | None = None
+        while True:
+            want = READ | WRITE
+            try:
+                sent += self._sock.send(block[sent:] if sent else block)
+                if sent == len(block):
+                    return sent
+                continue
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                pass
+            except ssl.SSLWantReadError:
+                want = READ
+            except OSError as error:
+                self._fail("the connection broke while writing", error)
+                return sent
+            limit = limit or deadline.within(_block_limit(len(block)))
+            ready = self._waiter.wait(want, limit.remaining())
+            if not ready:
+                raise Timeout("the server stopped reading")
+            if ready & READ:
+                self._pull()
+                if self._broken is not None or (watch and self._parser.has_input):
+                    return sent
+
+    # -- reading -----------------------------------------------------------------
+
+    def receive(self, deadline: Deadline, seconds: float, *, last: bool = True) -> Reply:
+        """The next reply, until the deadline and at most so many seconds from now.
+
+        Raises ``Timeout``, ``ConnectionLost`` or ``ProtocolError``; the last also
+        where ``last`` is set and more octets came than this reply.
+        """
+        parser = self._parser
+        reply = parser.next()
+        if reply is None:
+            reply = self._await_reply(deadline.within(seconds))
+        # A server that hangs up may say more than it owes, and nobody will ask it again.
+        if last and parser.has_input and reply.code != 421:
+            raise ProtocolError("the server sent more than was owed", reply=reply)
+        return reply
+
+    def _await_reply(self, limit: Deadline) -> Reply:
+        if self._turned:
+            self._turned = False
+            self.round_trips += 1
+        while self._broken is None:
+            self._pull_soon(limit)
+            reply = self._parser.next()
+            if reply is not None:
+                return reply
+        raise self._broken
+
+    def _pull_soon(self, limit: Deadline) -> None:
+        """Wait for octets and hand them to the parser."""
+        sock = self._sock
+        # TLS may hold decrypted octets that the descriptor does not show.
+        if not (isinstance(sock, ssl.SSLSocket) and sock.pending()):
+            if self._quickack is not None:
+                # The server's Nagle waits for our delayed acknowledgement: 40 ms each.
+                self._acknowledge(self._quickack)
+            if not self._waiter.wait(READ, limit.remaining()):
+                raise Timeout("no reply came in time")
+        self._pull()
+
+    def _pull(self) -> None:
+        """One read without waiting; a failure or the end is kept in ``_broken``."""
+        try:
+            data = self._sock.recv(_RECEIVE)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return
+        except ssl.SSLWantWriteError:
+            # A key update that must be written first; the next wait is a short one.
+            self._waiter.wait(WRITE, 1.0)
+            return
+        except OSError as error:
+            self._fail("the connection broke while reading", error)
+            return
+        if data:
+            self._parser.feed(data)
+        elif self._broken is None:
+            self._broken = ConnectionLost("the server closed the connection")
+
+    def _has_input(self) -> bool:
+        return self._broken is not None or self._parser.has_input
+
+    def _peek(self) -> bool:
+        """One read without waiting; whether anything, or the end, was there."""
+        self._pull()
+        return self._has_input()
+
+    def _fail(self, text: str, error: OSError) -> None:
+        """Note a broken line, after reading once what the server may have said before."""
+        lost = ConnectionLost(f"{text}: {error}")
+        lost.__cause__ = error
+        if self._broken is None:
+            self._broken = lost
+            self._drain()
+
+    def _drain(self) -> None:
+        try:
+            data = self._sock.recv(_RECEIVE)
+        except OSError:
+            return
+        if data:
+            self._parser.feed(data)
+
+    def check_idle(self) -> None:
+        """Raise unless the connection is alive and silent, without a wait.
+
+        Between calls nothing is owed, so whatever is there is a farewell (421),
+        the end, or a breach; it must not be taken for the answer to the next
+        command. A TLS 1.3 session ticket is neither.
+        """
+        if not (self._parser.has_input or self.is_tls or self._waiter.wait(READ, 0)) or not self._peek():
+            return
+        reply = self._parser.next()
+        if reply is not None and reply.code == 421:
+            raise ServiceUnavailable("the server closed the idle connection", reply=reply)
+        if reply is not None or self._broken is None:
+            raise ProtocolError("the server spoke without being asked", reply=reply)
+        raise self._broken
+
+    # -- TLS and the end -----------------------------------------------------------
+
+    def start_tls(self, context: ssl.SSLContext, hostname: str, deadline: Deadline) -> Stream:
+        """A new stream over this one's socket, after the handshake.
+
+        ``hostname`` is checked against the certificate as the context says.
+        Raises ``TlsError``, ``Timeout``, and ``ProtocolError`` where octets are
+        waiting that were sent in clear: they could have been injected (RFC
+        3207 4.2, CVE-2026-41319).
+        """
+        if self._parser.has_input:
+            raise ProtocolError(
+                "the server sent octets in clear behind its answer to STARTTLS", stage=Stage.STARTTLS
+            )
+        stream = Stream(handshake(self._sock, context, hostname, deadline))
+        stream.round_trips = self.round_trips + 1
+        self.closed = True
+        return stream
+
+    def binding(self) -> bytes | None:
+        """The ``tls-server-end-point`` octets, None without TLS (RFC 5929 4.1)."""
+        return end_point_binding(self._sock) if isinstance(self._sock, ssl.SSLSocket) else None
+
+    def shutdown(self) -> None:
+        """Wake whoever waits on this stream in another thread; it then closes it."""
+        with contextlib.suppress(OSError):
+            # Not SSLSocket's own, which drops the TLS state from under the reader.
+            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close the socket without another octet, close_notify included. Does nothing twice.
+
+        Nothing is written after it, and no reply that was read is handed out.
+        """
+        self.closed = True
+        self._broken = ConnectionLost("the connection is closed")
+        self._parser = ReplyParser()
+        self._sock.close()
+
+    def _acknowledge(self, quickack: int) -> None:
+        try:
+            self._sock.setsockopt(socket.IPPROTO_TCP, quickack, 1)
+        except OSError:  # the peer is gone: the read that follows says so
+            self._quickack = None
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "TLS" if self.is_tls else "clear"
+        return f"<Stream fd={self._sock.fileno()} {state}>"
+
+
+def _block_limit(octets: int) -> float:
+    """Seconds for a write of so many octets."""
+    return min(BLOCK_LIMIT, max(30.0, octets / MIN_RATE))
+
+
+def handshake(
+    sock: socket.socket, context: ssl.SSLContext, hostname: str, deadline: Deadline
+) -> ssl.SSLSocket:
+    """Wrap a connected socket in TLS within the deadline; closes it where that fails."""
+    try:
+        sock.setblocking(False)
+        wrapped = context.wrap_socket(sock, server_hostname=hostname or None, do_handshake_on_connect=False)
+    except (OSError, ValueError) as error:
+        sock.close()
+        raise TlsError(f"TLS cannot be started: {error}", stage=Stage.STARTTLS) from error
+    try:
+        _shake(wrapped, deadline)
+    except BaseException:
+        wrapped.close()
+        raise
+    return wrapped
+
+
+def _shake(sock: ssl.SSLSocket, deadline: Deadline) -> None:
+    waiter = Waiter(sock)
+    while True:
+        try:
+            sock.do_handshake()
+            return
+        except ssl.SSLWantReadError:
+            want = READ
+        except ssl.SSLWantWriteError:
+            want = WRITE
+        except ssl.SSLCertVerificationError as error:
+            text = f"the server's certificate was refused: {error.verify_message}"
+            raise TlsError(text, stage=Stage.STARTTLS) from error
+        except (OSError, ValueError) as error:
+            raise TlsError(f"the TLS handshake failed: {error}", stage=Stage.STARTTLS) from error
+        if not waiter.wait(want, deadline.remaining()):
+            raise Timeout("the TLS handshake did not end in time", stage=Stage.STARTTLS)

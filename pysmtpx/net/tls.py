@@ -1,0 +1,89 @@
+"""TLS contexts and channel binding."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import ssl
+from functools import lru_cache
+from typing import Final
+
+import certifi
+
+
+def default_context() -> ssl.SSLContext:
+    """A context that verifies: TLS 1.2 or later, the host's name, certifi's roots.
+
+    ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``, where set, name the roots instead.
+    The context is made once for each setting, since reading the roots takes
+    longer than a send.
+    """
+    return _context(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+
+
+@lru_cache(maxsize=8)
+def _context(cafile: str | None, capath: str | None) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if not cafile and not capath:
+        cafile = certifi.where()
+    context.load_verify_locations(cafile or None, capath or None)
+    return context
+
+
+def client_context(certificate: str, key: str | None = None) -> ssl.SSLContext:
+    """The default context with a client certificate (PEM files) of its own."""
+    context = _context.__wrapped__(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+    context.load_cert_chain(certificate, key)
+    return context
+
+
+# Signature algorithms, as DER object identifiers, and the hash that each uses.
+_HASHES: Final = {
+    bytes.fromhex("2a864886f70d010104"): "sha256",  # md5WithRSA: RFC 5929 4.1 says SHA-256
+    bytes.fromhex("2a864886f70d010105"): "sha256",  # sha1WithRSA, likewise
+    bytes.fromhex("2a8648ce3d0401"): "sha256",  # ecdsa-with-SHA1, likewise
+    bytes.fromhex("2a864886f70d01010e"): "sha224",
+    bytes.fromhex("2a864886f70d01010b"): "sha256",
+    bytes.fromhex("2a864886f70d01010c"): "sha384",
+    bytes.fromhex("2a864886f70d01010d"): "sha512",
+    bytes.fromhex("2a8648ce3d040301"): "sha224",
+    bytes.fromhex("2a8648ce3d040302"): "sha256",
+    bytes.fromhex("2a8648ce3d040303"): "sha384",
+    bytes.fromhex("2a8648ce3d040304"): "sha512",
+}
+
+
+def end_point_binding(sock: ssl.SSLSocket) -> bytes | None:
+    """The ``tls-server-end-point`` octets of a connection (RFC 5929 4.1).
+
+    A hash of the server's certificate, by the hash of its signature. None
+    where the algorithm names no single hash (Ed25519, RSASSA-PSS): then there
+    is no such binding, and guessing one would only fail the log-in.
+    """
+    certificate = sock.getpeercert(binary_form=True)
+    if certificate is None:
+        return None
+    name = _HASHES.get(_signature_algorithm(certificate) or b"")
+    return None if name is None else hashlib.new(name, certificate).digest()
+
+
+def _signature_algorithm(certificate: bytes) -> bytes | None:
+    """The OID in Certificate ::= SEQUENCE { tbs, SEQUENCE { OID, … }, … } (RFC 5280 4.1)."""
+    try:
+        start, _ = _element(certificate, 0)
+        _, after_tbs = _element(certificate, start)
+        algorithm, _ = _element(certificate, after_tbs)
+        oid, end = _element(certificate, algorithm)
+    except IndexError:
+        return None
+    return certificate[oid:end]
+
+
+def _element(der: bytes, at: int) -> tuple[int, int]:
+    """Where the content of the DER element at this place begins and ends."""
+    length, start = der[at + 1], at + 2
+    if length & 0x80:
+        count = length & 0x7F
+        length, start = int.from_bytes(der[start : start + count], "big"), start + count
+    return start, start + length

@@ -1,0 +1,62 @@
+"""Waiting for one socket, with any descriptor number and no time lost on sets."""
+
+from __future__ import annotations
+
+import select
+import selectors
+import socket
+from math import ceil
+from typing import Final
+
+READ: Final = selectors.EVENT_READ
+WRITE: Final = selectors.EVENT_WRITE
+_LONGEST: Final = 86_400.0
+"""Seconds in one system call: a poll takes no infinity and only 31 bits of milliseconds."""
+
+
+class _Poll:
+    """By poll: unlike select it takes descriptors over 1023."""
+
+    __slots__ = ("_fd", "_poll", "_want")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._fd = sock.fileno()
+        self._want = READ
+        self._poll = select.poll()
+        self._poll.register(self._fd, select.POLLIN)
+
+    def wait(self, want: int, seconds: float) -> int:
+        """What of ``want`` is possible now or within ``seconds``; 0 where nothing is.
+
+        A broken connection counts as ready: the call that is waited for says how.
+        """
+        if want != self._want:
+            self._want = want
+            mask = (select.POLLIN if want & READ else 0) | (select.POLLOUT if want & WRITE else 0)
+            self._poll.modify(self._fd, mask)
+        # Rounded up: a wait that ends too early would spin until the deadline.
+        events = self._poll.poll(ceil(min(seconds, _LONGEST) * 1000) if seconds > 0 else 0)
+        if not events:
+            return 0
+        happened = events[0][1]
+        if happened & (select.POLLERR | select.POLLHUP | select.POLLNVAL):
+            return want
+        return (READ if happened & select.POLLIN else 0) | (WRITE if happened & select.POLLOUT else 0)
+
+
+class _Select:
+    """The same where there is no poll (Windows)."""
+
+    __slots__ = ("_sock",)
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def wait(self, want: int, seconds: float) -> int:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._sock, want)
+            events = selector.select(max(0.0, min(seconds, _LONGEST)))
+        return events[0][1] if events else 0
+
+
+Waiter = _Poll if hasattr(select, "poll") else _Select

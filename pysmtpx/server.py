@@ -1,0 +1,350 @@
+"""One server, described: where it is, how it is secured, who we are there. Nothing here dials."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
+
+from . import url as urls
+from .errors import InputError
+from .flow.auth import Credentials
+from .wire.address import domain_or_literal, domain_to_ascii
+from .wire.capabilities import Protocol
+from .wire.limits import CONNECT_TIMEOUT
+
+if TYPE_CHECKING:
+    import ssl
+
+TlsMode: TypeAlias = Literal["implicit", "starttls", "opportunistic", "none"]
+"""``implicit``: TLS first (RFC 8314 3). ``starttls``: required (RFC 3207), never clear text instead.
+``opportunistic``: STARTTLS where offered. ``none``: clear text."""
+
+_SECRETS: Final = ("password", "token")
+_PORTS: Final = {"smtps": 465, "lmtp": 24, "loopback": 25, "submission": 587}
+
+
+@dataclass(frozen=True, slots=True, repr=False, init=False)
+class Server:
+    """One SMTP or LMTP server, and how to talk to it.
+
+    ``host`` is a name, an IP address, or the path of a UNIX socket (begins
+    with ``/``). What is left out gets the safe default, and after construction
+    ``port`` and ``tls`` are the ones in effect:
+
+    * ``tls``: ``"implicit"`` on port 465 (RFC 8314 3.3), ``"none"`` on loopback
+      and UNIX sockets, else ``"starttls"``.
+    * ``port``: 24 for LMTP (RFC 2033 5 forbids 25), 465 for implicit TLS, 25 on
+      loopback, else 587 (RFC 6409 3.1). A UNIX socket has port 0.
+
+    ``username`` with ``password`` or ``token`` (a text, or a callable that
+    returns one, for OAuth) asks for AUTH; ``auth`` names the only SASL
+    mechanisms allowed, in order. ``insecure_auth`` allows a reusable password
+    in clear text. ``server_hostname`` is the name checked in the certificate
+    where it is not ``host``. ``local_hostname`` is our name in EHLO.
+    ``source_address`` is an IP address and port of ours. ``connect_timeout``
+    is in seconds, for look-up, dial, TLS and AUTH together.
+
+    Raises ``InputError`` for any value that cannot be right, and for values
+    that contradict one another.
+    """
+
+    host: str
+    port: int
+    protocol: Protocol
+    tls: TlsMode
+    username: str | None
+    password: str | None
+    token: str | Callable[[], str] | None
+    auth: tuple[str, ...]
+    authzid: str
+    insecure_auth: bool
+    ssl_context: ssl.SSLContext | None
+    server_hostname: str | None
+    local_hostname: str | None
+    source_address: tuple[str, int] | None
+    connect_timeout: float
+
+    def __init__(
+        self,
+        host: str,
+        port: int | None = None,
+        *,
+        protocol: Protocol | Literal["smtp", "lmtp"] = Protocol.SMTP,
+        tls: TlsMode | None = None,
+        username: str | None = None,
+        password: str | None = None,
+        token: str | Callable[[], str] | None = None,
+        auth: str | Sequence[str] | None = None,
+        authzid: str = "",
+        insecure_auth: bool = False,
+        ssl_context: ssl.SSLContext | None = None,
+        server_hostname: str | None = None,
+        local_hostname: str | None = None,
+        source_address: str | tuple[str, int] | None = None,
+        connect_timeout: float = CONNECT_TIMEOUT,
+    ) -> None:
+        host = _host(host)
+        protocol = _protocol(protocol)
+        tls = _default_tls(host, port) if tls is None else _tls(tls)
+        values: dict[str, Any] = {
+            "host": host,
+            "port": _default_port(host, protocol, tls) if port is None else _port(host, port),
+            "protocol": protocol,
+            "tls": tls,
+            "username": username or None,
+            "password": password,
+            "token": token,
+            "auth": _mechanisms(auth),
+            "authzid": authzid,
+            "insecure_auth": bool(insecure_auth),
+            "ssl_context": ssl_context,
+            "server_hostname": _if_given(_network_name, server_hostname),
+            "local_hostname": _if_given(domain_or_literal, local_hostname),
+            "source_address": _if_given(_source_address, source_address),
+            "connect_timeout": _seconds(connect_timeout),
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+        _check_account(self)
+        _check_line(self)
+
+    @classmethod
+    def from_url(cls, url: str, **overrides: Any) -> Server:
+        """The server that a URL describes (RFC 3986).
+
+        ``smtp://user:password@host:587``, ``smtps://host`` (implicit TLS),
+        ``lmtp://host`` and ``lmtp+unix:///path``. User, password and path are
+        percent-encoded UTF-8, an IPv6 address stands in brackets. The query
+        takes ``tls``, ``auth`` (mechanisms with commas), ``authzid``,
+        ``insecure_auth`` (``true``), ``server_hostname``, ``local_hostname``,
+        ``source_address`` and ``connect_timeout`` (seconds). ``overrides`` are
+        arguments of ``Server`` and win over the URL.
+
+        Raises ``InputError``, whose text never repeats the URL: it may hold a
+        password.
+        """
+        return cls(**urls.parse(url) | overrides)
+
+    @property
+    def path(self) -> str | None:
+        """The path of the UNIX socket, or None for a network address."""
+        return self.host if _is_path(self.host) else None
+
+    @property
+    def is_local(self) -> bool:
+        """True for loopback and UNIX sockets: nobody can listen on the way."""
+        return _is_local(self.host)
+
+    @property
+    def credentials(self) -> Credentials | None:
+        """Who we are, or None where no AUTH was asked for (RFC 4954)."""
+        if not (self.username or self.auth):
+            return None
+        return Credentials(
+            username=self.username or "",
+            password=self.password,
+            token=self.token,
+            mechanisms=self.auth,
+            authzid=self.authzid,
+        )
+
+    @property
+    def url(self) -> str:
+        """A URL of this server without password and token.
+
+        With these and ``ssl_context`` given again, ``from_url`` makes an equal
+        server of it.
+        """
+        return urls.build(self.protocol, self.username, self.host, self.port, _options(self))
+
+    def replace(self, **changes: Any) -> Server:
+        """A copy with these arguments changed.
+
+        A port or TLS mode that is the default one is derived anew, so
+        ``replace(tls="implicit")`` moves from port 587 to 465.
+        """
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        if self.tls == _default_tls(self.host, self.port):
+            del values["tls"]
+        if self.port == _default_port(self.host, self.protocol, self.tls):
+            del values["port"]
+        return Server(**values | changes)
+
+    def __repr__(self) -> str:
+        shown = [repr(self.host), repr(self.port)]
+        for field in fields(self)[2:]:
+            value = getattr(self, field.name)
+            if value in (None, "", (), False) and field.name not in _SECRETS:
+                continue
+            if value is not None:
+                shown.append(f"{field.name}={_shown(field.name, value)}")
+        return f"Server({', '.join(shown)})"
+
+
+def _if_given(check: Callable[[Any], object], value: object) -> object:
+    return None if value is None else check(value)
+
+
+def _shown(name: str, value: object) -> str:
+    return "'***'" if name in _SECRETS else repr(str(value) if isinstance(value, Protocol) else value)
+
+
+# Where: host, port and TLS.
+
+
+def _is_path(host: str) -> bool:
+    return host.startswith("/")
+
+
+def _is_local(host: str) -> bool:
+    if _is_path(host) or host == "localhost" or host.endswith(".localhost"):  # RFC 6761 6.3
+        return True
+    address = _address(host)
+    return address is not None and address.is_loopback
+
+
+def _default_tls(host: str, port: int | None) -> TlsMode:
+    if port == _PORTS["smtps"]:
+        return "implicit"
+    return "none" if _is_local(host) else "starttls"
+
+
+def _default_port(host: str, protocol: Protocol, tls: TlsMode) -> int:
+    if _is_path(host):
+        return 0
+    if protocol is Protocol.LMTP:
+        return _PORTS["lmtp"]
+    if tls == "implicit":
+        return _PORTS["smtps"]
+    return _PORTS["loopback" if _is_local(host) else "submission"]
+
+
+def _address(host: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(host)
+    except ValueError:
+        return None
+
+
+def _text(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise InputError(f"{name} must be text, not {type(value).__name__}")
+    # What is not printable would hide in a log, end a command line or cut a C string.
+    if not value.isprintable():
+        raise InputError(f"{name} holds a control character")
+    return value
+
+
+def _host(value: object) -> str:
+    host = _text("host", value)
+    return host if _is_path(host) else _network_name(host)
+
+
+def _network_name(value: object) -> str:
+    """A host as it is looked up: A-labels (RFC 5891), or an IP address in its one spelling."""
+    name = _text("host name", value).lower()
+    if "/" in name or "@" in name:  # its text may be a URL with a password, so it is not shown
+        raise InputError("a host is a name or an address; a URL goes to Server.from_url")
+    bare = name[1:-1] if name.startswith("[") and name.endswith("]") else name
+    address = _address(bare)
+    if address is not None and (bare is name or address.version == 6):
+        return str(address)
+    return domain_to_ascii(name)
+
+
+def _protocol(value: object) -> Protocol:
+    for protocol in Protocol:
+        if value == protocol:
+            return protocol
+    raise InputError("protocol must be 'smtp' or 'lmtp'")
+
+
+def _tls(value: object) -> TlsMode:
+    for mode in get_args(TlsMode):
+        if value == mode:
+            return mode  # type: ignore[no-any-return]
+    raise InputError(f"tls must be one of {', '.join(get_args(TlsMode))}")
+
+
+def _port(host: str, value: object, *, lowest: int = 1) -> int:
+    if _is_path(host):
+        if value != 0:
+            raise InputError("a UNIX socket has no port")
+        return 0
+    if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= 65535:
+        raise InputError(f"a port is a number from {lowest} to 65535")
+    return value
+
+
+# Who: our own name, address, account and patience.
+
+
+def _source_address(value: object) -> tuple[str, int]:
+    pair = (value, 0) if isinstance(value, str) else value
+    if not isinstance(pair, tuple) or len(pair) != 2:
+        raise InputError("source_address must be an IP address, or a pair of one and a port")
+    host, port = pair
+    address = _address(_text("source_address", host)) if host else ""
+    if address is None:
+        raise InputError("source_address must be an IP address of this machine")
+    return str(address), _port("", port, lowest=0)
+
+
+def _mechanisms(value: str | Sequence[str] | None) -> tuple[str, ...]:
+    names = (value,) if isinstance(value, str) else tuple(value or ())
+    return tuple(_text("auth", name).upper() for name in names)
+
+
+def _seconds(value: object) -> float:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or value <= 0:  # type: ignore[arg-type, operator]
+        raise InputError("connect_timeout must be a finite number of seconds above 0")
+    return float(value)  # type: ignore[arg-type]
+
+
+def _check_account(server: Server) -> None:
+    secrets = [name for name in _SECRETS if getattr(server, name) is not None]
+    external = "EXTERNAL" in server.auth
+    if len(secrets) == 2:
+        raise InputError("password and token were both given: which one is meant?")
+    if secrets and not server.username:
+        raise InputError(f"{secrets[0]} without username")
+    if server.username and not secrets and not external:
+        raise InputError("username without password or token")
+    if (server.auth or server.authzid) and not secrets and not external:
+        raise InputError("auth or authzid without username and password")
+    _ = server.credentials  # checks the octets of each
+
+
+def _check_line(server: Server) -> None:
+    if server.path and server.source_address:
+        raise InputError("a UNIX socket has no source_address")
+    if server.tls == "none":
+        # Silently unused, it would leave the caller believing in TLS.
+        for name in ("ssl_context", "server_hostname"):
+            if getattr(server, name) is not None:
+                raise InputError(f"{name} was given, but TLS is off here: set tls")
+    elif server.path and not server.server_hostname:
+        raise InputError("TLS on a UNIX socket needs server_hostname: a path is in no certificate")
+
+
+def _options(server: Server) -> dict[str, str]:
+    """The query of a server's URL: whatever is not the default, and no secret."""
+    options: dict[str, str] = {}
+    if server.tls != _default_tls(server.host, server.port):
+        options["tls"] = server.tls
+    if server.auth:
+        options["auth"] = ",".join(server.auth)
+    if server.insecure_auth:
+        options["insecure_auth"] = "true"
+    if server.source_address:
+        options["source_address"] = "[{}]:{}".format(*server.source_address)
+    if server.connect_timeout != CONNECT_TIMEOUT:
+        options["connect_timeout"] = repr(server.connect_timeout)
+    for name in ("authzid", "server_hostname", "local_hostname"):
+        if value := getattr(server, name):
+            options[name] = value
+    return options

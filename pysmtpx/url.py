@@ -1,0 +1,138 @@
+"""URLs of servers: read into arguments, and written without a secret (RFC 3986)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from string import hexdigits
+from typing import Any, Final
+from urllib.parse import SplitResult, parse_qsl, quote, unquote_to_bytes, urlencode, urlsplit
+
+from .errors import InputError
+
+_SCHEMES: Final = ("smtp", "smtps", "lmtp", "lmtp+unix", "smtp+unix")
+
+
+def parse(url: str) -> dict[str, Any]:
+    """The arguments of ``Server`` that a URL holds, not yet validated.
+
+    Raises ``InputError``. No text of the URL may reach its message: an
+    unencoded ``/``, ``?`` or ``#`` makes the rest of a password look like a
+    path, an option or a fragment.
+    """
+    parts, port = _split(url)
+    if parts.scheme not in _SCHEMES:
+        raise InputError(f"the scheme of the URL must be one of {', '.join(_SCHEMES)}")
+    if "#" in url:
+        raise InputError("the URL has a fragment; write # as %23")
+    given = _userinfo(parts)
+    given["protocol"] = parts.scheme.removesuffix("+unix").removesuffix("s")
+    given.update(_place(parts, port))
+    if parts.scheme == "smtps":
+        given["tls"] = "implicit"
+    for name, value in _query(parts.query).items():
+        if given.get(name, value) != value:
+            raise InputError(f"the URL's option {name} contradicts its scheme")
+        given[name] = value
+    return given
+
+
+def build(protocol: str, username: str | None, host: str, port: int, options: Mapping[str, str]) -> str:
+    """The URL that ``parse`` reads back into these. It has no place for a password."""
+    user = f"{quote(username, safe='')}@" if username else ""
+    if host.startswith("/"):
+        place = f"{protocol}+unix://{user}{quote(host)}"
+    else:
+        name = f"[{quote(host, safe=':')}]" if ":" in host else host
+        place = f"{protocol}://{user}{name}:{port}"
+    query = urlencode(options, quote_via=quote, safe=",:[]")
+    return f"{place}?{query}" if query else place
+
+
+def _split(url: object) -> tuple[SplitResult, int | None]:
+    if not isinstance(url, str):
+        raise InputError(f"a URL is text, not {type(url).__name__}")
+    # urlsplit() would drop line ends and tabs silently.
+    if not url.isprintable() or " " in url:
+        raise InputError("the URL holds a control character or a space")
+    try:
+        parts = urlsplit(url)
+        return parts, parts.port
+    except ValueError:
+        pass  # its text quotes the URL
+    raise InputError("the URL's host or port is malformed; in a password / is %2F, ? is %3F, # is %23")
+
+
+def _decode(text: str) -> str:
+    pieces = text.split("%")[1:]
+    if not all(len(piece) > 1 and piece[0] in hexdigits and piece[1] in hexdigits for piece in pieces):
+        raise InputError("the URL has a % that begins no %XX; write it as %25")
+    try:
+        return unquote_to_bytes(text).decode("utf-8")
+    except UnicodeDecodeError:
+        pass  # its text quotes the octets
+    raise InputError("the URL's percent-encoded octets are not UTF-8")
+
+
+def _userinfo(parts: SplitResult) -> dict[str, Any]:
+    given = {"username": parts.username or None, "password": parts.password}
+    return {name: _decode(text) for name, text in given.items() if text is not None}
+
+
+def _place(parts: SplitResult, port: int | None) -> dict[str, Any]:
+    host = _decode(parts.hostname or "")
+    if parts.scheme.endswith("+unix"):
+        if host or port is not None or not parts.path.startswith("/"):
+            raise InputError("the URL of a UNIX socket has a path and no host: lmtp+unix:///path")
+        return {"host": _decode(parts.path)}
+    if parts.path not in ("", "/"):
+        raise InputError("the URL of a TCP server has no path")
+    if host.startswith("/"):
+        raise InputError("the URL's host is a path; the scheme of a UNIX socket ends in +unix")
+    return {"host": host, "port": port}
+
+
+def _query(query: str) -> dict[str, Any]:
+    # A plus stands for itself (RFC 3986), not for the space of an HTML form.
+    pairs = parse_qsl(query.replace("+", "%2B"), keep_blank_values=True)
+    names = {name for name, _ in pairs}
+    if len(names) != len(pairs):
+        raise InputError("the URL gives an option twice")
+    if not names <= _OPTIONS.keys():
+        raise InputError(f"the URL has an unknown option; there are {', '.join(_OPTIONS)}")
+    return {name: _OPTIONS[name](value) for name, value in pairs}
+
+
+def _flag(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise InputError("insecure_auth in a URL is true or false")
+    return text == "true"
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan  # which Server refuses
+
+
+def _address(text: str) -> tuple[str, int]:
+    """``192.0.2.1``, ``192.0.2.1:25``, ``2001:db8::1``, ``[2001:db8::1]:25``."""
+    host, colon, port = text.rpartition(":")
+    if not colon or (":" in host and not host.endswith("]")):
+        host, port = text, "0"
+    if not (port.isascii() and port.isdecimal()):
+        raise InputError("the port of source_address is not a number")
+    return host.removeprefix("[").removesuffix("]"), int(port[:6])
+
+
+_OPTIONS: Final[dict[str, Callable[[str], object]]] = {
+    "tls": str,
+    "auth": lambda text: tuple(text.split(",")),
+    "authzid": str,
+    "insecure_auth": _flag,
+    "server_hostname": str,
+    "local_hostname": str,
+    "source_address": _address,
+    "connect_timeout": _seconds,
+}

@@ -1,0 +1,194 @@
+"""Header fields on the wire: one field in, one field out, and the same text read back."""
+
+from __future__ import annotations
+
+from email import message_from_bytes
+from email.header import Header
+from email.headerregistry import Address, HeaderRegistry
+from email.message import EmailMessage, Message
+from email.policy import default
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from pysmtpx.errors import InputError
+from pysmtpx.mime import addresses, headers
+
+MAKE = HeaderRegistry()
+
+
+def read(octets: bytes, name: str) -> str:
+    return str(message_from_bytes(octets + b"\r\n", policy=default)[name])
+
+
+class TestAsItIs:
+    @pytest.mark.parametrize(
+        ("value", "octets"),
+        [
+            ("plain", b"X: plain\r\n"),
+            ("", b"X: \r\n"),
+            ("folded\n  here\r\n\tand here\r there", b"X: folded\r\n  here\r\n\tand here\r\n there\r\n"),
+            ("=?utf-8?q?=C3=BC?=", b"X: =?utf-8?q?=C3=BC?=\r\n"),
+            ("a" * 900, b"X: " + b"a" * 900 + b"\r\n"),
+        ],
+    )
+    def test_a_field_from_elsewhere(self, value, octets):
+        assert headers.write("X", value) == octets
+
+    def test_exact_leaves_8_bit_too(self):
+        assert headers.write("Subject", "gr\udcc3\udcbc  n", exact=True) == b"Subject: gr\xc3\xbc  n\r\n"
+
+    @pytest.mark.parametrize("value", ["a\n \n b", "a " * 600])
+    def test_exact_is_never_folded_anew(self, value):
+        assert headers.write("Subject", value)
+        with pytest.raises(InputError, match="signature"):
+            headers.write("Subject", value, exact=True)
+        assert headers.write("Subject", MAKE("Subject", "made here"), exact=True) == b"Subject: made here\r\n"
+
+    def test_a_legacy_header_object(self):
+        assert headers.write("Subject", Header("grün", "utf-8")) == b"Subject: =?utf-8?b?Z3LDvG4=?=\r\n"
+
+
+class TestInjection:
+    @pytest.mark.parametrize(
+        "value",
+        ["a\nBcc: x@y.org", "a\r\n\r\nbody", "a\rb", "a\n", "\nBcc: x", "a\r\n b\nc", "a\0b", 5, None, b"x"],
+    )
+    @pytest.mark.parametrize("name", ["X", "Subject", "To", "Content-Type"])
+    def test_refused(self, name, value):
+        """FAULTS 110, CVE-2024-6923."""
+        for exact in (False, True):
+            with pytest.raises(InputError):
+                headers.write(name, value, exact=exact)
+
+    @pytest.mark.parametrize("name", ["", "a b", "a:", "a\nb", "é", "a\0", "a\x7f", None])
+    def test_name(self, name):
+        with pytest.raises(InputError):
+            headers.write(name, "x")
+
+    @pytest.mark.parametrize("word", ["=?utf-8?q?a=0ABcc:_b@x.org?=", "=?utf-8?q?=0D=0A=0D=0Abody?="])
+    def test_a_line_end_in_an_encoded_word(self, word):
+        """CVE-2024-6923: decoded by the email package, and written raw."""
+        assert headers.write("Subject", word) == f"Subject: {word}\r\n".encode()
+        with pytest.raises(InputError):
+            headers.write("Subject", MAKE("Subject", word))
+        with pytest.raises(InputError):
+            headers.write("Subject", f"ü {word}")
+
+    def test_a_line_of_white_space_is_folded_away(self):
+        """A lenient reader takes it for the end of the header section."""
+        assert headers.write("X", "a\n \n b") == b"X: a  b\r\n"
+
+    def test_lone_surrogate(self):
+        with pytest.raises(InputError):
+            headers.write("X", "\ud800")
+
+
+class TestEncodedWords:
+    @given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), max_size=200))
+    @example("Grüße an alle " * 20)
+    @example("日本語" * 60)
+    @example("a" * 300 + "é")
+    @example("x" * 2000)
+    def test_any_subject_is_read_back(self, text):
+        subject = MAKE("Subject", text)
+        octets = headers.write("Subject", subject)
+        assert octets.isascii()
+        assert all(len(line) <= 76 or b"=?" not in line for line in octets.split(b"\r\n"))
+        assert read(octets, "Subject").split() == str(subject).split()
+
+    @given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), max_size=200))
+    def test_any_subject_is_read_back_with_smtputf8(self, text):
+        subject = MAKE("Subject", text)
+        octets = headers.write("Subject", subject, utf8=True)
+        assert read(octets, "Subject").split() == str(subject).split()
+
+    def test_octets_of_no_known_charset_are_kept(self):
+        assert headers.write("X", "gr\udcfcn") == b"X: =?unknown-8bit?q?gr=FCn?=\r\n"
+        assert headers.write("X", "gr\udcfcn", utf8=True) == b"X: =?unknown-8bit?q?gr=FCn?=\r\n"
+
+    def test_what_str_splitlines_takes_for_a_line_end_is_text(self):
+        """FAULTS 13."""
+        text = "a\x0bb\x0cc\x1cd\x85e\u2028f"
+        assert read(headers.write("Subject", text), "Subject") == text
+        assert headers.write("Subject", text, utf8=True) == f"Subject: {text}\r\n".encode()
+
+    def test_octets_of_utf8_are_read(self):
+        assert read(headers.write("X", "gr\udcc3\udcbcn =?utf-8?q?=C3=BC?="), "X") == "grün ü"
+        assert headers.write("X", "gr\udcc3\udcbcn", utf8=True) == "X: grün\r\n".encode()
+
+    def test_a_long_word_without_a_space(self):
+        assert read(headers.write("Subject", "x" * 3000), "Subject") == "x" * 3000
+        with pytest.raises(InputError, match="998"):
+            headers.write("References", "x" * 3000)
+
+
+class TestAddresses:
+    @pytest.mark.parametrize(
+        ("value", "octets"),
+        [
+            ("Jörg <a@x.org>", b"=?utf-8?b?SsO2cmc=?= <a@x.org>"),
+            ('"Müller, Jörg" <a@x.org>', b"=?utf-8?b?TcO8bGxlciwgSsO2cmc=?= <a@x.org>"),
+            ("a@müller.de", b"a@xn--mller-kva.de"),
+            ("a@x.org (Jörg)", b"=?utf-8?b?SsO2cmc=?= <a@x.org>"),
+            ('"Ann, B" <a@müller.de>', b'"Ann, B" <a@xn--mller-kva.de>'),
+            ("Grün: a@x.org, ü <b@y.org>;", b"=?utf-8?b?R3LDvG4=?=: a@x.org, =?utf-8?b?w7w=?= <b@y.org>;"),
+            ("gr\udcfc <a@x.org>", b"=?unknown-8bit?b?Z3L8?= <a@x.org>"),
+        ],
+    )
+    def test_without_smtputf8(self, value, octets):
+        assert headers.write("To", value) == b"To: " + octets + b"\r\n"
+
+    def test_with_smtputf8(self):
+        assert headers.write("To", "Jörg <ü@müller.de>", utf8=True) == "To: Jörg <ü@müller.de>\r\n".encode()
+
+    @pytest.mark.parametrize("value", ["ü", "ü@x@y", "\udcfc@x.org", "a@\udcfc.org"])
+    def test_neither_ascii_nor_an_address(self, value):
+        with pytest.raises(InputError, match="To"):
+            headers.write("To", value, utf8=True)
+
+    def test_ascii_that_is_no_address_is_not_judged(self):
+        assert headers.write("Reply-To", "whoever, <") == b"Reply-To: whoever, <\r\n"
+
+    def test_internationalized(self):
+        assert headers.internationalized("Cc", "a@ü.de, Ü <ö@x.org>, é@x.org") == ["ö@x.org", "é@x.org"]
+        assert headers.internationalized("Subject", "ö@x.org") == []
+
+    @given(st.lists(st.text('aé ,;:<>@"\\()日', min_size=1, max_size=40).filter(str.strip), min_size=1))
+    def test_no_display_name_becomes_an_address(self, names):
+        """A comma in a long name, folded by some Pythons, became a second recipient."""
+        value = MAKE("To", [Address(name, "a", "x.org") for name in names])
+        octets = headers.write("To", value)
+        assert octets.isascii()
+        unfolded = octets[4:].replace(b"\r\n", b"").decode()
+        boxes = list(addresses.flatten(addresses.parse(unfolded)))
+        assert [box.address for box in boxes] == ["a@x.org"] * len(names)
+
+    def test_many_are_folded_between_addresses(self):
+        value = MAKE("To", [Address("Ann B", f"user{n}", "x.org") for n in range(500)])
+        octets = headers.write("To", value)
+        assert all(len(line) < 78 for line in octets.split(b"\r\n"))
+        assert octets.count(b"@") == 500
+
+
+class TestParameters:
+    @given(st.text(st.characters(exclude_categories=["Cc", "Cs", "Z"]), min_size=1, max_size=60))
+    @example("Übersicht der sehr langen Dateinamen, die niemand mag; 日本語.pdf")
+    def test_any_file_name_is_read_back(self, name):
+        message = EmailMessage()
+        message.add_attachment(b"x", maintype="a", subtype="b", filename=name)
+        part = next(message.iter_attachments())
+        octets = b"".join(headers.write(*field, utf8=True) for field in part.raw_items())
+        assert message_from_bytes(octets + b"\r\n", policy=default).get_filename() == part.get_filename()
+
+    def test_raw_utf8_in_a_legacy_message(self):
+        octets = headers.write("Content-Disposition", 'attachment; filename="gr\udcc3\udcbcn.txt"')
+        assert octets == b"Content-Disposition: attachment; filename*=utf-8''gr%C3%BCn.txt\r\n"
+
+
+def test_fields_of_a_message():
+    message = Message()
+    message["Subject"] = "a\n b"
+    message["X-Y"] = Header("ü", "utf-8")
+    assert headers.fields(message) == [("subject", "a b"), ("x-y", "=?utf-8?b?w7w=?=")]
