@@ -1,0 +1,1 @@
+"""Measurements, printed as ratios to others in the same run: ``python -m benchmarks``."""
