@@ -1,0 +1,104 @@
+"""A server program that a test starts, watches and ends by its own process id."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+START_LIMIT = 20.0
+"""Seconds until a server must answer."""
+
+
+def require(*programs: str) -> None:
+    """Skip where a program is missing or this is not root; fail instead where CI is set."""
+    missing = [path for path in programs if not os.access(path, os.X_OK)]
+    if missing:
+        reason = f"Missing here: {', '.join(missing)}"
+    elif os.geteuid() != 0:
+        reason = "Only root can start a real mail server"
+    else:
+        return
+    if os.environ.get("CI", "").lower() in ("1", "true"):
+        pytest.fail(f"{reason}, and CI demands the real servers")
+    pytest.skip(reason)
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that nobody listens on now, all of them different."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def wait_until(condition: Callable[[], bool], limit: float, what: str) -> None:
+    """Return as soon as the condition holds; AssertionError after ``limit`` seconds."""
+    end = time.monotonic() + limit
+    while not condition():
+        assert time.monotonic() < end, f"not within {limit} s: {what}"
+        time.sleep(0.02)
+
+
+_KEEPER = """
+import os, shutil, signal, subprocess, sys
+folder, log, *command = sys.argv[1:]
+with open(log, "ab") as out:
+    server = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"},
+    )
+sys.stdin.read()
+server.terminate()
+try:
+    server.wait(10)
+except subprocess.TimeoutExpired:
+    pass
+try:
+    os.killpg(server.pid, signal.SIGKILL)
+except ProcessLookupError:
+    pass
+shutil.rmtree(folder)
+"""
+
+
+class Daemon:
+    """A server in the foreground, under a keeper that ends it and removes its folder.
+
+    The keeper does so when its standard input ends: at `stop`, and also where this process was killed.
+    """
+
+    def __init__(self, command: list[str], folder: Path, log: Path) -> None:
+        self.log = log
+        self._keeper = subprocess.Popen(
+            [sys.executable, "-c", _KEEPER, str(folder), str(log), *command],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    def wait_for_port(self, *ports: int) -> None:
+        """Return when every port of 127.0.0.1 is listened on."""
+        for port in ports:
+            wait_until(partial(_answers, port), START_LIMIT, f"port {port}\n{self.log_text()}")
+
+    def log_text(self) -> str:
+        """Return what the server has logged so far."""
+        return self.log.read_text("utf-8", "replace") if self.log.exists() else ""
+
+    def stop(self) -> None:
+        """End the server and every process of its group, and remove its folder."""
+        self._keeper.communicate()
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

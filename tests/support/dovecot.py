@@ -1,0 +1,165 @@
+"""A Dovecot of our own: LMTP over TCP and a UNIX socket, and the SASL back end for Postfix."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+from support.daemon import Daemon, free_ports, require, wait_until
+from support.mailbox import Maildir
+
+PROGRAMS = ("/usr/sbin/dovecot", "/usr/lib/dovecot/lmtp")
+USERS = {
+    "alice@mail.test": "p@ss wörd: 1=2",
+    "bob@mail.test": "bob's secret",
+    "carol@mail.test": "x" * 200,
+    "full@mail.test": "no room",
+}
+FULL = "full@mail.test"
+"""Its mailbox holds 1 KiB: LMTP refuses larger mail after the content."""
+_TOKEN_KEY = b"the key that signs the tokens of the tests"
+
+_CONFIG = """\
+base_dir = {base}/run
+state_dir = {base}/state
+log_path = {base}/dovecot.log
+auth_verbose = yes
+protocols = lmtp
+listen = 127.0.0.1
+ssl = no
+hostname = mail.test
+mail_location = maildir:{base}/mail/%u
+mail_uid = nobody
+mail_gid = nogroup
+first_valid_uid = 1
+mail_fsync = never
+mail_plugins = quota
+plugin {{
+  quota = count:User quota
+  quota_vsizes = yes
+}}
+auth_mechanisms = plain login cram-md5 scram-sha-1 scram-sha-256 xoauth2 oauthbearer
+auth_failure_delay = 0
+auth_username_chars =
+auth_cache_size = 0
+passdb {{
+  driver = passwd-file
+  mechanisms = plain login cram-md5 scram-sha-1 scram-sha-256
+  args = scheme=plain username_format=%u {base}/users
+}}
+passdb {{
+  driver = oauth2
+  mechanisms = xoauth2 oauthbearer
+  args = {base}/oauth2.conf
+}}
+userdb {{
+  driver = passwd-file
+  args = username_format=%u {base}/users
+}}
+service lmtp {{
+  inet_listener lmtp {{
+    port = {port}
+  }}
+  unix_listener {base}/lmtp.sock {{
+    mode = 0666
+  }}
+}}
+# A listener of mode 0 is none: no penalty that grows with each refused password.
+service anvil {{
+  unix_listener anvil-auth-penalty {{
+    mode = 0
+  }}
+}}
+service auth {{
+  unix_listener {base}/auth.sock {{
+    mode = 0666
+  }}
+}}
+"""
+
+_OAUTH2 = """\
+introspection_mode = local
+local_validation_key_dict = fs:posix:prefix={base}/keys/
+username_attribute = sub
+"""
+
+
+class DovecotServer:
+    """A running Dovecot: ``host``, ``port`` (LMTP), ``socket_path`` (LMTP), ``auth_path`` (SASL)."""
+
+    host = "127.0.0.1"
+    users = USERS
+
+    def __init__(self) -> None:
+        require(*PROGRAMS)
+        self._log_start = 0
+        self.base = Path(tempfile.mkdtemp(prefix="dovecot-"))
+        (self.port,) = free_ports(1)
+        self.socket_path = self.base / "lmtp.sock"
+        self.auth_path = self.base / "auth.sock"
+        try:
+            self._write_files()
+        except BaseException:
+            shutil.rmtree(self.base)
+            raise
+        command = [PROGRAMS[0], "-F", "-c", str(self.base / "dovecot.conf")]
+        self._daemon = Daemon(command, self.base, self.base / "dovecot.log")
+        try:
+            self._daemon.wait_for_port(self.port)
+            wait_until(self.auth_path.exists, 5.0, "the socket for SASL")
+        except BaseException:
+            self.stop()
+            raise
+
+    def _write_files(self) -> None:
+        self.base.chmod(0o755)
+        for folder in ("run", "state", "mail", "keys/default/HS256"):
+            (self.base / folder).mkdir(parents=True)
+        shutil.chown(self.base / "mail", "nobody", "nogroup")
+        (self.base / "dovecot.conf").write_text(_CONFIG.format(base=self.base, port=self.port))
+        (self.base / "oauth2.conf").write_text(_OAUTH2.format(base=self.base))
+        (self.base / "keys/default/HS256/default").write_bytes(base64.b64encode(_TOKEN_KEY))
+        (self.base / "users").write_text("".join(map(_passwd_line, USERS)), "utf-8")
+
+    def mailbox(self, user: str) -> Maildir:
+        """Return the user's mailbox, by full address."""
+        return Maildir(self.base / "mail" / user)
+
+    def empty(self) -> None:
+        """Remove every message of every user; the log begins anew."""
+        self._log_start = len(self._daemon.log_text())
+        for folder in (self.base / "mail").iterdir():
+            Maildir(folder).clear()
+
+    def log_text(self) -> str:
+        """Return the server's log since the mailboxes were emptied."""
+        return self._daemon.log_text()[self._log_start :]
+
+    def stop(self) -> None:
+        """End the server and remove its files."""
+        self._daemon.stop()
+
+
+def _passwd_line(user: str) -> str:
+    # The colon separates fields, so passwords with one are written encoded.
+    password = "{PLAIN.b64}" + base64.b64encode(USERS[user].encode()).decode()
+    quota = "userdb_quota_rule=*:bytes=1K" if user == FULL else ""
+    return f"{user}:{password}::::::{quota}\n"
+
+
+def token(user: str, *, lifetime: float = 3600.0) -> str:
+    """Return a signed token (JWT, HS256) of the user's; with a negative lifetime it has expired."""
+    claims = {"sub": user, "iat": int(time.time()) - 60, "exp": int(time.time() + lifetime)}
+    parts = ({"alg": "HS256", "typ": "JWT"}, claims)
+    signed = ".".join(_base64url(json.dumps(part).encode()) for part in parts)
+    return f"{signed}.{_base64url(hmac.digest(_TOKEN_KEY, signed.encode(), hashlib.sha256))}"
+
+
+def _base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()

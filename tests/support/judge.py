@@ -1,0 +1,122 @@
+"""Run flows against the strict server without a socket, over a line that can be cut at any octet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from pysmtpx.errors import AuthenticationError, ConnectionLost, ProtocolError, RejectedError, SmtpError
+from pysmtpx.flow.effects import Close, Flow, Receive, Send
+from pysmtpx.testing.actions import Close as Hangup
+from pysmtpx.testing.actions import Write
+from pysmtpx.testing.protocol import ServerSession
+from pysmtpx.wire.parser import ReplyParser
+
+
+@dataclass
+class Line:
+    """A connection to a server session; the driver of ``channel`` in small, over no socket."""
+
+    session: ServerSession
+    slices: Iterator[int]
+    """How many octets the client receives at a time."""
+    to_client: int | None = None
+    """Octets of the server that arrive before the line is cut; None: it never is."""
+    to_server: int | None = None
+    """Octets of the client that arrive."""
+    parser: ReplyParser = field(default_factory=ReplyParser)
+    inbox: bytes = b""
+    written: bytes = b""
+    dead: bool = False
+    closed: bool = False
+    farewell: bool = False
+
+    def run(self, flow: Flow[Any]) -> Any:
+        """What the flow returns; raises what it raises. Keeps or closes as the channel does."""
+        assert not self.closed
+        try:
+            effect = next(flow)
+            while True:
+                try:
+                    result = self._perform(effect)
+                except SmtpError as error:
+                    self._close()
+                    effect = flow.throw(error)
+                else:
+                    effect = flow.send(result)
+        except StopIteration as stop:
+            self._end(self.farewell)
+            return stop.value
+        except BaseException as error:
+            self._end(self.farewell or not isinstance(error, RejectedError | AuthenticationError))
+            raise
+
+    def _end(self, close: bool) -> None:
+        if close:
+            self._close()
+
+    def _close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self.session.eof()
+
+    def _perform(self, effect: Any) -> Any:
+        match effect:
+            case Send(data=data):
+                return self._send(bytes(data))
+            case Receive(last=last):
+                return self._receive(last)
+            case Close():
+                self._close()
+                return None
+        raise AssertionError(effect)
+
+    def _send(self, data: bytes) -> bool:
+        if self.closed:
+            raise ConnectionLost("closed")
+        assert not self.farewell, "octets after 421"
+        self.written += data
+        if not self.dead:
+            arrives = data if self.to_server is None else data[: self.to_server]
+            if self.to_server is not None:
+                self.to_server -= len(arrives)
+                self.dead = len(arrives) < len(data)
+            unread = bool(self.inbox) or self.parser.has_input
+            self._take(self.session.receive(arrives, unread=unread))
+        return self._has_input()
+
+    def _take(self, actions: list[Any]) -> None:
+        for action in actions:
+            if isinstance(action, Write):
+                octets = action.octets if self.to_client is None else action.octets[: self.to_client]
+                if self.to_client is not None:
+                    self.to_client -= len(octets)
+                    self.dead = self.dead or len(octets) < len(action.octets)
+                self.inbox += octets
+            elif isinstance(action, Hangup):
+                self.dead = True
+            else:
+                raise AssertionError(action)
+
+    def _has_input(self) -> bool:
+        return bool(self.inbox) or self.parser.has_input or self.dead
+
+    def _receive(self, last: bool) -> Any:
+        if self.closed:
+            raise ConnectionLost("closed")
+        while (reply := self.parser.next()) is None:
+            if not self.inbox:
+                # A server that is alive and silent is one whose replies were miscounted.
+                raise (
+                    ConnectionLost("cut")
+                    if self.dead
+                    else AssertionError("waits for a reply that is not owed")
+                )
+            size = next(self.slices)
+            self.parser.feed(self.inbox[:size])
+            self.inbox = self.inbox[size:]
+        self.farewell = self.farewell or reply.code == 421
+        if last and (self.parser.has_input or self.inbox):
+            raise ProtocolError("more than was owed")
+        return reply

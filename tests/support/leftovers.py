@@ -1,0 +1,71 @@
+"""What a test can leave behind: threads, child processes and sockets."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+from pathlib import Path
+
+GRACE = 5.0
+"""Seconds that a thread or process which is already on its way out may still take."""
+
+
+class Snapshot:
+    """The threads, child processes and sockets at one moment."""
+
+    def __init__(self) -> None:
+        self.threads = set(threading.enumerate())
+        self.children = _children()
+        self.sockets = _sockets()
+
+    def leftovers(self) -> list[str]:
+        """Describe what is there now and was not then; waits a little for what is just ending."""
+        limit = time.monotonic() + GRACE
+        for thread in set(threading.enumerate()) - self.threads:
+            thread.join(max(0.0, limit - time.monotonic()))
+        found = [f"thread {t.name!r}" for t in set(threading.enumerate()) - self.threads]
+        found += [f"process {pid}: {_command(pid)}" for pid in _children() - self.children]
+        if _sockets() - self.sockets:
+            gc.collect()  # in a cycle: its ResourceWarning now names it
+            found += sorted(_sockets() - self.sockets)
+        return found
+
+
+def _children() -> set[int]:
+    pids: set[int] = set()
+    for task in _listing("/proc/self/task"):
+        try:
+            pids.update(map(int, Path(f"/proc/self/task/{task}/children").read_text().split()))
+        except OSError:  # the thread has ended, or the kernel does not tell
+            continue
+    return pids
+
+
+def _sockets() -> set[str]:
+    found: set[str] = set()
+    for descriptor in _listing("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{descriptor}")
+        except OSError:  # the descriptor of the listing itself
+            continue
+        if target.startswith("socket:"):
+            found.add(target)
+    return found
+
+
+def _listing(path: str) -> list[str]:
+    try:
+        return os.listdir(path)
+    except OSError:
+        return []
+
+
+def _command(pid: int) -> str:
+    try:
+        return (
+            Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").strip() or "(ended, not waited for)"
+        )
+    except OSError:
+        return "(ended)"

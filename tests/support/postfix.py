@@ -1,0 +1,228 @@
+"""A Postfix of our own, on four ports of loopback, delivering into Maildirs."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+from support import certs, corpus
+from support.daemon import Daemon, free_ports, require, wait_until
+from support.dovecot import USERS, DovecotServer
+from support.mailbox import Maildir, behind_trace
+
+from pysmtpx import SmtpConnection
+
+PROGRAMS = ("/usr/lib/postfix/sbin/master", "/usr/lib/postfix/sbin/virtual")
+SIZE_LIMIT = 8_000_000
+UTF8_USER = "δοκιμή@mail.test"
+MAILBOXES = (*USERS, UTF8_USER, "postmaster@mail.test")
+
+LATER = "later@mail.test"
+"""RCPT: 450 4.2.0."""
+BAD_SENDER = "refused@elsewhere.test"
+"""MAIL: 554 5.7.1, at once."""
+NO_DATA_SENDER = "nodata@elsewhere.test"
+"""DATA: 554 5.7.1, with MAIL and RCPT accepted."""
+BAD_SUBJECT = "refuse this content"
+"""End of data: 550 5.7.1."""
+
+_MAIN = """\
+compatibility_level = 3.6
+queue_directory = {base}/queue
+data_directory = {base}/data
+maillog_file = {base}/postfix.log
+maillog_file_prefixes = {base}
+mail_owner = postfix
+setgid_group = postdrop
+myhostname = mail.test
+mydestination =
+mynetworks = 127.0.0.0/8
+inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+local_recipient_maps =
+alias_maps =
+alias_database =
+virtual_mailbox_domains = mail.test
+virtual_mailbox_base = {base}/mail
+virtual_mailbox_maps = texthash:{base}/mailboxes
+virtual_minimum_uid = 1
+virtual_uid_maps = static:{uid}
+virtual_gid_maps = static:{gid}
+message_size_limit = {size_limit}
+smtputf8_enable = yes
+local_header_rewrite_clients =
+header_checks = regexp:{base}/headers
+smtpd_delay_reject = no
+smtpd_sender_restrictions = check_sender_access texthash:{base}/senders
+smtpd_relay_restrictions = permit_sasl_authenticated, reject_unauth_destination
+smtpd_recipient_restrictions = check_recipient_access texthash:{base}/recipients
+smtpd_data_restrictions = check_sender_access texthash:{base}/data-senders
+recipient_delimiter = +
+smtpd_error_sleep_time = 0
+smtpd_hard_error_limit = 1000
+smtpd_tls_security_level = may
+smtpd_tls_chain_files = {key}, {chain}
+smtpd_tls_auth_only = yes
+smtpd_tls_CAfile = {ca}
+smtpd_tls_loglevel = 1
+smtpd_sasl_auth_enable = yes
+smtpd_sasl_type = dovecot
+smtpd_sasl_path = {auth}
+smtpd_sasl_local_domain =
+default_transport = error:nothing leaves this machine
+relay_transport = error:nothing leaves this machine
+"""
+
+_MASTER = """\
+127.0.0.1:{port} inet n - n - - smtpd
+127.0.0.1:{smtps_port} inet n - n - - smtpd
+  -o smtpd_tls_wrappermode=yes
+127.0.0.1:{plain_port} inet n - n - - smtpd
+  -o smtpd_tls_security_level=none -o smtpd_tls_auth_only=no
+  -o smtpd_discard_ehlo_keywords=pipelining,chunking,8bitmime,dsn,smtputf8
+127.0.0.1:{certificate_port} inet n - n - - smtpd
+  -o smtpd_tls_wrappermode=yes -o smtpd_tls_req_ccert=yes -o smtpd_tls_auth_only=no
+cleanup unix n - n - 0 cleanup
+qmgr unix n - n 300 1 qmgr
+tlsmgr unix - - n 1000? 1 tlsmgr
+rewrite unix - - n - - trivial-rewrite
+bounce unix - - n - 0 bounce
+defer unix - - n - 0 bounce
+trace unix - - n - 0 bounce
+verify unix - - n - 1 verify
+flush unix n - n 1000? 0 flush
+proxymap unix - - n - - proxymap
+error unix - - n - - error
+retry unix - - n - - error
+virtual unix - n n - - virtual
+anvil unix - - n - 1 anvil
+postlog unix-dgram n - n - 1 postlogd
+"""
+
+_QUEUES = [
+    "active",
+    "bounce",
+    "corrupt",
+    "defer",
+    "deferred",
+    "flush",
+    "hold",
+    "incoming",
+    "private",
+    "saved",
+    "trace",
+]
+
+
+class PostfixServer:
+    """A running Postfix.
+
+    ``port`` offers STARTTLS and, after it, AUTH; ``smtps_port`` is implicit TLS; ``plain_port`` has neither
+    TLS nor PIPELINING, CHUNKING, 8BITMIME, DSN or SMTPUTF8, and AUTH in clear; ``certificate_port`` is
+    implicit TLS and demands a client's certificate from the same authority.
+    """
+
+    host = "127.0.0.1"
+    users = USERS
+
+    def __init__(self, dovecot: DovecotServer) -> None:
+        require(*PROGRAMS)
+        self.ca = certs.authority()
+        self._log_start = 0
+        self.base = Path(tempfile.mkdtemp(prefix="postfix-"))
+        self.port, self.smtps_port, self.plain_port, self.certificate_port = ports = free_ports(4)
+        try:
+            self._write_files(dovecot)
+        except BaseException:
+            shutil.rmtree(self.base)
+            raise
+        command = [PROGRAMS[0], "-c", str(self.base / "etc"), "-s"]
+        self._daemon = Daemon(command, self.base, self.base / "postfix.log")
+        try:
+            self._daemon.wait_for_port(*ports)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _write_files(self, dovecot: DovecotServer) -> None:
+        self._make_folders()
+        base = self.base
+        chain, key = certs.server_files(base)
+        self.ca.cert_pem.write_to_path(base / "ca.pem")
+        nobody = (base / "mail").stat()
+        values = {
+            "base": base,
+            "uid": nobody.st_uid,
+            "gid": nobody.st_gid,
+            "size_limit": SIZE_LIMIT,
+            "key": key,
+            "chain": chain,
+            "ca": base / "ca.pem",
+            "auth": dovecot.auth_path,
+        }
+        (base / "etc/main.cf").write_text(_MAIN.format(**values))
+        (base / "etc/master.cf").write_text(_MASTER.format(**vars(self)))
+        (base / "mailboxes").write_text("".join(f"{user} {user}/\n" for user in MAILBOXES), "utf-8")
+        (base / "headers").write_text(f"/^Subject: {BAD_SUBJECT}/ REJECT\n")
+        (base / "senders").write_text(f"{BAD_SENDER} REJECT\n")
+        (base / "data-senders").write_text(f"{NO_DATA_SENDER} REJECT\n")
+        (base / "recipients").write_text(f"{LATER} 450 4.2.0 come back later\n")
+
+    def _make_folders(self) -> None:
+        self.base.chmod(0o755)
+        for name in ("etc", "data", "mail", "queue", "queue/pid"):
+            (self.base / name).mkdir()
+        shutil.chown(self.base / "data", "postfix")
+        shutil.chown(self.base / "mail", "nobody", "nogroup")
+        for name in _QUEUES:
+            folder = self.base / "queue" / name
+            folder.mkdir(mode=0o700)
+            shutil.chown(folder, "postfix")
+        for name, mode in (("maildrop", 0o730), ("public", 0o710)):
+            folder = self.base / "queue" / name
+            folder.mkdir()
+            shutil.chown(folder, "postfix", "postdrop")
+            folder.chmod(mode)
+
+    def mailbox(self, user: str) -> Maildir:
+        """Return the user's mailbox, by full address."""
+        return Maildir(self.base / "mail" / user)
+
+    def empty(self) -> None:
+        """Remove every message of every user; the log begins anew, once every session has ended."""
+        wait_until(self._is_idle, 10.0, "the end of every session")
+        self._log_start = len(self._daemon.log_text())
+        for folder in (self.base / "mail").iterdir():
+            Maildir(folder).clear()
+
+    def log_text(self) -> str:
+        """Return the server's log since the mailboxes were emptied."""
+        return self._daemon.log_text()[self._log_start :]
+
+    def session(self) -> str:
+        """Wait for the end of a session and return what the log says of the latest: its count of commands."""
+        pattern = r"disconnect from .*"
+        wait_until(lambda: re.search(pattern, self.log_text()) is not None, 10.0, "the end of a session")
+        return str(re.findall(pattern, self.log_text())[-1])
+
+    def commands(self) -> dict[str, str]:
+        """Wait for the end of a session and return its count of each command, "accepted/tried"."""
+        return dict(re.findall(r" (\w+)=([\d/]+)", self.session()))
+
+    def _is_idle(self) -> bool:
+        log = self._daemon.log_text()
+        return log.count("]: connect from") == log.count("]: disconnect from")
+
+    def stop(self) -> None:
+        """End the server and remove its files."""
+        self._daemon.stop()
+
+
+def is_usable(connection: SmtpConnection, postfix: PostfixServer) -> bool:
+    """Send another mail, which must arrive alone and whole."""
+    content = corpus.SEVEN_BIT["plain"]
+    connection.send("sender@elsewhere.test", ["bob@mail.test"], content)
+    (stored,) = postfix.mailbox("bob@mail.test").take()
+    return behind_trace(stored) == content

@@ -1,0 +1,173 @@
+"""The house: imports point down, files and functions stay small, and the public says what it does."""
+
+from __future__ import annotations
+
+import ast
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent / "pysmtpx"
+FILES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+    for path in sorted(ROOT.rglob("*.py"))
+    if "__pycache__" not in path.parts
+}
+TREES = {module: ast.parse(path.read_text("utf-8")) for module, path in FILES.items()}
+
+# The lowest first. A file may import from the rows above its own, never from its own row.
+LEVELS: tuple[tuple[str, ...], ...] = (
+    ("wire.limits",),
+    ("wire.reply",),
+    ("wire.result",),
+    ("errors",),
+    ("wire.parser", "wire.address", "wire.lines", "wire.capabilities"),
+    ("wire.params", "wire.content"),
+    ("wire.command",),
+    ("wire.envelope",),
+    ("flow.effects", "flow.saslprep"),
+    ("flow.scram",),
+    ("flow.sasl",),
+    ("flow.credentials",),
+    ("flow.auth",),
+    ("flow.session", "flow.account", "flow.plan"),
+    ("flow.transaction",),
+    ("net.deadline", "net.wait"),
+    ("net.tls",),
+    ("net.stream",),
+    ("net.dial",),
+    ("channel",),
+    ("mime.addresses", "mime.raw"),
+    ("mime.headers",),
+    ("mime.bodies",),
+    ("message",),
+    ("url",),
+    ("server",),
+    ("opening",),
+    ("connection",),
+    ("__init__",),
+)
+RANK = {module: rank for rank, row in enumerate(LEVELS) for module in row}
+
+WITHOUT_IO = ("wire.", "flow.", "errors")
+"""What is below net/: no socket, no clock, no thread."""
+IO_MODULES = {"asyncio", "selectors", "select", "signal", "socket", "ssl", "subprocess", "threading", "time"}
+
+MAX_FILE_LINES = 350
+MAX_FUNCTION_LINES = 60
+MAX_MEDIAN_LINES = 10
+
+
+def _imports(module: str) -> Iterator[str]:
+    """Yield the absolute dotted name of everything that a module imports, at any depth of its code."""
+    package = ["pysmtpx", *module.split(".")][: -1 if module != "__init__" else None]
+    package = ["pysmtpx"] if module == "__init__" else package
+    for node in ast.walk(TREES[module]):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            prefix = ".".join([*base, *([node.module] if node.module else [])])
+            # `from . import x` and `from .x import y`: the longest name that is a file of ours counts.
+            yield from (f"{prefix}.{alias.name}" for alias in node.names)
+
+
+def _own_imports(module: str) -> set[str]:
+    found = set()
+    for name in _imports(module):
+        parts = name.split(".")
+        if parts[0] != "pysmtpx":
+            continue
+        found.add(_file_of(parts[1:]))
+    return found
+
+
+def _file_of(parts: list[str]) -> str:
+    for length in range(len(parts), 0, -1):
+        for candidate in (".".join(parts[:length]), ".".join([*parts[:length], "__init__"])):
+            if candidate in FILES:
+                return candidate
+    return "__init__"
+
+
+def _functions() -> Iterator[tuple[str, int]]:
+    """Yield each function with its lines of code: without its docstring and its decorators."""
+    for module, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                yield f"{module}.{node.name}", _length(node)
+
+
+def _length(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    assert node.end_lineno is not None
+    lines = node.end_lineno - node.lineno + 1
+    first = node.body[0]
+    if ast.get_docstring(node) is not None and first.end_lineno is not None:
+        lines -= first.end_lineno - first.lineno + 1
+    return lines
+
+
+def _public_nodes(module: str) -> Iterator[tuple[str, ast.AST]]:
+    """Yield each public class and function of a module, and each public method of a public class."""
+    for node in TREES[module].body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
+            yield node.name, node
+            for part in node.body if isinstance(node, ast.ClassDef) else ():
+                if isinstance(part, ast.FunctionDef) and not part.name.startswith("_"):
+                    yield f"{node.name}.{part.name}", part
+
+
+def _is_package_file(module: str) -> bool:
+    return module.rpartition(".")[2] == "__init__" and module != "__init__"
+
+
+def _in_testing(module: str) -> bool:
+    return module.split(".")[0] == "testing"
+
+
+@pytest.mark.parametrize("module", [m for m in FILES if not _in_testing(m) and not _is_package_file(m)])
+def test_imports_point_down_only(module: str) -> None:
+    assert module in RANK, f"{module} has no level yet: give it one in LEVELS"
+    for imported in _own_imports(module):
+        assert imported in RANK, f"{module} imports {imported}"
+        assert RANK[imported] < RANK[module], f"{module} imports {imported}, which is not below it"
+
+
+@pytest.mark.parametrize("module", [m for m in FILES if _is_package_file(m) and not _in_testing(m)])
+def test_a_package_file_hides_no_import(module: str) -> None:
+    assert not list(_imports(module))
+
+
+def test_every_level_has_its_file() -> None:
+    assert set(RANK) <= set(FILES), f"no such file: {sorted(set(RANK) - set(FILES))}"
+
+
+@pytest.mark.parametrize("module", [m for m in FILES if m.startswith(WITHOUT_IO)])
+def test_nothing_below_net_does_input_or_output(module: str) -> None:
+    assert not IO_MODULES & {name.split(".")[0] for name in _imports(module)}
+
+
+@pytest.mark.parametrize("module", [m for m in FILES if _in_testing(m)])
+def test_the_embedded_server_shares_no_code_with_what_it_judges(module: str) -> None:
+    assert all(_in_testing(imported) for imported in _own_imports(module))
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_a_file_is_short(module: str) -> None:
+    lines = FILES[module].read_text("utf-8").count("\n")
+    assert lines <= MAX_FILE_LINES
+
+
+def test_functions_are_short() -> None:
+    lengths = dict(_functions())
+    assert {name: length for name, length in lengths.items() if length > MAX_FUNCTION_LINES} == {}
+    assert statistics.median(lengths.values()) < MAX_MEDIAN_LINES
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_everything_public_has_a_docstring(module: str) -> None:
+    assert ast.get_docstring(TREES[module])
+    missing = [name for name, node in _public_nodes(module) if not ast.get_docstring(node)]  # type: ignore[arg-type]
+    assert missing == []

@@ -1,0 +1,104 @@
+"""The public names are a contract."""
+
+from __future__ import annotations
+
+import configparser
+import inspect
+from pathlib import Path
+
+import pytest
+
+import pysmtpx
+
+VALUES = {
+    "Capabilities",
+    "EnhancedCode",
+    "ForwardPath",
+    "MailFromParams",
+    "MailObject",
+    "Protocol",
+    "RcptToParams",
+    "RejectedRecipient",
+    "Reply",
+    "ReversePath",
+    "SendResult",
+    "Stage",
+}
+ERRORS = {
+    "AllRecipientsFailed",
+    "AuthenticationError",
+    "CommandRejected",
+    "ConnectError",
+    "ConnectionLost",
+    "DataRejected",
+    "DeliveryUnknown",
+    "InputError",
+    "MechanismUnavailable",
+    "MessageTooLarge",
+    "NotSupportedError",
+    "ProtocolError",
+    "RecipientsRejected",
+    "RejectedError",
+    "SenderRejected",
+    "ServiceUnavailable",
+    "SmtpError",
+    "Timeout",
+    "TlsError",
+    "UsageError",
+}
+DOING = {"Server", "SmtpConnection", "connect"}
+
+CONNECTION = {
+    "capabilities",
+    "close",
+    "closed",
+    "command",
+    "expand",
+    "help",
+    "is_tls",
+    "noop",
+    "protocol",
+    "quit",
+    "rset",
+    "send",
+    "send_bdat",
+    "send_lmtp",
+    "send_lmtp_bdat",
+    "send_lmtp_with_all_params",
+    "send_message",
+    "send_with_all_params",
+    "send_with_params",
+    "verify",
+}
+
+
+def test_public_names_are_these_and_no_others() -> None:
+    assert set(pysmtpx.__all__) - {"__version__"} == VALUES | ERRORS | DOING
+
+
+def test_each_name_is_listed_once_and_exists() -> None:
+    assert len(set(pysmtpx.__all__)) == len(pysmtpx.__all__)
+    assert all(hasattr(pysmtpx, name) for name in pysmtpx.__all__)
+
+
+def test_the_connection_offers_these_methods() -> None:
+    public = {name for name in dir(pysmtpx.SmtpConnection) if not name.startswith("_")}
+    assert public >= CONNECTION
+
+
+@pytest.mark.parametrize("name", sorted(ERRORS))
+def test_every_error_is_an_smtp_error(name: str) -> None:
+    assert issubclass(getattr(pysmtpx, name), pysmtpx.SmtpError)
+
+
+@pytest.mark.parametrize("name", sorted(VALUES | ERRORS | DOING))
+def test_every_public_name_says_what_it_is(name: str) -> None:
+    assert inspect.getdoc(getattr(pysmtpx, name))
+
+
+def test_the_package_is_typed_and_has_the_version_of_its_metadata() -> None:
+    package = Path(pysmtpx.__file__).parent
+    metadata = configparser.ConfigParser()
+    metadata.read(package.parent / "setup.cfg")
+    assert (package / "py.typed").exists()
+    assert pysmtpx.__version__ == metadata["metadata"]["version"]
