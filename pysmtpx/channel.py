@@ -25,6 +25,7 @@ from .flow.effects import Effect, Flow, Receive, Send, StartTls
 from .net.deadline import Deadline
 from .net.stream import Stream
 from .wire.limits import REPLY_LIMITS, Stage
+from .wire.reply import Reply
 
 _T = TypeVar("_T")
 
@@ -117,7 +118,12 @@ class Channel:
             effect = next(flow)
             while True:
                 try:
-                    result = self._perform(effect, deadline)
+                    if type(effect) is Receive:
+                        result: Any = self._receive(effect, deadline)
+                    elif type(effect) is Send:
+                        result = self._stream.send(effect.data, deadline, watch=effect.watch)
+                    else:
+                        result = self._perform(effect, deadline)
                 except BaseException as error:
                     self._end(str(error) or type(error).__name__)
                     effect = flow.throw(_staged(error, effect))
@@ -135,14 +141,13 @@ class Channel:
             self._why = self._why or str(error) or type(error).__name__
             raise
 
+    def _receive(self, effect: Receive, deadline: Deadline) -> Reply:
+        reply = self._stream.receive(deadline, REPLY_LIMITS[effect.stage], last=effect.last)
+        if reply.code == 421:
+            self._farewell = True
+        return reply
+
     def _perform(self, effect: Effect, deadline: Deadline) -> Any:
-        if type(effect) is Receive:
-            reply = self._stream.receive(deadline, REPLY_LIMITS[effect.stage], last=effect.last)
-            if reply.code == 421:
-                self._farewell = True
-            return reply
-        if type(effect) is Send:
-            return self._stream.send(effect.data, deadline, watch=effect.watch)
         if type(effect) is StartTls:
             return self._start_tls(deadline)
         self._end("")

@@ -9,7 +9,7 @@ from typing import Any, Self, TypedDict, Unpack
 from .channel import Channel
 from .errors import SmtpError, UsageError
 from .flow.effects import Flow
-from .flow.plan import Options, make_plan
+from .flow.plan import DEFAULT, Options, make_plan
 from .flow.session import demand, exchange, quit_session
 from .flow.transaction import transaction
 from .message import AnyMessage, prepare
@@ -261,7 +261,9 @@ class SmtpConnection:
                 f"{method} is for {protocol.upper()}, and this is an {self.protocol.upper()} connection "
                 "(RFC 2033 4.2)"
             )
-        options = Options(bdat=bdat, all_or_nothing=all_or_nothing, as_is=allow_long_lines)
+        options = DEFAULT
+        if bdat or all_or_nothing or allow_long_lines:
+            options = Options(bdat=bdat, all_or_nothing=all_or_nothing, as_is=allow_long_lines)
 
         def begin() -> Flow[SendResult]:
             plan = make_plan(mail, self._capabilities, protocol=protocol, is_tls=self.is_tls, options=options)

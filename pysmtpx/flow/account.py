@@ -73,6 +73,11 @@ class Account:
             self.rcpts.append(reply)
             self.accepted_count += reply.is_positive
 
+    def commit(self) -> None:
+        """The write that holds the last octet of the content begins now."""
+        self.stage = Stage.FINAL
+        self.committed = True
+
     # -- what was said so far -------------------------------------------------
 
     @property

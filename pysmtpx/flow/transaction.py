@@ -41,7 +41,9 @@ def transaction(plan: Plan) -> Flow[SendResult]:
     account = Account(plan.mail.recipients, lmtp=plan.lmtp)
     try:
         yield from _envelope(plan, account)
-        yield from _judge_recipients(plan, account)
+        refusal = _refusal(plan, account)
+        if refusal is not None:
+            yield from _refuse(account, refusal)
         if plan.options.bdat:
             yield from _bdat(plan, account)
         else:
@@ -98,17 +100,17 @@ def _batch(lines: tuple[bytes, ...], sent: int, end: int, account: Account) -> t
     return () if account.mail_refused or account.all_refused else lines[sent:end]
 
 
-def _judge_recipients(plan: Plan, account: Account) -> Flow[None]:
-    """Raise unless the content may follow; leave the session in step."""
-    refusal: SmtpError
+def _refusal(plan: Plan, account: Account) -> SmtpError | None:
+    """Why the content may not follow the envelope, or None."""
     if account.mail_refused:
-        refusal = account.sender_refused()
-    elif not account.accepted_count or (
-        plan.options.all_or_nothing and account.accepted_count < len(account.recipients)
-    ):
-        refusal = account.nobody()
-    else:
-        return
+        return account.sender_refused()
+    if account.accepted_count < (len(account.recipients) if plan.options.all_or_nothing else 1):
+        return account.nobody()
+    return None
+
+
+def _refuse(account: Account, refusal: SmtpError) -> Flow[None]:
+    """Raise a refusal of the envelope or of DATA, leaving the session in step."""
     if account.data is not None and account.data.code == 354:
         yield from _end_nothing(account)
     else:
@@ -152,25 +154,23 @@ def _data(plan: Plan, account: Account) -> Flow[None]:
     if account.data is None:
         yield Send(command.DATA)
         account.data = yield _LAST[Stage.DATA]
-    yield from _judge_data(account, account.data)
+    if account.data.code != 354:
+        yield from _refuse(account, _data_refusal(account, account.data))
     account.stage = Stage.CONTENT
     held = yield from _write(account, b"", plan.content.for_data(**_allowed(plan)))
-    # The terminator goes in the last write, so that the commit point is sharp.
-    yield from _commit(account, b"".join((held, command.END_OF_DATA)))
+    # The terminator goes in the last write, and with that the doubt begins.
+    account.commit()
+    yield Send(b"".join((held, command.END_OF_DATA)))
 
 
-def _judge_data(account: Account, reply: Reply) -> Flow[None]:
-    """Only 354 lets the content follow (RFC 5321 4.1.1.4)."""
-    if reply.code == 354:
-        return
+def _data_refusal(account: Account, reply: Reply) -> SmtpError:
+    """What an answer to DATA other than 354 amounts to (RFC 5321 4.1.1.4)."""
     if reply.code == 421:
         raise account.shutdown(reply)
     if reply.code < 400:
         # A server that answers 250 would read the content as commands.
         raise ProtocolError(f"{reply.code} is no answer to DATA", stage=Stage.DATA, reply=reply)
-    refusal = account.refusal(DataRejected, reply, "DATA was refused")
-    yield from reset()
-    raise refusal
+    return account.refusal(DataRejected, reply, "DATA was refused")
 
 
 def _allowed(plan: Plan) -> dict[str, bool]:
@@ -190,13 +190,6 @@ def _write(account: Account, head: bytes, pieces: Iterator[Octets]) -> Flow[Octe
             yield from _early(account)
         held = piece if held or not head else b"".join((head, piece))
     return held or head
-
-
-def _commit(account: Account, data: Octets) -> Flow[None]:
-    """The last write: with it the doubt begins."""
-    account.stage = Stage.FINAL
-    account.committed = True
-    yield Send(data)
 
 
 def _early(account: Account) -> Flow[None]:
@@ -235,7 +228,8 @@ def _bdat(plan: Plan, account: Account) -> Flow[None]:
     for pieces, octets, last in _chunks(slices, size):
         held = yield from _write(account, command.bdat(octets, last=last), pieces)
         if last:
-            yield from _commit(account, held)
+            account.commit()
+            yield Send(held)
         else:
             yield Send(held)
             yield from _chunk_reply(account)

@@ -24,7 +24,7 @@ class Deadline:
         """
         if seconds is None:
             return cls(math.inf)
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds > 0:
             raise InputError(f"a timeout is a positive number of seconds or None, not {seconds!r}")
         return cls(monotonic() + seconds)
 

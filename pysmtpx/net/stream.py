@@ -108,7 +108,7 @@ class Stream:
         where ``last`` is set and more octets came than this reply.
         """
         parser = self._parser
-        reply = parser.next()
+        reply = parser.next() if parser.has_input else None
         if reply is None:
             reply = self._await_reply(deadline.within(seconds))
         # A server that hangs up may say more than it owes, and nobody will ask it again.

@@ -33,9 +33,15 @@ class Capabilities:
 
     keywords: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     greeting_name: str = ""
+    size_limit: int | None = field(init=False, repr=False, compare=False)
+    """The largest message taken, in octets; None where no limit is stated (RFC 1870 4)."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keywords", MappingProxyType(dict(self.keywords)))
+        value = self._first("SIZE")
+        # Zero says that no fixed limit is in force.
+        limit = (_number(value) or None) if len(value) <= _SIZE_DIGITS else None
+        object.__setattr__(self, "size_limit", limit)
 
     def __reduce__(self) -> tuple[type[Capabilities], tuple[dict[str, tuple[str, ...]], str]]:
         return Capabilities, (dict(self.keywords), self.greeting_name)
@@ -111,13 +117,6 @@ class Capabilities:
     def offers_size(self) -> bool:
         """MAIL takes SIZE (RFC 1870)."""
         return "SIZE" in self.keywords
-
-    @property
-    def size_limit(self) -> int | None:
-        """The largest message taken, in octets; None where no limit is stated (RFC 1870 4)."""
-        value = self._first("SIZE")
-        # Zero says that no fixed limit is in force.
-        return (_number(value) or None) if len(value) <= _SIZE_DIGITS else None
 
     @property
     def auth(self) -> tuple[str, ...]:

@@ -276,17 +276,19 @@ def _is_canonical(data: bytes) -> bool:
     if data and not data.endswith(b"\r\n"):
         return False
     judge = IncrementalNewlineDecoder(None, translate=False)
-    for piece in slices(data):
-        judge.decode(str(piece, "latin-1"))
+    for start in range(0, len(data), SLICE):
+        judge.decode(str(data[start : start + SLICE], "latin-1"))
         if judge.newlines not in _ONLY_CRLF:
             return False
     return True
 
 
 def _has_dot_line(data: bytes) -> bool:
+    if data.startswith(b"."):
+        return True
     # Slices that overlap by an octet: a line end and its dot are seen together.
-    pieces = (data[start : start + SLICE + 1] for start in range(0, len(data), SLICE))
-    return data.startswith(b".") or any(map(_has_inner_dot_line, pieces))
+    starts = range(0, len(data), SLICE)
+    return any(_has_inner_dot_line(data[start : start + SLICE + 1]) for start in starts)
 
 
 def _has_inner_dot_line(piece: bytes) -> bool:
