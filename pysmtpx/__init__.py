@@ -10,7 +10,7 @@
         print(refused.recipient, refused.reply)
 """
 
-from .connection import SmtpConnection, connect
+from .connection import SendOptions, SmtpConnection, connect
 from .errors import (
     AllRecipientsFailed,
     AuthenticationError,
@@ -38,7 +38,7 @@ from .wire.address import ForwardPath, ReversePath
 from .wire.capabilities import Capabilities, Protocol
 from .wire.envelope import MailObject
 from .wire.limits import Stage
-from .wire.params import MailFromParams, RcptToParams
+from .wire.params import DeliverBy, MailFromParams, RcptToParams
 from .wire.reply import EnhancedCode, Reply
 from .wire.result import RejectedRecipient, SendResult
 
@@ -52,6 +52,7 @@ __all__ = [
     "ConnectError",
     "ConnectionLost",
     "DataRejected",
+    "DeliverBy",
     "DeliveryUnknown",
     "EnhancedCode",
     "ForwardPath",
@@ -69,6 +70,7 @@ __all__ = [
     "RejectedRecipient",
     "Reply",
     "ReversePath",
+    "SendOptions",
     "SendResult",
     "SenderRejected",
     "Server",

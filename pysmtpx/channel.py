@@ -100,7 +100,9 @@ class Channel:
 
     def _check_open(self) -> None:
         if self._stream.closed:
-            raise ConnectionLost(f"the connection is closed: {self._why}", stage=Stage.INPUT)
+            raise ConnectionLost(
+                f"the connection is closed: {self._why or 'the last call ended it'}", stage=Stage.INPUT
+            )
 
     def _check_idle(self) -> None:
         try:

@@ -12,7 +12,7 @@ from .flow.session import Opening, open_session
 from .net.deadline import Deadline
 from .net.dial import dial, dial_unix, own_name
 from .net.stream import Stream, handshake
-from .net.tls import default_context
+from .net.tls import client_context, default_context
 from .server import Server
 from .wire.capabilities import Capabilities
 
@@ -51,7 +51,10 @@ def _dial(server: Server, deadline: Deadline) -> socket.socket:
 
 def _tls_of(server: Server) -> tuple[ssl.SSLContext, str]:
     """The context, and the name that the certificate must bear."""
-    return server.ssl_context or default_context(), server.server_hostname or server.host
+    context = server.ssl_context
+    if context is None and server.client_certificate is not None:
+        context = client_context(*server.client_certificate)
+    return context or default_context(), server.server_hostname or server.host
 
 
 def _opening(server: Server, name: str, binding: bytes | None) -> Opening:

@@ -5,25 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal
 
+from . import endpoint
 from . import url as urls
+from .endpoint import TlsMode
 from .errors import InputError
 from .flow.auth import Credentials
-from .wire.address import domain_or_literal, domain_to_ascii
+from .wire.address import domain_or_literal
 from .wire.capabilities import Protocol
 from .wire.limits import CONNECT_TIMEOUT
 
 if TYPE_CHECKING:
     import ssl
 
-TlsMode: TypeAlias = Literal["implicit", "starttls", "opportunistic", "none"]
-"""``implicit``: TLS first (RFC 8314 3). ``starttls``: required (RFC 3207), never clear text instead.
-``opportunistic``: STARTTLS where offered. ``none``: clear text."""
-
 _SECRETS: Final = ("password", "token")
-_PORTS: Final = {"smtps": 465, "lmtp": 24, "loopback": 25, "submission": 587}
 
 
 @dataclass(frozen=True, slots=True, repr=False, init=False)
@@ -43,7 +39,9 @@ class Server:
     returns one, for OAuth) asks for AUTH; ``auth`` names the only SASL
     mechanisms allowed, in order. ``insecure_auth`` allows a reusable password
     in clear text. ``server_hostname`` is the name checked in the certificate
-    where it is not ``host``. ``local_hostname`` is our name in EHLO.
+    where it is not ``host``. ``client_certificate`` is a PEM file with our
+    certificate and its key, or a file for each; an ``ssl_context`` of your own
+    brings its own. ``local_hostname`` is our name in EHLO.
     ``source_address`` is an IP address and port of ours. ``connect_timeout``
     is in seconds, for look-up, dial, TLS and AUTH together.
 
@@ -62,6 +60,7 @@ class Server:
     authzid: str
     insecure_auth: bool
     ssl_context: ssl.SSLContext | None
+    client_certificate: tuple[str, str | None] | None
     server_hostname: str | None
     local_hostname: str | None
     source_address: tuple[str, int] | None
@@ -81,17 +80,20 @@ class Server:
         authzid: str = "",
         insecure_auth: bool = False,
         ssl_context: ssl.SSLContext | None = None,
+        client_certificate: str | tuple[str, str] | None = None,
         server_hostname: str | None = None,
         local_hostname: str | None = None,
         source_address: str | tuple[str, int] | None = None,
         connect_timeout: float = CONNECT_TIMEOUT,
     ) -> None:
-        host = _host(host)
-        protocol = _protocol(protocol)
-        tls = _default_tls(host, port) if tls is None else _tls(tls)
+        host = endpoint.checked_host(host)
+        protocol = endpoint.checked_protocol(protocol)
+        tls = endpoint.default_tls(host, port) if tls is None else endpoint.checked_tls(tls)
         values: dict[str, Any] = {
             "host": host,
-            "port": _default_port(host, protocol, tls) if port is None else _port(host, port),
+            "port": endpoint.default_port(host, protocol, tls)
+            if port is None
+            else endpoint.checked_port(host, port),
             "protocol": protocol,
             "tls": tls,
             "username": username or None,
@@ -101,9 +103,10 @@ class Server:
             "authzid": authzid,
             "insecure_auth": bool(insecure_auth),
             "ssl_context": ssl_context,
-            "server_hostname": _if_given(_network_name, server_hostname),
+            "client_certificate": _certificate(client_certificate),
+            "server_hostname": _if_given(endpoint.checked_name, server_hostname),
             "local_hostname": _if_given(domain_or_literal, local_hostname),
-            "source_address": _if_given(_source_address, source_address),
+            "source_address": _if_given(endpoint.checked_source, source_address),
             "connect_timeout": _seconds(connect_timeout),
         }
         for name, value in values.items():
@@ -131,12 +134,12 @@ class Server:
     @property
     def path(self) -> str | None:
         """The path of the UNIX socket, or None for a network address."""
-        return self.host if _is_path(self.host) else None
+        return self.host if endpoint.is_path(self.host) else None
 
     @property
     def is_local(self) -> bool:
         """True for loopback and UNIX sockets: nobody can listen on the way."""
-        return _is_local(self.host)
+        return endpoint.is_local(self.host)
 
     @property
     def credentials(self) -> Credentials | None:
@@ -167,9 +170,9 @@ class Server:
         ``replace(tls="implicit")`` moves from port 587 to 465.
         """
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        if self.tls == _default_tls(self.host, self.port):
+        if self.tls == endpoint.default_tls(self.host, self.port):
             del values["tls"]
-        if self.port == _default_port(self.host, self.protocol, self.tls):
+        if self.port == endpoint.default_port(self.host, self.protocol, self.tls):
             del values["port"]
         return Server(**values | changes)
 
@@ -192,110 +195,22 @@ def _shown(name: str, value: object) -> str:
     return "'***'" if name in _SECRETS else repr(str(value) if isinstance(value, Protocol) else value)
 
 
-# Where: host, port and TLS.
-
-
-def _is_path(host: str) -> bool:
-    return host.startswith("/")
-
-
-def _is_local(host: str) -> bool:
-    if _is_path(host) or host == "localhost" or host.endswith(".localhost"):  # RFC 6761 6.3
-        return True
-    address = _address(host)
-    return address is not None and address.is_loopback
-
-
-def _default_tls(host: str, port: int | None) -> TlsMode:
-    if port == _PORTS["smtps"]:
-        return "implicit"
-    return "none" if _is_local(host) else "starttls"
-
-
-def _default_port(host: str, protocol: Protocol, tls: TlsMode) -> int:
-    if _is_path(host):
-        return 0
-    if protocol is Protocol.LMTP:
-        return _PORTS["lmtp"]
-    if tls == "implicit":
-        return _PORTS["smtps"]
-    return _PORTS["loopback" if _is_local(host) else "submission"]
-
-
-def _address(host: str) -> IPv4Address | IPv6Address | None:
-    try:
-        return ip_address(host)
-    except ValueError:
-        return None
-
-
-def _text(name: str, value: object) -> str:
-    if not isinstance(value, str):
-        raise InputError(f"{name} must be text, not {type(value).__name__}")
-    # What is not printable would hide in a log, end a command line or cut a C string.
-    if not value.isprintable():
-        raise InputError(f"{name} holds a control character")
-    return value
-
-
-def _host(value: object) -> str:
-    host = _text("host", value)
-    return host if _is_path(host) else _network_name(host)
-
-
-def _network_name(value: object) -> str:
-    """A host as it is looked up: A-labels (RFC 5891), or an IP address in its one spelling."""
-    name = _text("host name", value).lower()
-    if "/" in name or "@" in name:  # its text may be a URL with a password, so it is not shown
-        raise InputError("a host is a name or an address; a URL goes to Server.from_url")
-    bare = name[1:-1] if name.startswith("[") and name.endswith("]") else name
-    address = _address(bare)
-    if address is not None and (bare is name or address.version == 6):
-        return str(address)
-    return domain_to_ascii(name)
-
-
-def _protocol(value: object) -> Protocol:
-    for protocol in Protocol:
-        if value == protocol:
-            return protocol
-    raise InputError("protocol must be 'smtp' or 'lmtp'")
-
-
-def _tls(value: object) -> TlsMode:
-    for mode in get_args(TlsMode):
-        if value == mode:
-            return mode  # type: ignore[no-any-return]
-    raise InputError(f"tls must be one of {', '.join(get_args(TlsMode))}")
-
-
-def _port(host: str, value: object, *, lowest: int = 1) -> int:
-    if _is_path(host):
-        if value != 0:
-            raise InputError("a UNIX socket has no port")
-        return 0
-    if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= 65535:
-        raise InputError(f"a port is a number from {lowest} to 65535")
-    return value
-
-
 # Who: our own name, address, account and patience.
-
-
-def _source_address(value: object) -> tuple[str, int]:
-    pair = (value, 0) if isinstance(value, str) else value
-    if not isinstance(pair, tuple) or len(pair) != 2:
-        raise InputError("source_address must be an IP address, or a pair of one and a port")
-    host, port = pair
-    address = _address(_text("source_address", host)) if host else ""
-    if address is None:
-        raise InputError("source_address must be an IP address of this machine")
-    return str(address), _port("", port, lowest=0)
 
 
 def _mechanisms(value: str | Sequence[str] | None) -> tuple[str, ...]:
     names = (value,) if isinstance(value, str) else tuple(value or ())
-    return tuple(_text("auth", name).upper() for name in names)
+    return tuple(endpoint.checked_text("auth", name).upper() for name in names)
+
+
+def _certificate(value: object) -> tuple[str, str | None] | None:
+    if value is None:
+        return None
+    certificate, key = value if isinstance(value, tuple) and len(value) == 2 else (value, None)
+    return (
+        endpoint.checked_text("client_certificate", certificate),
+        None if key is None else endpoint.checked_text("client_certificate", key),
+    )
 
 
 def _seconds(value: object) -> float:
@@ -324,17 +239,19 @@ def _check_line(server: Server) -> None:
         raise InputError("a UNIX socket has no source_address")
     if server.tls == "none":
         # Silently unused, it would leave the caller believing in TLS.
-        for name in ("ssl_context", "server_hostname"):
+        for name in ("ssl_context", "server_hostname", "client_certificate"):
             if getattr(server, name) is not None:
                 raise InputError(f"{name} was given, but TLS is off here: set tls")
     elif server.path and not server.server_hostname:
         raise InputError("TLS on a UNIX socket needs server_hostname: a path is in no certificate")
+    if server.ssl_context is not None and server.client_certificate is not None:
+        raise InputError("load the client certificate into your ssl_context, or leave one of the two out")
 
 
 def _options(server: Server) -> dict[str, str]:
     """The query of a server's URL: whatever is not the default, and no secret."""
     options: dict[str, str] = {}
-    if server.tls != _default_tls(server.host, server.port):
+    if server.tls != endpoint.default_tls(server.host, server.port):
         options["tls"] = server.tls
     if server.auth:
         options["auth"] = ",".join(server.auth)

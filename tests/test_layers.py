@@ -43,7 +43,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("mime.headers",),
     ("mime.bodies",),
     ("message",),
-    ("url",),
+    ("url", "endpoint"),
     ("server",),
     ("opening",),
     ("connection",),

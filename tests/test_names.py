@@ -12,6 +12,7 @@ import pysmtpx
 
 VALUES = {
     "Capabilities",
+    "DeliverBy",
     "EnhancedCode",
     "ForwardPath",
     "MailFromParams",
@@ -46,7 +47,7 @@ ERRORS = {
     "TlsError",
     "UsageError",
 }
-DOING = {"Server", "SmtpConnection", "connect"}
+DOING = {"SendOptions", "Server", "SmtpConnection", "connect"}
 
 CONNECTION = {
     "capabilities",

@@ -10,6 +10,8 @@ from typing import Final
 
 import certifi
 
+from ..errors import InputError
+
 
 def default_context() -> ssl.SSLContext:
     """A context that verifies: TLS 1.2 or later, the host's name, certifi's roots.
@@ -32,10 +34,21 @@ def _context(cafile: str | None, capath: str | None) -> ssl.SSLContext:
 
 
 def client_context(certificate: str, key: str | None = None) -> ssl.SSLContext:
-    """The default context with a client certificate (PEM files) of its own."""
+    """A context like the default one with a client certificate, from PEM files.
+
+    Raises ``InputError`` where the files cannot be read or do not belong together.
+    """
     context = _context.__wrapped__(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
-    context.load_cert_chain(certificate, key)
+    try:
+        # A password would be asked for at the terminal: a server must not hang on it.
+        context.load_cert_chain(certificate, key, password=_no_password)
+    except (OSError, ValueError) as error:
+        raise InputError(f"the client certificate cannot be loaded: {error}") from error
     return context
+
+
+def _no_password() -> str:
+    raise ValueError("the key has a password: load it into an ssl_context of your own")
 
 
 # Signature algorithms, as DER object identifiers, and the hash that each uses.

@@ -1,0 +1,122 @@
+"""Where a server is and how its line is secured: hosts, ports and TLS modes, checked, and their defaults."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Final, Literal, TypeAlias, get_args
+
+from .errors import InputError
+from .wire.address import domain_to_ascii
+from .wire.capabilities import Protocol
+
+TlsMode: TypeAlias = Literal["implicit", "starttls", "opportunistic", "none"]
+"""``implicit``: TLS first (RFC 8314 3). ``starttls``: required (RFC 3207), never clear text instead.
+``opportunistic``: STARTTLS where offered. ``none``: clear text."""
+
+_PORTS: Final = {"smtps": 465, "lmtp": 24, "loopback": 25, "submission": 587}
+
+
+def is_path(host: str) -> bool:
+    """Whether a host is the path of a UNIX socket."""
+    return host.startswith("/")
+
+
+def is_local(host: str) -> bool:
+    """True for loopback and UNIX sockets: nobody can listen on the way."""
+    if is_path(host) or host == "localhost" or host.endswith(".localhost"):  # RFC 6761 6.3
+        return True
+    address = ip_of(host)
+    return address is not None and address.is_loopback
+
+
+def default_tls(host: str, port: int | None) -> TlsMode:
+    """The TLS mode where none is given: never clear text over a network."""
+    if port == _PORTS["smtps"]:
+        return "implicit"
+    return "none" if is_local(host) else "starttls"
+
+
+def default_port(host: str, protocol: Protocol, tls: TlsMode) -> int:
+    """The port where none is given; 0 for a UNIX socket."""
+    if is_path(host):
+        return 0
+    if protocol is Protocol.LMTP:
+        return _PORTS["lmtp"]
+    if tls == "implicit":
+        return _PORTS["smtps"]
+    return _PORTS["loopback" if is_local(host) else "submission"]
+
+
+def ip_of(host: str) -> IPv4Address | IPv6Address | None:
+    """The IP address that a host is, or None for a name."""
+    try:
+        return ip_address(host)
+    except ValueError:
+        return None
+
+
+def checked_text(name: str, value: object) -> str:
+    """The value, where it is printable text."""
+    if not isinstance(value, str):
+        raise InputError(f"{name} must be text, not {type(value).__name__}")
+    # What is not printable would hide in a log, end a command line or cut a C string.
+    if not value.isprintable():
+        raise InputError(f"{name} holds a control character")
+    return value
+
+
+def checked_host(value: object) -> str:
+    """A path as it is, or a name or address in the form that is looked up."""
+    host = checked_text("host", value)
+    return host if is_path(host) else checked_name(host)
+
+
+def checked_name(value: object) -> str:
+    """A host as it is looked up: A-labels (RFC 5891), or an IP address in its one spelling."""
+    name = checked_text("host name", value).lower()
+    if "/" in name or "@" in name:  # its text may be a URL with a password, so it is not shown
+        raise InputError("a host is a name or an address; a URL goes to Server.from_url")
+    bare = name[1:-1] if name.startswith("[") and name.endswith("]") else name
+    address = ip_of(bare)
+    if address is not None and (bare is name or address.version == 6):
+        return str(address)
+    return domain_to_ascii(name)
+
+
+def checked_protocol(value: object) -> Protocol:
+    """The protocol of that name."""
+    for protocol in Protocol:
+        if value == protocol:
+            return protocol
+    raise InputError("protocol must be 'smtp' or 'lmtp'")
+
+
+def checked_tls(value: object) -> TlsMode:
+    """The TLS mode of that name."""
+    for mode in get_args(TlsMode):
+        if value == mode:
+            return mode  # type: ignore[no-any-return]
+    raise InputError(f"tls must be one of {', '.join(get_args(TlsMode))}")
+
+
+def checked_port(host: str, value: object, *, lowest: int = 1) -> int:
+    """The port, where it is a number in range."""
+    if is_path(host):
+        if value != 0:
+            raise InputError("a UNIX socket has no port")
+        return 0
+    if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= 65535:
+        raise InputError(f"a port is a number from {lowest} to 65535")
+    return value
+
+
+def checked_source(value: object) -> tuple[str, int]:
+    """An IP address of ours and a port, 0 for any."""
+    pair = (value, 0) if isinstance(value, str) else value
+    if not isinstance(pair, tuple) or len(pair) != 2:
+        raise InputError("source_address must be an IP address, or a pair of one and a port")
+    host, port = pair
+    address = ip_of(checked_text("source_address", host)) if host else ""
+    if address is None:
+        raise InputError("source_address must be an IP address of this machine")
+    return str(address), checked_port("", port, lowest=0)

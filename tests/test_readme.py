@@ -1,0 +1,71 @@
+"""The README's Python is run, and its tables name what exists."""
+
+from __future__ import annotations
+
+import re
+from email.message import EmailMessage
+from pathlib import Path
+
+import pytest
+
+import pysmtpx
+from pysmtpx.testing import MailServer
+
+README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.S)
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """What the snippets find around them; every server they name is an embedded one."""
+    refuse = {"bob@example.com": "550 5.1.1 unknown"}
+    full = {("FINAL", "full@example.com"): "452 4.2.2 mailbox full"}
+    with MailServer(refuse=refuse) as smtp, MailServer(protocol="lmtp", replies=full) as lmtp:
+        real = pysmtpx.connect
+
+        def connect(target: str) -> pysmtpx.SmtpConnection:
+            if "127.0.0.1" in target:
+                return real(target)
+            return real((lmtp if target.startswith("lmtp") else smtp).url)
+
+        monkeypatch.setattr(pysmtpx, "connect", connect)
+        monkeypatch.chdir(tmp_path)
+        message = EmailMessage()
+        message["From"], message["To"], message["Subject"] = (
+            "ann@example.org",
+            "bob@example.com, eve@example.com",
+            "x",
+        )
+        message.set_content("hello")
+        (tmp_path / "report.eml").write_bytes(message.as_bytes())
+        with real(smtp.url) as open_connection:
+            yield {
+                "pysmtpx": pysmtpx,
+                "message": message,
+                "smtp": open_connection,
+                "sender": "ann@example.org",
+                "recipients": ["eve@example.com"],
+                "ask_a_person": print,
+                "try_later": print,
+            }
+
+
+@pytest.mark.parametrize("number", range(len(SNIPPETS)))
+def test_a_snippet_runs(number: int, names: dict[str, object], capsys: pytest.CaptureFixture[str]) -> None:
+    snippet = SNIPPETS[number]
+    if "try_later" in snippet:
+        names["message"] = b"Subject: x\r\n\r\nhello\r\n"
+    exec(compile(snippet, "README.md", "exec"), names)
+    printed = capsys.readouterr().out
+    if "refused.recipient" in snippet:
+        assert printed == "bob@example.com 550 5.1.1 unknown\n"
+    if "ForwardPath" in snippet:
+        assert printed == "(ForwardPath('ann@example.com'),)\nfinal\n"
+
+
+def test_every_name_in_the_tables_exists() -> None:
+    rows = [line for line in README.splitlines() if line.startswith("| `")]
+    named = {name for row in rows for name in re.findall(r"`([A-Za-z_]+)`", row.split("|")[1])}
+    known = set(pysmtpx.__all__) | set(dir(pysmtpx.SmtpConnection)) | set(dir(__builtins__))
+    known |= {"ValueError", "TimeoutError", "ConnectionError"}
+    assert {name for name in named if name[0].isupper() or "send" in name} - known == set()
