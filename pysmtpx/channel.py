@@ -36,8 +36,9 @@ class Channel:
     def __init__(self, stream: Stream, tls: Callable[[], tuple[ssl.SSLContext, str]]) -> None:
         self._stream = stream
         self._tls = tls
-        self._lock = threading.Lock()
-        self._owner: int | None = None
+        # Reentrant, since its release is the one test for its owner that no interrupt can fall into.
+        self._lock = threading.RLock()
+        self._busy = False
         self._pid = os.getpid()
         self._why = ""
         self._farewell = False
@@ -46,7 +47,12 @@ class Channel:
     @property
     def closed(self) -> bool:
         """True once the channel cannot be used any more."""
-        return self._stream.closed
+        return self._closing or self._stream.closed
+
+    @property
+    def is_foreign(self) -> bool:
+        """True in a process that was forked from the one that made the channel."""
+        return self._pid != os.getpid()
 
     @property
     def is_tls(self) -> bool:
@@ -62,41 +68,55 @@ class Channel:
         """The ``tls-server-end-point`` octets, None without TLS (RFC 5929 4.1)."""
         return self._stream.binding()
 
-    def run(self, make: Callable[[], Flow[_T]], deadline: Deadline, *, fresh: bool = False) -> _T:
+    def run(
+        self,
+        make: Callable[[], Flow[_T]],
+        deadline: Deadline,
+        *,
+        fresh: bool = False,
+        seconds: float | None = None,
+    ) -> _T:
         """Run one conversation, alone on the line.
 
         ``make`` is called with the line in hand and may raise to say that
         nothing is to be written. ``fresh``: the server speaks first. The wait
-        for the line counts against the deadline. Raises ``UsageError`` where
-        the calling thread has the line already, or in a forked child;
-        ``ConnectionLost`` where the channel is closed.
+        for the line counts against the deadline; ``seconds`` bounds what comes
+        after it. Raises ``UsageError`` where the calling thread has the line
+        already, or in a forked child; ``ConnectionLost`` where the channel is
+        closed.
         """
-        self._take(deadline)
+        if self.is_foreign:
+            # Two processes on one TLS session corrupt it for both.
+            raise UsageError("this connection belongs to the process that made it, and this is a fork of it")
+        mine = False
+        # An interrupt may come at any call: whatever happens in here, the line is given back.
         try:
+            self._take(deadline)
+            if self._busy:
+                raise UsageError("this connection is in use by the call that this one was made from")
+            mine = self._busy = True
             self._check_open()
             flow = make()
             if not fresh:
                 self._check_idle()
-            return self._drive(flow, deadline)
+            return self._drive(flow, deadline if seconds is None else deadline.within(seconds))
         finally:
-            self._owner = None
-            self._lock.release()
+            if mine:
+                self._busy = False
+            try:  # noqa: SIM105 - a call of its own would be one more place for an interrupt
+                self._lock.release()
+            except RuntimeError:
+                pass  # it was never taken
             if self._closing:
                 self.close()
 
     # -- the line -------------------------------------------------------------------
 
     def _take(self, deadline: Deadline) -> None:
-        if self._pid != os.getpid():
-            # Two processes on one TLS session corrupt it for both.
-            raise UsageError("this connection belongs to the process that made it, and this is a fork of it")
-        if self._owner == threading.get_ident():
-            raise UsageError("this connection is in use by the call that this one was made from")
         if not self._lock.acquire(blocking=False):
             seconds = max(0.0, min(deadline.remaining(), threading.TIMEOUT_MAX))
             if not self._lock.acquire(timeout=seconds):
                 raise Timeout("another thread kept the connection busy", stage=Stage.INPUT)
-        self._owner = threading.get_ident()
 
     def _check_open(self) -> None:
         if self._stream.closed:
@@ -127,8 +147,7 @@ class Channel:
                     else:
                         result = self._perform(effect, deadline)
                 except BaseException as error:
-                    self._end(str(error) or type(error).__name__)
-                    effect = flow.throw(_staged(error, effect))
+                    effect = flow.throw(self._ended(error, effect))
                 else:
                     effect = flow.send(result)
         except StopIteration as stop:
@@ -144,7 +163,12 @@ class Channel:
             raise
 
     def _receive(self, effect: Receive, deadline: Deadline) -> Reply:
-        reply = self._stream.receive(deadline, REPLY_LIMITS[effect.stage], last=effect.last)
+        stream = self._stream
+        reply = stream.receive(deadline, REPLY_LIMITS[effect.stage], last=effect.last)
+        if stream.farewell is not None:
+            self._farewell = True
+            # A final reply stands; any other was overtaken by the 421 behind it.
+            return reply if effect.stage is Stage.FINAL else stream.farewell
         if reply.code == 421:
             self._farewell = True
         return reply
@@ -166,6 +190,15 @@ class Channel:
 
     # -- the end ----------------------------------------------------------------------
 
+    def _ended(self, error: BaseException, effect: Effect) -> BaseException:
+        """Close after a failure; the same failure, with what is known of it here."""
+        if self._closing and isinstance(error, ConnectionLost):
+            error = ConnectionLost("close() was called in another thread")
+        if isinstance(error, SmtpError) and error.stage is None:
+            error.stage = effect.stage if isinstance(effect, Receive) else Stage.COMMAND
+        self._end(str(error) or type(error).__name__)
+        return error
+
     def _end(self, why: str) -> None:
         if not self._stream.closed:
             self._why = why
@@ -177,7 +210,7 @@ class Channel:
         Never waits: the thread that has the line is woken and closes it.
         """
         self._closing = True
-        if self._pid != os.getpid() or self._owner == threading.get_ident():
+        if self.is_foreign:
             self._end("close() was called")
         elif self._lock.acquire(blocking=False):
             try:
@@ -186,10 +219,3 @@ class Channel:
                 self._lock.release()
         else:
             self._stream.shutdown()
-
-
-def _staged(error: BaseException, effect: Effect) -> BaseException:
-    """The same error, with the stage at which it happened."""
-    if isinstance(error, SmtpError) and error.stage is None:
-        error.stage = effect.stage if isinstance(effect, Receive) else Stage.COMMAND
-    return error

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Any, Self, TypedDict, Unpack
 
 from .channel import Channel
-from .errors import SmtpError, UsageError
+from .errors import ConnectionLost, ProtocolError, ServiceUnavailable, SmtpError, Timeout, UsageError
 from .flow.effects import Flow
 from .flow.plan import DEFAULT, Options, make_plan
 from .flow.session import demand, exchange, quit_session
@@ -25,7 +26,9 @@ from .wire.reply import Reply
 from .wire.result import SendResult
 
 
-def connect(target: str | Server, port: int | None = None, **options: Any) -> SmtpConnection:
+def connect(
+    target: str | os.PathLike[str] | Server, port: int | None = None, **options: Any
+) -> SmtpConnection:
     """Dial a server and bring the session to the point where it takes mail.
 
     ``target`` is a host name, the path of a UNIX socket, a URL such as
@@ -42,11 +45,12 @@ def connect(target: str | Server, port: int | None = None, **options: Any) -> Sm
     return SmtpConnection(channel, server, capabilities)
 
 
-def _server(target: str | Server, port: int | None, options: dict[str, Any]) -> Server:
+def _server(target: str | os.PathLike[str] | Server, port: int | None, options: dict[str, Any]) -> Server:
     given = options if port is None else {"port": port, **options}
     if isinstance(target, Server):
         return target.replace(**given) if given else target
-    return Server.from_url(target, **given) if "://" in target else Server(target, **given)
+    text = os.fspath(target)
+    return Server.from_url(text, **given) if "://" in text else Server(text, **given)
 
 
 class SendOptions(TypedDict, total=False):
@@ -72,7 +76,8 @@ class SmtpConnection:
 
     - ``InputError``, ``NotSupportedError``, ``UsageError``: nothing was written;
     - ``SenderRejected``, ``RecipientsRejected``, ``AllRecipientsFailed``,
-      ``DataRejected``: refused, nobody has it, the connection is in step;
+      ``DataRejected``: refused, nobody has it; the connection is usable unless
+      it was refused in mid-content or by BDAT, which only closing ends;
     - ``ServiceUnavailable``, ``Timeout``, ``ConnectionLost``, ``ProtocolError``:
       nobody has it, the connection is closed;
     - ``DeliveryUnknown``: perhaps delivered, the connection is closed.
@@ -269,7 +274,12 @@ class SmtpConnection:
             plan = make_plan(mail, self._capabilities, protocol=protocol, is_tls=self.is_tls, options=options)
             return transaction(plan)
 
-        return self._channel.run(begin, Deadline.after(timeout))
+        try:
+            return self._channel.run(begin, Deadline.after(timeout))
+        except SmtpError as error:
+            if not error.accounts_for_anyone:
+                error.unsent_recipients = mail.recipients  # it never came to MAIL
+            raise
 
     # -- single commands ------------------------------------------------------------
 
@@ -299,9 +309,9 @@ class SmtpConnection:
         Raises ``UsageError`` for the verbs that change what the connection is
         in the middle of: they have methods of their own.
         """
-        if verb.upper() in _NOT_SINGLE:
-            raise UsageError(f"{verb.upper()} is not a single command")
         line = command.line(verb, argument)
+        if verb.upper() in command.NOT_SINGLE:
+            raise UsageError(f"{verb.upper()} is not a single command")
         return self._channel.run(lambda: exchange(line), Deadline.after(timeout))
 
     def _demand(self, line: bytes, code: int | None, timeout: float | None) -> Reply:
@@ -310,16 +320,16 @@ class SmtpConnection:
     # -- the end ----------------------------------------------------------------------
 
     def quit(self, *, timeout: float = 5.0) -> None:
-        """QUIT, then close. Never raises on what the server does; does nothing on a closed connection."""
+        """QUIT, then close; never raises on what the server does.
+
+        Waits for its turn, then at most ``timeout`` seconds. In a forked child
+        it only closes the descriptor.
+        """
+        if self._channel.is_foreign:
+            self.close()
         if not self.closed:
-            try:
-                self._channel.run(quit_session, Deadline.after(timeout))
-            except UsageError:
-                raise
-            except SmtpError:
-                pass
-            finally:
-                self.close()
+            with contextlib.suppress(ConnectionLost, ServiceUnavailable, Timeout, ProtocolError):
+                self._channel.run(quit_session, Deadline.after(None), seconds=timeout)
 
     def close(self) -> None:
         """Close at once, without QUIT. A call under way in another thread fails."""
@@ -328,9 +338,7 @@ class SmtpConnection:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None or issubclass(kind, Exception):
             self.quit()
         else:
@@ -339,6 +347,3 @@ class SmtpConnection:
     def __repr__(self) -> str:
         state = "closed" if self.closed else "TLS" if self.is_tls else "clear"
         return f"<SmtpConnection {self.protocol} {self._server.host}:{self._server.port} {state}>"
-
-
-_NOT_SINGLE = frozenset(("EHLO", "HELO", "LHLO", "STARTTLS", "AUTH", "MAIL", "RCPT", "DATA", "BDAT", "QUIT"))

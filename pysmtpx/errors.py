@@ -14,7 +14,7 @@
     │   └── UsageError (ValueError)        the call does not fit the connection; nothing was written
     ├── Timeout (TimeoutError)             a limit ran out before the end of data was sent
     ├── ConnectionLost (ConnectionError)   the line went before the end of data was sent
-    ├── RejectedError                      a clean refusal: the connection is in step
+    ├── RejectedError                      refused by a reply: nobody has the message
     │   ├── SenderRejected                 MAIL was refused
     │   ├── RecipientsRejected             a recipient was refused, and all or nothing was asked
     │   │   └── AllRecipientsFailed        every RCPT (or every LMTP delivery) was refused
@@ -74,6 +74,16 @@ class SmtpError(Exception):
     @property
     def _refusal(self) -> Reply | None:
         return self.reply if self.reply is not None and self.reply.code >= 400 else None
+
+    @property
+    def accounts_for_anyone(self) -> bool:
+        """True where one of the four tuples names a recipient."""
+        return bool(
+            self.accepted_recipients
+            or self.rejected_recipients
+            or self.unknown_recipients
+            or self.unsent_recipients
+        )
 
     def __str__(self) -> str:
         text = str(self.args[0]) if self.args else ""
@@ -168,7 +178,7 @@ class ConnectionLost(SmtpError, ConnectionError):
 
 
 class RejectedError(SmtpError):
-    """The server refused, cleanly and in step."""
+    """The server refused, cleanly and in step; nobody has the message."""
 
 
 class SenderRejected(RejectedError):

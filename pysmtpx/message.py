@@ -16,7 +16,7 @@ from .mime import addresses, bodies, headers, raw
 from .mime.addresses import Mailbox
 from .wire.address import ForwardPath, ReversePath, domain_to_ascii
 from .wire.capabilities import Capabilities
-from .wire.content import Content
+from .wire.content import Content, octets
 from .wire.envelope import MailObject
 from .wire.limits import SLICE
 from .wire.params import MailFromParams, RcptToParams
@@ -248,7 +248,7 @@ def _from_file(file: BinaryIO, draft: _Draft) -> MailObject:
     first = raw.first(file)
     section = raw.section(first)
     spliced = _Spliced(_head(section, draft) + first[section.end :], file)
-    return draft.finished(Content.of(spliced if file.seekable() else iter(spliced)))
+    return draft.finished(Content.of(spliced if raw.can_seek(file) else iter(spliced)))
 
 
 def _head(section: raw.Section, draft: _Draft) -> bytes:
@@ -266,11 +266,11 @@ class _Spliced:
     def __init__(self, start: bytes, file: BinaryIO) -> None:
         self._start = start
         self._file = file
-        self._position = file.tell() if file.seekable() else 0
+        self._position = file.tell() if raw.can_seek(file) else 0
 
     def __iter__(self) -> Iterator[bytes]:
-        if self._file.seekable():
+        if raw.can_seek(self._file):
             self._file.seek(self._position)
         yield self._start
-        while piece := self._file.read(SLICE):
-            yield piece
+        while piece := octets(self._file.read(SLICE)):
+            yield bytes(piece)

@@ -11,8 +11,8 @@ from .channel import Channel
 from .flow.session import Opening, open_session
 from .net.deadline import Deadline
 from .net.dial import dial, dial_unix, own_name
-from .net.stream import Stream, handshake
-from .net.tls import client_context, default_context
+from .net.stream import Stream
+from .net.tls import client_context, default_context, handshake
 from .server import Server
 from .wire.capabilities import Capabilities
 

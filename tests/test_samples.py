@@ -13,6 +13,7 @@ from support.messages import FULL, octets
 from examples.samples import Sample, samples
 from pysmtpx.message import prepare
 from pysmtpx.wire.address import ForwardPath, ReversePath
+from pysmtpx.wire.lines import check_traits
 
 SAMPLES = {sample.name: sample for sample in samples()}
 HEAD_END = re.compile(rb"\r\n\r\n|\n\n")
@@ -115,7 +116,7 @@ def test_each_is_what_its_name_says(name):
 @pytest.mark.parametrize("sample", SAMPLES.values(), ids=SAMPLES)
 def test_each_can_be_sent(sample):
     mail = prepare(sample.content, FULL, sender=sample.sender, recipients=sample.recipients)
-    mail.content.measure.check(allow_long_lines=False, allow_nul=False)
+    check_traits(mail.content.measure, allow_long_lines=False, allow_nul=False)
     if isinstance(sample.content, bytes):
         assert octets(mail) == b"".join(map(bytes, type(mail.content).of(sample.content).for_bdat()))
 

@@ -20,7 +20,7 @@ from ..errors import (
     ServiceUnavailable,
     SmtpError,
 )
-from ..wire.limits import Stage
+from ..wire.limits import MAX_RCPT_REPLIES, Stage
 from ..wire.reply import Reply
 from ..wire.result import RejectedRecipient, SendResult
 
@@ -31,6 +31,7 @@ class Account:
     """The replies of one transaction, in order, and whether the end of data was written."""
 
     __slots__ = (
+        "_octets",
         "accepted_count",
         "committed",
         "data",
@@ -51,6 +52,7 @@ class Account:
         self.data: Reply | None = None
         self.finals: list[Reply] = []
         self.committed = False
+        self._octets = 0
         self.stage = Stage.MAIL
 
     def note(self, reply: Reply) -> None:
@@ -72,6 +74,9 @@ class Account:
         else:
             self.rcpts.append(reply)
             self.accepted_count += reply.is_positive
+            self._octets += sum(map(len, reply.lines))
+            if self._octets > MAX_RCPT_REPLIES:
+                raise ProtocolError("the replies to RCPT are out of all proportion", stage=stage)
 
     def commit(self) -> None:
         """The write that holds the last octet of the content begins now."""
@@ -166,6 +171,12 @@ class Account:
             return self.nobody()
         error.stage = self.stage
         return self._unsent(error)
+
+    def content_failed(self, error: Exception) -> None:
+        """Account for the recipients where the caller's content could not be sent to its end."""
+        if isinstance(error, SmtpError) and not error.rejected_recipients:
+            error.stage = self.stage
+            self._unsent(error)
 
     def unknown(self, text: str) -> DeliveryUnknown:
         """The error where the end of data was written and a reply is missing."""

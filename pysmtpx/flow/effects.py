@@ -13,7 +13,7 @@ other exception that leaves a flow closes the connection.
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias, TypeVar
 
 from ..wire.limits import Stage
@@ -31,11 +31,11 @@ class Send:
     ``Receive`` yields the reply that explains it or raises ``ConnectionLost``.
     """
 
-    data: Octets
+    data: Octets = field(repr=False)
     secret: bool = False
     """The octets must not appear in a log or transcript."""
     watch: bool = False
-    """Look for input after the write, also where the write was not blocked."""
+    """Write nothing where input is there already, and stop where some arrives: it can only be bad news."""
 
 
 @dataclass(slots=True, frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
+from typing import NamedTuple
 
 from ..errors import InputError, MessageTooLarge, NotSupportedError, UsageError
 from ..wire import command
@@ -35,9 +36,8 @@ class Options:
 DEFAULT = Options()
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """One transaction, ready to be written."""
+class Plan(NamedTuple):
+    """One transaction, ready to be written. A tuple: one is made for every message."""
 
     mail: MailObject
     envelope: tuple[bytes, ...]
@@ -81,6 +81,7 @@ def make_plan(
     """
     if options.bdat and not capabilities.chunking:
         raise NotSupportedError("the server does not offer CHUNKING (RFC 3030)", keyword="CHUNKING")
+    mail.content.check_unspent()
     given = mail.mail_params
     measure = mail.content.measure
     body = _body(None if given is None else given.body, measure, capabilities, options)
@@ -90,7 +91,8 @@ def make_plan(
         given.check(capabilities, is_tls=is_tls)
         _check_times(given, capabilities)
     for rcpt_params in mail.rcpt_params or ():
-        rcpt_params.check(capabilities, is_tls=is_tls)
+        if rcpt_params is not None:
+            rcpt_params.check(capabilities, is_tls=is_tls)
     return Plan(
         mail=mail,
         envelope=(
@@ -176,8 +178,7 @@ def _needs_smtputf8(
 ) -> bool:
     """Whether the envelope or the headers hold UTF-8 (RFC 6531 3.4, RFC 6532 3)."""
     paths = [path for path in (mail.sender, *mail.recipients) if path.needs_smtputf8]
-    headers = measure is not None and measure.has_utf8_headers
-    if not paths and not headers:
+    if not paths and (measure is None or not measure.has_utf8_headers):
         return False
     if capabilities.smtputf8:
         return True

@@ -79,8 +79,8 @@ def _hello(opening: Opening) -> Flow[Capabilities]:
     if reply.code == 250:
         return Capabilities.from_reply(reply)
     if reply.is_permanent and verb == "EHLO":
-        fallback = yield from _said_hello("HELO", opening)
-        if fallback.code == 250:
+        reply = yield from _said_hello("HELO", opening)
+        if reply.code == 250:
             return Capabilities.none()
     yield CLOSE
     if reply.code < 400:
@@ -123,6 +123,9 @@ def exchange(line: bytes, stage: Stage = Stage.COMMAND) -> Flow[Reply]:
         raise ServiceUnavailable(
             "the server is closing the connection (RFC 5321 3.8)", stage=stage, reply=reply
         )
+    if reply.code < 400 and not reply.is_positive:
+        # It waits for something that is not a command, and would take the next one for it.
+        yield CLOSE
     return reply
 
 
@@ -137,7 +140,8 @@ def demand(line: bytes, code: int | None = None, stage: Stage = Stage.COMMAND) -
         return reply
     if reply.code >= 400:
         raise CommandRejected("the command was refused", stage=stage, reply=reply)
-    yield CLOSE
+    if reply.is_positive:
+        yield CLOSE
     raise ProtocolError("the server is out of step", stage=stage, reply=reply)
 
 

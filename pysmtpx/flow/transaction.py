@@ -13,6 +13,8 @@ from typing import Final
 from ..errors import (
     ConnectionLost,
     DataRejected,
+    InputError,
+    NotSupportedError,
     ProtocolError,
     ServiceUnavailable,
     SmtpError,
@@ -55,14 +57,13 @@ def transaction(plan: Plan) -> Flow[SendResult]:
         if verdict is error:
             raise
         raise verdict from error
-    except Exception:
-        if account.stage is Stage.CONTENT:
+    except BaseException as error:
+        if account.committed and not isinstance(error, SmtpError):
+            error.add_note("the end of data had been written: the message was perhaps delivered")
+        if account.stage is Stage.CONTENT and isinstance(error, Exception):
             # Refused half-way, or the caller's content failed: only closing takes it back.
             yield CLOSE
-        raise
-    except BaseException as interrupt:
-        if account.committed:
-            interrupt.add_note("the end of data had been written: the message was perhaps delivered")
+            account.content_failed(error)
         raise
     return account.result()
 
@@ -85,6 +86,7 @@ def _envelope(plan: Plan, account: Account) -> Flow[None]:
         if batch:
             yield Send(b"".join(batch))
             sent += len(batch)
+            plan.content.prepare()
         elif read == sent:
             return
         # Refill when half the window is free, so that the line never runs dry.
@@ -111,7 +113,7 @@ def _refusal(plan: Plan, account: Account) -> SmtpError | None:
 
 def _refuse(account: Account, refusal: SmtpError) -> Flow[None]:
     """Raise a refusal of the envelope or of DATA, leaving the session in step."""
-    if account.data is not None and account.data.code == 354:
+    if account.data is not None and account.data.code < 400:
         yield from _end_nothing(account)
     else:
         yield from reset()
@@ -123,9 +125,9 @@ def _end_nothing(account: Account) -> Flow[None]:
 
     Where a recipient was accepted the empty message could be delivered to it,
     and an LMTP server without recipients may answer nothing at all (RFC 2033
-    4.2): both leave only closing.
+    4.2): both leave only closing, as does an answer that is not 354.
     """
-    if account.accepted_count or account.lmtp:
+    if account.accepted_count or account.lmtp or account.data is None or account.data.code != 354:
         yield CLOSE
         return
     try:
@@ -158,9 +160,8 @@ def _data(plan: Plan, account: Account) -> Flow[None]:
         yield from _refuse(account, _data_refusal(account, account.data))
     account.stage = Stage.CONTENT
     held = yield from _write(account, b"", plan.content.for_data(**_allowed(plan)))
-    # The terminator goes in the last write, and with that the doubt begins.
-    account.commit()
-    yield Send(b"".join((held, command.END_OF_DATA)))
+    # The terminator goes in the last write, so that the doubt begins with that.
+    yield from _commit(account, b"".join((held, command.END_OF_DATA)))
 
 
 def _data_refusal(account: Account, reply: Reply) -> SmtpError:
@@ -174,10 +175,11 @@ def _data_refusal(account: Account, reply: Reply) -> SmtpError:
 
 
 def _allowed(plan: Plan) -> dict[str, bool]:
-    """What content that could not be measured may hold."""
+    """What the content may hold, where it could not be measured or has changed since."""
+    as_is = plan.options.as_is
     return {
-        "allow_8bit": plan.options.as_is or plan.body in ("8BITMIME", "BINARYMIME"),
-        "allow_long_lines": plan.options.as_is,
+        "allow_8bit": as_is or plan.body not in (None, "7BIT"),
+        "allow_long_lines": as_is,
         "allow_nul": False,
     }
 
@@ -185,11 +187,29 @@ def _allowed(plan: Plan) -> dict[str, bool]:
 def _write(account: Account, head: bytes, pieces: Iterator[Octets]) -> Flow[Octets]:
     """Write ``head`` and the pieces, all but the last, which is returned."""
     held: Octets = b""
-    for piece in pieces:
+    while (piece := _next(pieces)) is not None:
         if held and (yield Send(held, watch=True)):
             yield from _early(account)
         held = piece if held or not head else b"".join((head, piece))
     return held or head
+
+
+def _next(pieces: Iterator[Octets]) -> Octets | None:
+    """The next piece, where an error of another connection must not pass for one of ours."""
+    try:
+        return next(pieces, None)
+    except (InputError, NotSupportedError):
+        raise
+    except SmtpError as error:
+        raise InputError("the content could not be read", stage=Stage.CONTENT) from error
+
+
+def _commit(account: Account, data: Octets) -> Flow[None]:
+    """The write after which delivery is in doubt, unless bad news or the deadline came first."""
+    if (yield Send(b"", watch=True)):
+        yield from _early(account)
+    account.commit()
+    yield Send(data)
 
 
 def _early(account: Account) -> Flow[None]:
@@ -228,8 +248,7 @@ def _bdat(plan: Plan, account: Account) -> Flow[None]:
     for pieces, octets, last in _chunks(slices, size):
         held = yield from _write(account, command.bdat(octets, last=last), pieces)
         if last:
-            account.commit()
-            yield Send(held)
+            yield from _commit(account, held)
         else:
             yield Send(held)
             yield from _chunk_reply(account)

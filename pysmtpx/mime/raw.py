@@ -73,12 +73,22 @@ def first(file: BinaryIO) -> bytes:
     """As much of a file as ``section`` wants to see. Raises ``InputError`` for a text file."""
     pieces: list[bytes] = []
     wanted = MAX_HEADER + 1
-    while wanted > 0 and (piece := file.read(wanted)):
+    while wanted > 0:
+        piece = file.read(wanted)
         if not isinstance(piece, bytes):
-            raise InputError("a message is octets: open the file in binary mode")
+            # A non-blocking file gives None where it has nothing yet: that is not its end.
+            raise InputError("a message is octets: open the file in binary, blocking mode")
+        if not piece:
+            break
         pieces.append(piece)
         wanted -= len(piece)
     return b"".join(pieces)
+
+
+def can_seek(file: BinaryIO) -> bool:
+    """Whether the file can be read again; some objects have no more than ``read``."""
+    seekable = getattr(file, "seekable", None)
+    return seekable is not None and bool(seekable())
 
 
 def _lines(head: bytes) -> Iterator[bytes]:

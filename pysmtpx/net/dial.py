@@ -7,6 +7,7 @@ import os
 import queue
 import selectors
 import socket
+import struct
 import threading
 from collections import deque
 from collections.abc import Iterable
@@ -44,10 +45,11 @@ def dial_unix(path: str, deadline: Deadline) -> socket.socket:
         raise InputError("this system has no UNIX sockets")
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        # Without a limit a full backlog blocks; with a non-blocking socket it is an error.
-        sock.settimeout(max(0.001, min(deadline.remaining(), 1e6)))
+        # The kernel waits for a place in a full backlog only where the descriptor blocks.
+        _limit_writes(sock, max(0.001, min(deadline.remaining(), 86_400.0)))
         sock.connect(path)
-    except TimeoutError:
+        _limit_writes(sock, 0.0)
+    except BlockingIOError:
         sock.close()
         raise Timeout(f"{path} did not answer in time", stage=Stage.CONNECT) from None
     except OSError as error:
@@ -58,6 +60,12 @@ def dial_unix(path: str, deadline: Deadline) -> socket.socket:
         raise
     sock.setblocking(False)
     return sock
+
+
+def _limit_writes(sock: socket.socket, seconds: float) -> None:
+    """SO_SNDTIMEO, which bounds connect as well; 0 is no limit."""
+    limit = struct.pack("@ll", int(seconds), int(seconds % 1 * 1_000_000))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
 
 
 # -- names ---------------------------------------------------------------------
@@ -73,8 +81,16 @@ def resolve(host: str, port: int, deadline: Deadline) -> list[Address]:
         return _look_up(host, port, socket.AI_NUMERICHOST)
     except (OSError, UnicodeError):
         name = domain_to_ascii(host)
+    if name == "localhost" or name.endswith(".localhost"):
+        # Whom a resolver takes for it is not asked: passwords go there in clear (RFC 6761 6.3).
+        return [(socket.AF_INET, ("127.0.0.1", port)), (socket.AF_INET6, ("::1", port, 0, 0))]
     answer: queue.SimpleQueue[list[Address] | OSError] = queue.SimpleQueue()
-    threading.Thread(target=_answer, args=(answer, name, port), daemon=True, name="pysmtpx-resolve").start()
+    try:
+        threading.Thread(
+            target=_answer, args=(answer, name, port), daemon=True, name="pysmtpx-resolve"
+        ).start()
+    except RuntimeError:  # no new thread: the interpreter is at its end, or the limit is reached
+        _answer(answer, name, port)
     try:
         found = answer.get(timeout=max(0.0, min(deadline.remaining(), 1e6)))
     except queue.Empty:

@@ -8,27 +8,46 @@ outlives STARTTLS. Every failure of the system is put into the words of
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import ssl
 import sys
 from typing import Final
 
-from ..errors import ConnectionLost, ProtocolError, ServiceUnavailable, SmtpError, Timeout, TlsError
+from ..errors import ConnectionLost, ProtocolError, ServiceUnavailable, SmtpError, Timeout
 from ..wire.limits import BLOCK_LIMIT, MIN_RATE, SLICE, Stage
 from ..wire.parser import ReplyParser
 from ..wire.reply import Reply
 from .deadline import Deadline
-from .tls import end_point_binding
+from .tls import end_point_binding, handshake
 from .wait import READ, WRITE, Waiter
 
 _QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None) if sys.platform == "linux" else None
 _RECEIVE: Final = 64 * 1024
+_LOOKS: Final = 100 if (os.cpu_count() or 1) > 1 else 0
+"""Looks for the reply of a server on this machine, some 50 microseconds in all; with one processor it could
+not even answer meanwhile."""
+_MOST_UNLOOKED: Final = 255
 
 
 class Stream:
     """One connection's octets. Not safe to share: its owner holds a lock."""
 
-    __slots__ = ("_broken", "_parser", "_quickack", "_sock", "_turned", "_waiter", "closed", "round_trips")
+    __slots__ = (
+        "_broken",
+        "_looks",
+        "_missed",
+        "_parser",
+        "_quickack",
+        "_sock",
+        "_turned",
+        "_unlooked",
+        "_waiter",
+        "_want",
+        "closed",
+        "farewell",
+        "round_trips",
+    )
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -38,7 +57,12 @@ class Stream:
         self._broken: SmtpError | None = None
         self._quickack = _QUICKACK if sock.family in (socket.AF_INET, socket.AF_INET6) else None
         self._turned = False
+        self._want = READ | WRITE
+        self._looks = _LOOKS if _is_local(sock) else 0
+        self._missed = self._unlooked = 0
         self.closed = False
+        self.farewell: Reply | None = None
+        """A 421 that came behind the last reply that was owed."""
         self.round_trips = 0
         """Waits for a reply after something was written."""
 
@@ -54,50 +78,56 @@ class Stream:
 
         While the write is blocked the server's octets are read and kept, so two
         sides that both wait to be read cannot stand still (RFC 2920 3.1). With
-        ``watch`` the write stops as soon as anything arrives. A write that fails
+        ``watch`` nothing is written where anything is there or the time is over,
+        and the write stops as soon as anything arrives. A write that fails
         answers True: the reply that explains it may be on its way.
 
         Raises ``Timeout`` when the deadline passes, or sooner where the server
         takes fewer than 500 octets a second (RFC 5321 4.5.3.2.5).
         """
         self._turned = True
-        left = data
-        while left and self._broken is None:
-            block = left if len(left) <= SLICE else left[:SLICE]
-            sent = self._send_block(block, deadline, watch)
-            if sent == len(left):
-                break
-            left = left[sent:]
-            if watch and self._has_input():
-                break
-        return self._has_input() or (watch and self._peek())
+        if watch and (deadline.remaining() <= 0 or self._peek()):
+            if not self._has_input():
+                raise Timeout("the time ran out")
+            return True
+        sent = self._offer(data)
+        if sent < len(data):
+            self._push(memoryview(data)[sent:], deadline, watch)
+        return self._has_input()
 
-    def _send_block(self, block: bytes | memoryview, deadline: Deadline, watch: bool) -> int:
-        """Write at most a slice; fewer octets went where the line broke, or ``watch`` saw input."""
-        sent = 0
-        limit: Deadline | None = None
-        while True:
-            want = READ | WRITE
-            try:
-                sent += self._sock.send(block[sent:] if sent else block)
-                if sent == len(block):
-                    return sent
-                continue
-            except (BlockingIOError, ssl.SSLWantWriteError):
-                pass
-            except ssl.SSLWantReadError:
-                want = READ
-            except OSError as error:
-                self._fail("the connection broke while writing", error)
-                return sent
-            limit = limit or deadline.within(_block_limit(len(block)))
-            ready = self._waiter.wait(want, limit.remaining())
+    def _offer(self, data: bytes | memoryview) -> int:
+        """One write without waiting; how many octets went."""
+        if self._broken is not None:
+            return 0
+        self._want = READ | WRITE
+        try:
+            return self._sock.send(data)
+        except (BlockingIOError, ssl.SSLWantWriteError):
+            return 0
+        except ssl.SSLWantReadError:
+            self._want = READ
+            return 0
+        except OSError as error:
+            self._fail("the connection broke while writing", error)
+            return 0
+
+    def _push(self, left: memoryview, deadline: Deadline, watch: bool) -> None:
+        """Write what did not go at once, reading whatever comes meanwhile."""
+        goal = len(left)
+        while left and self._broken is None:
+            if len(left) <= goal:  # the next block of at most a slice begins
+                block = min(len(left), SLICE)
+                goal = len(left) - block
+                limit = deadline.within(_block_limit(block))
+            seconds = limit.remaining()
+            ready = self._waiter.wait(self._want, seconds) if seconds > 0 else 0
             if not ready:
                 raise Timeout("the server stopped reading")
             if ready & READ:
                 self._pull()
-                if self._broken is not None or (watch and self._parser.has_input):
-                    return sent
+                if watch and self._has_input():
+                    return
+            left = left[self._offer(left) :]
 
     # -- reading -----------------------------------------------------------------
 
@@ -111,23 +141,34 @@ class Stream:
         reply = parser.next() if parser.has_input else None
         if reply is None:
             reply = self._await_reply(deadline.within(seconds))
-        # A server that hangs up may say more than it owes, and nobody will ask it again.
         if last and parser.has_input and reply.code != 421:
-            raise ProtocolError("the server sent more than was owed", reply=reply)
+            self._judge_surplus(reply)
         return reply
+
+    def _judge_surplus(self, reply: Reply) -> None:
+        """Octets behind the last reply that is owed: a 421 may come at any time, nothing else may."""
+        surplus = self._parser.next()
+        if surplus is None or surplus.code != 421 or self._parser.has_input:
+            raise ProtocolError("the server sent more than was owed", reply=reply)
+        self.farewell = surplus
 
     def _await_reply(self, limit: Deadline) -> Reply:
         if self._turned:
             self._turned = False
             self.round_trips += 1
+        seconds = limit.remaining()
         while self._broken is None:
-            self._pull_soon(limit)
+            self._pull_soon(seconds)
             reply = self._parser.next()
             if reply is not None:
                 return reply
+            # What came in time is taken, but octets that make no reply buy no time.
+            if seconds <= 0:
+                raise Timeout("no reply came in time")
+            seconds = limit.remaining()
         raise self._broken
 
-    def _pull_soon(self, limit: Deadline) -> None:
+    def _pull_soon(self, seconds: float) -> None:
         """Wait for octets and hand them to the parser."""
         sock = self._sock
         # TLS may hold decrypted octets that the descriptor does not show.
@@ -135,9 +176,27 @@ class Stream:
             if self._quickack is not None:
                 # The server's Nagle waits for our delayed acknowledgement: 40 ms each.
                 self._acknowledge(self._quickack)
-            if not self._waiter.wait(READ, limit.remaining()):
+            if not self._look() and not self._waiter.wait(READ, seconds):
                 raise Timeout("no reply came in time")
         self._pull()
+
+    def _look(self) -> bool:
+        """Look for a reply a few dozen times before going to sleep for it.
+
+        A server on this machine answers in less time than it takes to be put to
+        sleep and woken. Where it did not, looking is left off for twice as many
+        waits as before: a server that takes its time costs next to nothing.
+        """
+        if self._unlooked:
+            self._unlooked -= 1
+            return False
+        for _ in range(self._looks):
+            if self._waiter.wait(READ, 0):
+                self._missed = 0
+                return True
+        self._missed = min(2 * self._missed + 1, _MOST_UNLOOKED)
+        self._unlooked = self._missed
+        return False
 
     def _pull(self) -> None:
         """One read without waiting; a failure or the end is kept in ``_broken``."""
@@ -161,8 +220,9 @@ class Stream:
         return self._broken is not None or self._parser.has_input
 
     def _peek(self) -> bool:
-        """One read without waiting; whether anything, or the end, was there."""
-        self._pull()
+        """Read without waiting; whether anything, or the end, is there."""
+        if self.is_tls or self._waiter.wait(READ, 0):
+            self._pull()
         return self._has_input()
 
     def _fail(self, text: str, error: OSError) -> None:
@@ -188,7 +248,7 @@ class Stream:
         the end, or a breach; it must not be taken for the answer to the next
         command. A TLS 1.3 session ticket is neither.
         """
-        if not (self._parser.has_input or self.is_tls or self._waiter.wait(READ, 0)) or not self._peek():
+        if not self._peek():
             return
         reply = self._parser.next()
         if reply is not None and reply.code == 421:
@@ -247,43 +307,17 @@ class Stream:
         return f"<Stream fd={self._sock.fileno()} {state}>"
 
 
+def _is_local(sock: socket.socket) -> bool:
+    """Whether the peer is on this machine."""
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return True
+    try:
+        peer = str(sock.getpeername()[0])
+    except OSError:
+        return False
+    return peer.startswith("127.") or peer == "::1"
+
+
 def _block_limit(octets: int) -> float:
     """Seconds for a write of so many octets."""
     return min(BLOCK_LIMIT, max(30.0, octets / MIN_RATE))
-
-
-def handshake(
-    sock: socket.socket, context: ssl.SSLContext, hostname: str, deadline: Deadline
-) -> ssl.SSLSocket:
-    """Wrap a connected socket in TLS within the deadline; closes it where that fails."""
-    try:
-        sock.setblocking(False)
-        wrapped = context.wrap_socket(sock, server_hostname=hostname or None, do_handshake_on_connect=False)
-    except (OSError, ValueError) as error:
-        sock.close()
-        raise TlsError(f"TLS cannot be started: {error}", stage=Stage.STARTTLS) from error
-    try:
-        _shake(wrapped, deadline)
-    except BaseException:
-        wrapped.close()
-        raise
-    return wrapped
-
-
-def _shake(sock: ssl.SSLSocket, deadline: Deadline) -> None:
-    waiter = Waiter(sock)
-    while True:
-        try:
-            sock.do_handshake()
-            return
-        except ssl.SSLWantReadError:
-            want = READ
-        except ssl.SSLWantWriteError:
-            want = WRITE
-        except ssl.SSLCertVerificationError as error:
-            text = f"the server's certificate was refused: {error.verify_message}"
-            raise TlsError(text, stage=Stage.STARTTLS) from error
-        except (OSError, ValueError) as error:
-            raise TlsError(f"the TLS handshake failed: {error}", stage=Stage.STARTTLS) from error
-        if not waiter.wait(want, deadline.remaining()):
-            raise Timeout("the TLS handshake did not end in time", stage=Stage.STARTTLS)

@@ -1,16 +1,20 @@
-"""TLS contexts and channel binding."""
+"""TLS: contexts, the handshake within a deadline, and channel binding."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import socket
 import ssl
 from functools import lru_cache
 from typing import Final
 
 import certifi
 
-from ..errors import InputError
+from ..errors import InputError, Timeout, TlsError
+from ..wire.limits import Stage
+from .deadline import Deadline
+from .wait import READ, WRITE, Waiter
 
 
 def default_context() -> ssl.SSLContext:
@@ -29,7 +33,10 @@ def _context(cafile: str | None, capath: str | None) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if not cafile and not capath:
         cafile = certifi.where()
-    context.load_verify_locations(cafile or None, capath or None)
+    try:
+        context.load_verify_locations(cafile or None, capath or None)
+    except (OSError, ValueError) as error:
+        raise TlsError(f"the roots cannot be loaded from {cafile or capath}: {error}") from error
     return context
 
 
@@ -100,3 +107,40 @@ def _element(der: bytes, at: int) -> tuple[int, int]:
         count = length & 0x7F
         length, start = int.from_bytes(der[start : start + count], "big"), start + count
     return start, start + length
+
+
+def handshake(
+    sock: socket.socket, context: ssl.SSLContext, hostname: str, deadline: Deadline
+) -> ssl.SSLSocket:
+    """Wrap a connected socket in TLS within the deadline; closes it where that fails."""
+    try:
+        sock.setblocking(False)
+        wrapped = context.wrap_socket(sock, server_hostname=hostname or None, do_handshake_on_connect=False)
+    except (OSError, ValueError) as error:
+        sock.close()
+        raise TlsError(f"TLS cannot be started: {error}", stage=Stage.STARTTLS) from error
+    try:
+        _shake(wrapped, deadline)
+    except BaseException:
+        wrapped.close()
+        raise
+    return wrapped
+
+
+def _shake(sock: ssl.SSLSocket, deadline: Deadline) -> None:
+    waiter = Waiter(sock)
+    while True:
+        try:
+            sock.do_handshake()
+            return
+        except ssl.SSLWantReadError:
+            want = READ
+        except ssl.SSLWantWriteError:
+            want = WRITE
+        except ssl.SSLCertVerificationError as error:
+            text = f"the server's certificate was refused: {error.verify_message}"
+            raise TlsError(text, stage=Stage.STARTTLS) from error
+        except (OSError, ValueError) as error:
+            raise TlsError(f"the TLS handshake failed: {error}", stage=Stage.STARTTLS) from error
+        if not waiter.wait(want, deadline.remaining()):
+            raise Timeout("the TLS handshake did not end in time", stage=Stage.STARTTLS)

@@ -31,7 +31,7 @@ class Capabilities:
     case. A parameter that makes no sense counts as absent.
     """
 
-    keywords: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    keywords: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     greeting_name: str = ""
     size_limit: int | None = field(init=False, repr=False, compare=False)
     """The largest message taken, in octets; None where no limit is stated (RFC 1870 4)."""
@@ -174,7 +174,9 @@ class Capabilities:
 def _words(line: bytes) -> list[str]:
     # Only SP and TAB part words: \x0b, \x1c, U+0085 and U+2028 must not invent any.
     words = line.replace(b"\t", b" ").split(b" ")
-    return [word.decode("utf-8", "replace") for word in words if word]
+    decoded = (word.decode("utf-8", "replace") for word in words if word)
+    # An escape sequence is no parameter, and must not reach a terminal.
+    return [word for word in decoded if word.isprintable()]
 
 
 def _extension(words: list[str]) -> tuple[str, Iterator[str]] | None:

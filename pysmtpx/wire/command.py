@@ -15,6 +15,12 @@ from .params import Body, MailFromParams, Pair, RcptToParams
 MAX_AUTH_RESPONSE: Final = 12_288
 """Octets of one line that answers a challenge, CRLF included (RFC 4954 4)."""
 
+_TRANSACTION: Final = ("MAIL", "RCPT", "DATA", "BDAT", "BURL", "SEND", "SOML", "SAML")
+NOT_SINGLE: Final = frozenset(
+    ("EHLO", "HELO", "LHLO", "STARTTLS", "AUTH", "QUIT", "TURN", "ATRN", "XCLIENT", *_TRANSACTION)
+)
+"""Verbs after which the session is in the middle of something, or another one."""
+
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _VERB: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
 _MECHANISM: Final = re.compile(r"[A-Z0-9_-]{1,20}")
@@ -45,8 +51,8 @@ def line(verb: str, argument: str = "", *, limit: int = MAX_COMMAND_LINE, smtput
     text without ``smtputf8`` (RFC 6531 3.1), and for more than ``limit`` octets,
     CRLF included.
     """
-    if not _VERB.fullmatch(verb):
-        raise InputError("a command begins with a verb of letters, digits and hyphens")
+    if not (isinstance(verb, str) and isinstance(argument, str) and _VERB.fullmatch(verb)):
+        raise InputError("a command is text, and begins with a verb of letters, digits and hyphens")
     return _gate(f"{verb} {argument}" if argument else verb, limit, smtputf8)
 
 

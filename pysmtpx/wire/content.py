@@ -12,9 +12,11 @@ from .lines import (
     CanonicalLines,
     Measure,
     Octets,
+    check_traits,
     checked,
     cut,
     exactly,
+    has_dot_line,
     measure_bytes,
     measure_pieces,
     slices,
@@ -53,12 +55,18 @@ class Content:
         """Sizes in octets and traits, from one pass at the first use; None for a one-shot source."""
         raise NotImplementedError
 
+    def check_unspent(self) -> None:
+        """Raise ``InputError`` where the content can be read only once, and was."""
+
+    def prepare(self) -> None:
+        """Do now, while the server thinks, what ``for_data`` would do later."""
+
     def for_data(
         self, *, allow_8bit: bool = True, allow_long_lines: bool = True, allow_nul: bool = True
     ) -> Iterator[Octets]:
         """Slices for DATA: CRLF line ends, dot-stuffed (RFC 5321 4.5.2), ending in CRLF unless empty.
 
-        Each has at most ``SLICE`` octets. Raises what ``Measure.check`` raises
+        Each has at most ``SLICE`` octets. Raises what ``check_traits`` raises
         before the slice at fault, and ``InputError`` before the last slice
         where the size is no longer the measured one. If slices were sent by
         then, closing the connection is the only way not to deliver them.
@@ -84,13 +92,18 @@ class Content:
 class _Memory(Content):
     """Immutable octets: what was measured is what goes out, so the measure may skip work."""
 
-    __slots__ = ("_data", "_measure")
+    __slots__ = ("_data", "_measure", "_needs_stuffing")
 
     replayable = True
 
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._measure: Measure | None = None
+        self._needs_stuffing: bool | None = None
+
+    def prepare(self) -> None:
+        if self._needs_stuffing is None:
+            self._needs_stuffing = has_dot_line(self._data)
 
     @property
     def measure(self) -> Measure:
@@ -99,15 +112,16 @@ class _Memory(Content):
         return self._measure
 
     def for_data(self, **allowed: bool) -> Iterator[Octets]:
-        self.measure.check(**allowed)
-        if self.measure.canonical and not self.measure.has_dot_line:
+        check_traits(self.measure, **allowed)
+        self.prepare()
+        if self.measure.canonical and not self._needs_stuffing:
             return slices(self._data)
         return cut(stuffed(self._lines()))
 
     def for_bdat(self, *, binary: bool = False, **allowed: bool) -> Iterator[Octets]:
         if binary:
             return slices(self._data)
-        self.measure.check(**allowed)
+        check_traits(self.measure, **allowed)
         return slices(self._data) if self.measure.canonical else cut(self._lines())
 
     def _lines(self) -> CanonicalLines:
@@ -149,9 +163,12 @@ class _Stream(Content):
             lines = exactly(lines, self._measure.size)
         return checked(lines, **allowed) if False in allowed.values() else lines
 
-    def _read(self) -> Iterable[bytes]:
+    def check_unspent(self) -> None:
         if self._spent and not self.replayable:
-            raise InputError("this content can be read only once")
+            raise InputError("this content can be read only once, and was")
+
+    def _read(self) -> Iterable[bytes]:
+        self.check_unspent()
         self._spent = True
         return self._source
 
@@ -171,8 +188,8 @@ class _Buffer:
             start += len(piece)
 
     def _copy(self, start: int) -> bytes:
-        with memoryview(self._buffer) as view, view.cast("B") as octets:
-            return octets[start : start + PIECE].tobytes()
+        with memoryview(self._buffer) as view, view.cast("B") as flat:
+            return flat[start : start + PIECE].tobytes()
 
 
 class _File:
@@ -187,7 +204,7 @@ class _File:
     def __iter__(self) -> Iterator[bytes]:
         if self._start is not None:
             self._file.seek(self._start)
-        while piece := _octets(self._file.read(PIECE)):
+        while piece := octets(self._file.read(PIECE)):
             yield bytes(piece)
 
 
@@ -202,7 +219,7 @@ class _Chunks:
     def __iter__(self) -> Iterator[bytes]:
         pending = bytearray()
         for chunk in self._chunks:
-            for piece in slices(_octets(chunk), PIECE):
+            for piece in slices(octets(chunk), PIECE):
                 if pending and len(pending) + len(piece) > PIECE:
                     yield bytes(pending)
                     pending.clear()
@@ -241,7 +258,8 @@ def _is_buffer(source: object) -> bool:
     return True
 
 
-def _octets(chunk: object) -> Octets:
+def octets(chunk: object) -> Octets:
+    """The chunk, where it is octets; a non-blocking file that has none yet gives None, and is refused."""
     if isinstance(chunk, bytes):
         return chunk
     if isinstance(chunk, bytearray | memoryview):

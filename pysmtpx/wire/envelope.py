@@ -32,7 +32,7 @@ class MailObject:
     recipients: tuple[ForwardPath, ...]
     content: Content = field(repr=False)
     mail_params: MailFromParams | None
-    rcpt_params: tuple[RcptToParams, ...] | None
+    rcpt_params: tuple[RcptToParams | None, ...] | None
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class MailObject:
         content: Source,
         *,
         mail_params: MailFromParams | None = None,
-        rcpt_params: Sequence[RcptToParams] | None = None,
+        rcpt_params: Sequence[RcptToParams | None] | None = None,
     ) -> None:
         if isinstance(recipients, str):
             recipients = (recipients,)
@@ -52,6 +52,10 @@ class MailObject:
             raise UsageError(
                 f"rcpt_params has {len(rcpt_params)} entries for {len(paths)} recipients (RFC 3461 4)"
             )
+        if mail_params is not None and not isinstance(mail_params, MailFromParams):
+            raise InputError("mail_params must be MailFromParams")
+        if any(p is not None and not isinstance(p, RcptToParams) for p in rcpt_params or ()):
+            raise InputError("rcpt_params must be RcptToParams, or None, for each recipient")
         put = object.__setattr__
         put(self, "sender", ReversePath(sender))
         put(self, "recipients", paths)

@@ -44,6 +44,8 @@ MAX_REPLY_LINE: Final = 8 * 1024
 MAX_REPLY: Final = 64 * 1024
 """Octets of one whole reply."""
 MAX_REPLY_LINES: Final = 512
+MAX_RCPT_REPLIES: Final = 16 * 1024 * 1024
+"""Octets of all the replies to RCPT of one transaction, which are kept for its result."""
 MAX_BACKLOG: Final = 4 * 1024 * 1024
 """Octets received and not yet asked for; a full window of long replies fits."""
 

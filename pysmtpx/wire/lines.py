@@ -10,9 +10,8 @@ from __future__ import annotations
 import re
 from codecs import getincrementaldecoder
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from io import IncrementalNewlineDecoder
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from ..errors import InputError, NotSupportedError
 from .limits import MAX_TEXT_LINE, SLICE
@@ -108,51 +107,56 @@ def exactly(pieces: Iterable[bytes], size: int) -> Iterator[bytes]:
 
 
 def checked(pieces: Iterable[bytes], **allowed: bool) -> Iterator[bytes]:
-    """Raise as ``Traits.check`` does, before the piece that is at fault."""
+    """Raise as ``check_traits`` does, before the piece that is at fault."""
     found = _RunningTraits()
     for piece in pieces:
         found.add(piece)
-        found.check(**allowed)
+        check_traits(found, **allowed)
         yield piece
 
 
-class Traits:
+class Traits(Protocol):
     """What about content matters to its transfer."""
 
-    __slots__ = ()
+    @property
+    def is_8bit(self) -> bool:
+        """An octet is over 127."""
 
-    is_8bit: bool
-    has_long_line: bool
-    has_nul: bool
+    @property
+    def has_long_line(self) -> bool:
+        """A line is over 998 octets without CRLF (RFC 5322 2.1.1)."""
 
-    def check(
-        self, *, allow_8bit: bool = True, allow_long_lines: bool = True, allow_nul: bool = True
-    ) -> None:
-        """Refuse what the transfer cannot carry.
-
-        Raises ``NotSupportedError`` that names 8BITMIME (RFC 6152) for 8-bit
-        content, and BINARYMIME (RFC 3030) for a line over 998 octets or a NUL.
-        """
-        if self.is_8bit and not allow_8bit:
-            raise NotSupportedError(
-                "the content is 8-bit and the server does not offer 8BITMIME (RFC 6152)", keyword="8BITMIME"
-            )
-        if self.has_long_line and not allow_long_lines:
-            raise NotSupportedError(
-                f"the content has a line of over {MAX_TEXT_LINE} octets (RFC 5322 2.1.1), "
-                "which only BINARYMIME can carry (RFC 3030)",
-                keyword="BINARYMIME",
-            )
-        if self.has_nul and not allow_nul:
-            raise NotSupportedError(
-                "the content has a NUL octet, which only BINARYMIME can carry (RFC 3030)",
-                keyword="BINARYMIME",
-            )
+    @property
+    def has_nul(self) -> bool:
+        """An octet is 0."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measure(Traits):
-    """What one pass over the content found."""
+def check_traits(
+    found: Traits, *, allow_8bit: bool = True, allow_long_lines: bool = True, allow_nul: bool = True
+) -> None:
+    """Refuse what the transfer cannot carry.
+
+    Raises ``NotSupportedError`` that names 8BITMIME (RFC 6152) for 8-bit
+    content, and BINARYMIME (RFC 3030) for a line over 998 octets or a NUL.
+    """
+    if found.is_8bit and not allow_8bit:
+        raise NotSupportedError(
+            "the content is 8-bit and the server does not offer 8BITMIME (RFC 6152)", keyword="8BITMIME"
+        )
+    if found.has_long_line and not allow_long_lines:
+        raise NotSupportedError(
+            f"the content has a line of over {MAX_TEXT_LINE} octets (RFC 5322 2.1.1), "
+            "which only BINARYMIME can carry (RFC 3030)",
+            keyword="BINARYMIME",
+        )
+    if found.has_nul and not allow_nul:
+        raise NotSupportedError(
+            "the content has a NUL octet, which only BINARYMIME can carry (RFC 3030)", keyword="BINARYMIME"
+        )
+
+
+class Measure(NamedTuple):
+    """What one pass over the content found. A tuple: one is made for every message."""
 
     size: int
     """Octets with CRLF line ends, the last one added where missing, before dot-stuffing (RFC 1870 5)."""
@@ -164,7 +168,6 @@ class Measure(Traits):
     has_nul: bool
     has_utf8_headers: bool
     """A header field has UTF-8 beyond ASCII, which needs SMTPUTF8 (RFC 6532 3.2)."""
-    has_dot_line: bool
     canonical: bool
     """Every line end is CRLF already, and the content ends in one (or is empty)."""
 
@@ -181,7 +184,6 @@ def measure_bytes(data: bytes) -> Measure:
         has_long_line=_has_long_line(data, 0),
         has_nul=b"\0" in data,
         has_utf8_headers=is_8bit and _has_utf8_headers(data),
-        has_dot_line=_has_dot_line(data),
         canonical=True,
     )
 
@@ -201,19 +203,18 @@ def measure_pieces(pieces: Iterable[Octets]) -> Measure:
         has_long_line=found.has_long_line,
         has_nul=found.has_nul,
         has_utf8_headers=headers.is_utf8,
-        has_dot_line=found.has_dot_line,
         canonical=lines.has_only_crlf and found.size == lines.raw_size,
     )
 
 
-class _RunningTraits(Traits):
+class _RunningTraits:
     """The traits of canonical pieces, so far."""
 
-    __slots__ = ("_open", "has_dot_line", "has_long_line", "has_nul", "is_8bit", "size")
+    __slots__ = ("_open", "has_long_line", "has_nul", "is_8bit", "size")
 
     def __init__(self) -> None:
         self.size = 0
-        self.is_8bit = self.has_long_line = self.has_nul = self.has_dot_line = False
+        self.is_8bit = self.has_long_line = self.has_nul = False
         self._open = 0  # octets of the line that has not ended yet
 
     def add(self, piece: bytes) -> None:
@@ -221,12 +222,8 @@ class _RunningTraits(Traits):
         self.is_8bit = self.is_8bit or not piece.isascii()
         self.has_nul = self.has_nul or b"\0" in piece
         self.has_long_line = self.has_long_line or _has_long_line(piece, self._open)
-        self.has_dot_line = self.has_dot_line or self._begins_with_dot(piece) or _has_inner_dot_line(piece)
         ended = piece.rfind(b"\n") + 1
         self._open = len(piece) - ended if ended else self._open + len(piece)
-
-    def _begins_with_dot(self, piece: bytes) -> bool:
-        return not self._open and piece.startswith(b".")
 
 
 class _HeaderSection:
@@ -283,7 +280,8 @@ def _is_canonical(data: bytes) -> bool:
     return True
 
 
-def _has_dot_line(data: bytes) -> bool:
+def has_dot_line(data: bytes) -> bool:
+    """Whether a line of canonical octets begins with a dot, and must be stuffed."""
     if data.startswith(b"."):
         return True
     # Slices that overlap by an octet: a line end and its dot are seen together.

@@ -14,6 +14,7 @@ from support.messages import EIGHT, NOTHING, big_nested, legacy, octets, read, s
 
 from pysmtpx.errors import InputError, NotSupportedError
 from pysmtpx.message import prepare
+from pysmtpx.wire.lines import check_traits
 from pysmtpx.wire.params import MailFromParams
 
 
@@ -108,7 +109,10 @@ class TestTransferEncoding:
             message = simple()
             message.set_content(content, cte="8bit")
             sent = prepare(message, capabilities)
-            sent.content.measure.check(
-                allow_8bit=capabilities is EIGHT, allow_long_lines=False, allow_nul=False
+            check_traits(
+                sent.content.measure,
+                allow_8bit=capabilities is EIGHT,
+                allow_long_lines=False,
+                allow_nul=False,
             )
             assert text(read(sent)).rstrip("\n") == text(message).rstrip("\n")

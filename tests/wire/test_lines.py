@@ -15,9 +15,11 @@ from pysmtpx.errors import InputError, NotSupportedError
 from pysmtpx.wire.limits import MAX_TEXT_LINE, SLICE
 from pysmtpx.wire.lines import (
     CanonicalLines,
+    check_traits,
     checked,
     cut,
     exactly,
+    has_dot_line,
     measure_bytes,
     measure_pieces,
     slices,
@@ -94,7 +96,7 @@ def test_measure_is_of_the_whole_message(data: bytes, cuts: list[int]) -> None:
     assert measure.is_8bit == (not data.isascii())
     assert measure.has_nul == (b"\0" in data)
     assert measure.has_long_line == any(len(line) > MAX_TEXT_LINE for line in text.split(b"\r\n"))
-    assert measure.has_dot_line == (dotted(data) != text)
+    assert has_dot_line(text) == (dotted(data) != text)
     assert measure.has_utf8_headers == has_utf8_headers(data)
     assert measure.canonical == (data == text)
 
@@ -108,7 +110,7 @@ def test_measure_sees_across_the_border_of_slices(border: int, offset: int, seam
     head = line * (border // len(line) + 1)
     data = head[: border + offset - 70] + b"\r\n" + b"y" * 68 + seam + b"z\r\n" + line * 20
     assert measure_bytes(data) == measure_pieces(slices(data, 1000))
-    assert measure_bytes(data).has_dot_line == (b"\n." in data)
+    assert has_dot_line(data) == (b"\n." in data)
 
 
 @pytest.mark.parametrize("end", [b"", b"\r\ntext\r\n", b"\r\n\xff\r\n", b"\xff\r\n"])
@@ -178,7 +180,7 @@ def test_what_is_not_allowed_is_refused_before_it_is_handed_out(
         next(pieces)
     assert caught.value.keyword == keyword
     with pytest.raises(NotSupportedError) as caught:
-        measure_bytes(bad).check(**{allowed: False})
+        check_traits(measure_bytes(bad), **{allowed: False})
     assert caught.value.keyword == keyword
 
 

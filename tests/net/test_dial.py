@@ -1,0 +1,390 @@
+"""From a name to a socket: every address, within one deadline (FAULTS 62 to 64)."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import socket
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from pysmtpx.errors import ConnectError, InputError, Timeout
+from pysmtpx.net import dial as dialling
+from pysmtpx.net.deadline import Deadline
+from pysmtpx.net.dial import dial, dial_unix, own_name, resolve
+
+Place = tuple[str, int]
+
+
+@pytest.fixture
+def places() -> Iterator[Callable[..., Place]]:
+    """Addresses that answer, refuse, or swallow what comes."""
+    with contextlib.ExitStack() as stack:
+
+        def make(kind: str, host: str = "127.0.0.1") -> Place:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            listener = stack.enter_context(socket.socket(family))
+            listener.bind((host, 0))
+            place: Place = listener.getsockname()[:2]
+            if kind == "refuses":
+                listener.close()
+            elif kind == "answers":
+                listener.listen(8)
+            else:
+                # A full backlog: the kernel drops what comes, as a router in the way would.
+                listener.listen(0)
+                for _ in range(3):
+                    filler = stack.enter_context(socket.socket(family))
+                    filler.setblocking(False)
+                    filler.connect_ex(place)
+            return place
+
+        yield make
+
+
+def _leads_to(monkeypatch: pytest.MonkeyPatch, *places: Place) -> None:
+    """Let every name have these addresses, in this order."""
+    found = [(socket.AF_INET6 if ":" in host else socket.AF_INET, (host, port)) for host, port in places]
+    monkeypatch.setattr(dialling, "resolve", lambda host, port, deadline: found)
+
+
+def _soon(seconds: float = 5.0) -> Deadline:
+    return Deadline.after(seconds)
+
+
+@contextlib.contextmanager
+def _reached(seconds: float = 5.0, **options: Any) -> Iterator[socket.socket]:
+    sock = dial("mail.test", 25, _soon(seconds), **options)
+    try:
+        yield sock
+    finally:
+        sock.close()
+
+
+# -- addresses -------------------------------------------------------------------------------
+
+
+def test_the_socket_is_set_up(places: Any) -> None:
+    host, port = places("answers")
+    with contextlib.closing(dial(host, port, _soon())) as sock:
+        assert sock.getblocking() is False
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert sock.getpeername() == (host, port)
+
+
+@pytest.mark.parametrize("refusing", [0, 1, 5])
+def test_the_next_address_is_tried_at_once_where_one_refuses(
+    refusing: int, places: Any, monkeypatch: Any
+) -> None:
+    """FAULTS 64: without waiting for the stagger."""
+    monkeypatch.setattr(dialling, "STAGGER", 30.0)
+    good = places("answers")
+    _leads_to(monkeypatch, *(places("refuses", f"127.0.0.{i + 2}") for i in range(refusing)), good)
+    start = time.monotonic()
+    with _reached() as sock:
+        assert sock.getpeername() == good
+    assert time.monotonic() - start < 2
+
+
+@pytest.mark.parametrize("family", ["127.0.0.2", "::1"])
+def test_an_address_that_swallows_everything_costs_a_stagger(
+    family: str, places: Any, monkeypatch: Any
+) -> None:
+    """FAULTS 64: a black hole, most often IPv6."""
+    monkeypatch.setattr(dialling, "STAGGER", 0.05)
+    good = places("answers")
+    _leads_to(monkeypatch, places("swallows", family), places("swallows", family), good)
+    start = time.monotonic()
+    with _reached() as sock:
+        assert sock.getpeername() == good
+    # The families take turns, so the second black hole is not waited for.
+    assert 0.05 <= time.monotonic() - start < (0.4 if ":" in family else 0.5)
+
+
+def test_the_stagger_is_that_of_the_rfc() -> None:
+    """RFC 8305 8."""
+    assert dialling.STAGGER == 0.25
+
+
+def test_families_take_turns() -> None:
+    """RFC 8305 4."""
+    v4, v6 = socket.AF_INET, socket.AF_INET6
+    given = [(v6, "a"), (v6, "b"), (v6, "c"), (v4, "d"), (v4, "e")]
+    assert [name for _, name in dialling._interleaved(given)] == ["a", "d", "b", "e", "c"]
+    assert dialling._interleaved([]) == []
+
+
+def test_a_late_answer_still_wins(places: Any, monkeypatch: Any) -> None:
+    """FAULTS 64: an attempt goes on while the next is made."""
+    monkeypatch.setattr(dialling, "STAGGER", 0.05)
+    hole = places("swallows", "127.0.0.3")
+    _leads_to(monkeypatch, hole, places("refuses", "127.0.0.4"))
+    with pytest.raises(Timeout) as caught:
+        dial("mail.test", 25, _soon(0.3))
+    assert "127.0.0.3: no answer" in str(caught.value)
+    assert "127.0.0.4: " in str(caught.value)
+    assert caught.value.stage == "connect"
+
+
+def test_the_error_names_every_address_and_why(places: Any, monkeypatch: Any) -> None:
+    """FAULTS 64."""
+    _leads_to(
+        monkeypatch, places("refuses", "127.0.0.5"), places("refuses", "::1"), places("refuses", "127.0.0.6")
+    )
+    with pytest.raises(ConnectError) as caught:
+        dial("mail.test", 2525, _soon())
+    text = str(caught.value)
+    for address in ("127.0.0.5", "::1", "127.0.0.6"):
+        assert f"{address}: Connection refused" in text
+    assert "2525" in text
+    assert isinstance(caught.value.__cause__, OSError)
+    assert caught.value.temporary
+    assert caught.value.safe_to_retry
+
+
+def test_all_addresses_share_one_deadline(places: Any, monkeypatch: Any) -> None:
+    """FAULTS 62, 64: k black holes do not take k times as long."""
+    monkeypatch.setattr(dialling, "STAGGER", 0.05)
+    _leads_to(monkeypatch, *(places("swallows", f"127.0.0.{i}") for i in range(7, 15)))
+    start = time.monotonic()
+    with pytest.raises(Timeout):
+        dial("mail.test", 25, _soon(0.5))
+    assert 0.5 <= time.monotonic() - start <= 0.525
+
+
+@pytest.mark.parametrize("kind", ["refuses", "swallows", "answers"])
+def test_no_socket_is_left_of_the_race(kind: str, places: Any, monkeypatch: Any) -> None:
+    """FAULTS 99."""
+    monkeypatch.setattr(dialling, "STAGGER", 0.01)
+    targets = [places("swallows", "127.0.0.15"), places("refuses", "127.0.0.16"), places(kind, "127.0.0.17")]
+    _leads_to(monkeypatch, *targets)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with contextlib.suppress(ConnectError, Timeout):
+            dial("mail.test", 25, _soon(0.1)).close()
+        gc.collect()
+    assert [str(w.message) for w in caught] == []
+
+
+# -- our end -----------------------------------------------------------------------------------
+
+
+def test_source_address(places: Any, monkeypatch: Any) -> None:
+    _leads_to(monkeypatch, places("answers"))
+    with _reached(source=("127.0.0.42", 0)) as sock:
+        assert sock.getsockname()[0] == "127.0.0.42"
+
+
+def test_a_source_address_that_is_not_ours(places: Any, monkeypatch: Any) -> None:
+    _leads_to(monkeypatch, places("answers"))
+    with pytest.raises(ConnectError, match=r"127\.0\.0\.1: Cannot assign requested address"):
+        dial("mail.test", 25, _soon(), ("192.0.2.1", 0))
+
+
+def test_a_source_address_of_one_family_skips_the_other(places: Any, monkeypatch: Any) -> None:
+    good = places("answers")
+    _leads_to(monkeypatch, places("answers", "::1"), good)
+    with _reached(source=("127.0.0.1", 0)) as sock:
+        assert sock.getpeername() == good
+
+
+# -- names ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+def test_resolve(host: str) -> None:
+    found = resolve(host, 25, _soon())
+    assert found
+    assert len(found) == len(set(found))
+    assert all(address[1] == 25 for _, address in found)
+
+
+def test_an_address_needs_no_thread(monkeypatch: Any) -> None:
+    def refuse(*args: Any, **options: Any) -> None:
+        raise AssertionError("a thread was made")
+
+    monkeypatch.setattr(threading, "Thread", refuse)
+    assert resolve("127.0.0.1", 25, _soon())
+
+
+class _Resolver:
+    """In place of the system's: stalls, fails or answers."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+        self.go = threading.Event()
+        self.asked: list[str] = []
+
+    def __call__(self, host: str, port: int, **options: Any) -> Any:
+        if options.get("flags"):
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        self.asked.append(host)
+        if self.answer == "stall":
+            self.go.wait(20)
+            raise OSError("too late")
+        if isinstance(self.answer, BaseException):
+            raise self.answer
+        return self.answer
+
+
+def test_a_look_up_that_stalls_ends_with_the_deadline(monkeypatch: Any) -> None:
+    """FAULTS 63: getaddrinfo knows no timeout, so its thread is left behind."""
+    resolver = _Resolver("stall")
+    monkeypatch.setattr(socket, "getaddrinfo", resolver)
+    try:
+        start = time.monotonic()
+        with pytest.raises(Timeout, match=r"look-up of mail\.test") as caught:
+            dial("mail.test", 25, _soon(0.5))
+        assert 0.5 <= time.monotonic() - start <= 0.525
+        assert caught.value.stage == "connect"
+        assert caught.value.temporary
+        (thread,) = [t for t in threading.enumerate() if t.name == "pysmtpx-resolve"]
+        assert thread.daemon  # it does not keep the interpreter
+    finally:
+        resolver.go.set()
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        socket.gaierror(socket.EAI_NONAME, "Name or service not known"),
+        socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"),
+        OSError(5, "Input/output error"),
+        UnicodeError("label too long"),
+        RuntimeError("odd"),
+    ],
+    ids=lambda failure: type(failure).__name__,
+)
+def test_a_look_up_that_fails(failure: BaseException, monkeypatch: Any) -> None:
+    """FAULTS 63."""
+    monkeypatch.setattr(socket, "getaddrinfo", _Resolver(failure))
+    with pytest.raises(ConnectError, match=r"mail\.test cannot be looked up") as caught:
+        resolve("mail.test", 25, _soon())
+    assert caught.value.stage == "connect"
+
+
+def test_a_name_without_an_address(monkeypatch: Any) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", _Resolver([]))
+    with pytest.raises(ConnectError):
+        dial("mail.test", 25, _soon())
+
+
+def test_an_international_name_is_looked_up_by_its_a_label(monkeypatch: Any) -> None:
+    """FAULTS 70, 106: not by the codec of the standard library."""
+    answer = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 25))] * 2
+    resolver = _Resolver(answer)
+    monkeypatch.setattr(socket, "getaddrinfo", resolver)
+    assert resolve("faß.example", 25, _soon()) == [(socket.AF_INET, ("127.0.0.1", 25))]
+    assert resolver.asked == ["xn--fa-hia.example"]
+
+
+@pytest.mark.parametrize("name", ["a\r\nb", "a b.example", "x＞y..", "-a.example", "a" * 300])
+def test_what_is_no_name_is_not_looked_up(name: str, monkeypatch: Any) -> None:
+    """FAULTS 100."""
+    resolver = _Resolver([])
+    monkeypatch.setattr(socket, "getaddrinfo", resolver)
+    with pytest.raises(InputError):
+        resolve(name, 25, _soon())
+    assert resolver.asked == []
+
+
+# -- UNIX sockets -------------------------------------------------------------------------------------
+
+
+def test_a_unix_socket(tmp_path: Any) -> None:
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        with contextlib.closing(dial_unix(path, _soon())) as sock:
+            assert sock.getblocking() is False
+            assert sock.getpeername() == path
+
+
+@pytest.mark.parametrize("kind", ["nothing", "a file", "too long", "nobody listens"])
+def test_no_unix_socket(kind: str, tmp_path: Any) -> None:
+    """FAULTS 99: and no descriptor is left."""
+    path = tmp_path / ("s" * 200 if kind == "too long" else "s")
+    if kind == "a file":
+        path.write_text("x")
+    if kind == "nobody listens":
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(path))
+    with pytest.raises(ConnectError) as caught:
+        dial_unix(str(path), _soon())
+    assert str(path) in str(caught.value)
+    assert caught.value.stage == "connect"
+
+
+def test_a_unix_socket_whose_backlog_is_full(tmp_path: Any) -> None:
+    """FAULTS 62."""
+    path = str(tmp_path / "s")
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(path)
+        listener.listen(0)
+        for _ in range(2):
+            filler = stack.enter_context(socket.socket(socket.AF_UNIX))
+            filler.setblocking(False)
+            filler.connect_ex(path)
+        start = time.monotonic()
+        with pytest.raises(Timeout) as caught:
+            dial_unix(path, _soon(0.3))
+        assert 0.3 <= time.monotonic() - start < 0.4
+        assert caught.value.stage == "connect"
+
+
+# -- our name -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("machine", "end", "said"),
+    [
+        ("mx.own.example", "127.0.0.1", "mx.own.example"),
+        ("bücher.example", "127.0.0.1", "xn--bcher-kva.example"),
+        ("box", "127.0.0.1", "[127.0.0.1]"),
+        ("box.", "127.0.0.1", "[127.0.0.1]"),
+        ("", "127.0.0.1", "[127.0.0.1]"),
+        ("a_b c.example", "127.0.0.1", "[127.0.0.1]"),
+        ("evil.example\r\nRSET", "127.0.0.1", "[127.0.0.1]"),
+        ("box", "::1", "[IPv6:::1]"),
+        ("box", "/unix", "[127.0.0.1]"),
+    ],
+)
+def test_own_name(machine: str, end: str, said: str, monkeypatch: Any) -> None:
+    """RFC 5321 4.1.1.1, 4.1.3; FAULTS 100. Nothing is looked up."""
+    monkeypatch.setattr(socket, "gethostname", lambda: machine)
+
+    def refuse(*args: Any) -> None:
+        raise AssertionError("a look-up")
+
+    for name in ("getfqdn", "gethostbyaddr", "getaddrinfo"):
+        monkeypatch.setattr(socket, name, refuse)
+    family = {"/": socket.AF_UNIX, ":": socket.AF_INET6}.get(end[0], socket.AF_INET)
+    with socket.socket(family) as sock:
+        if family != socket.AF_UNIX:
+            sock.bind((end, 0))
+        assert own_name(sock) == said
+
+
+def test_own_name_of_a_mapped_address(monkeypatch: Any) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "box")
+
+    class Mapped:
+        family = socket.AF_INET6
+
+        def getsockname(self) -> Any:
+            return ("::ffff:192.0.2.7", 1, 0, 0)
+
+    class Scoped(Mapped):
+        def getsockname(self) -> Any:
+            return ("fe80::1%eth0", 1, 0, 2)
+
+    assert own_name(Mapped()) == "[192.0.2.7]"  # type: ignore[arg-type]
+    assert own_name(Scoped()) == "[IPv6:fe80::1]"  # type: ignore[arg-type]

@@ -1,0 +1,452 @@
+"""Octets in, replies out, over a socket of each kind."""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from support import certs
+
+from pysmtpx.errors import ConnectionLost, ProtocolError, ServiceUnavailable, Timeout, TlsError
+from pysmtpx.net import stream as streams
+from pysmtpx.net.deadline import Deadline
+from pysmtpx.net.stream import Stream, handshake
+from pysmtpx.net.wait import READ
+
+SOON = 5.0
+
+
+class Line:
+    """A stream of ours, and the blocking socket of the other side."""
+
+    def __init__(self, stream: Stream, peer: socket.socket) -> None:
+        self.stream = stream
+        self.peer = peer
+
+    def reply(self, **options: Any) -> Any:
+        return self.stream.receive(Deadline.after(SOON), SOON, **options)
+
+    def send(self, data: bytes, **options: Any) -> bool:
+        return self.stream.send(data, Deadline.after(SOON), **options)
+
+    def arrived(self) -> None:
+        """Wait until something is there to be read."""
+        poll = select.poll()
+        poll.register(self.stream._sock, select.POLLIN)
+        assert poll.poll(SOON * 1000)
+
+
+@pytest.fixture(params=["tcp", "unix", "tls 1.2", "tls 1.3"])
+def line(request: pytest.FixtureRequest) -> Iterator[Line]:
+    ours, theirs = socket.socketpair() if request.param == "unix" else _tcp()
+    theirs.settimeout(SOON)
+    if request.param.startswith("tls"):
+        version = ssl.TLSVersion.TLSv1_2 if request.param == "tls 1.2" else ssl.TLSVersion.TLSv1_3
+        ours, theirs = _secured(ours, theirs, version)
+    stream = Stream(ours)
+    yield Line(stream, theirs)
+    stream.close()
+    theirs.close()
+
+
+def _tcp() -> tuple[socket.socket, socket.socket]:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        ours = socket.create_connection(listener.getsockname())
+        theirs = listener.accept()[0]
+        # Else Nagle holds what is said after the session tickets until these are acknowledged.
+        theirs.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return ours, theirs
+
+
+def _secured(
+    ours: socket.socket, theirs: socket.socket, version: ssl.TLSVersion
+) -> tuple[ssl.SSLSocket, socket.socket]:
+    context = certs.server_context()
+    context.minimum_version = context.maximum_version = version
+    done: list[ssl.SSLSocket] = []
+    thread = threading.Thread(target=lambda: done.append(context.wrap_socket(theirs, server_side=True)))
+    thread.start()
+    wrapped = handshake(ours, certs.client_context(), "mail.test", Deadline.after(SOON))
+    thread.join()
+    return wrapped, done[0]
+
+
+# -- reading -------------------------------------------------------------------------------
+
+
+def test_octet_by_octet(line: Line) -> None:
+    """FAULTS 1."""
+    for octet in b"250-one\r\n250 two\r\n":
+        line.peer.sendall(bytes([octet]))
+    assert line.reply().lines == (b"one", b"two")
+
+
+def test_replies_wait_for_their_turn(line: Line) -> None:
+    """FAULTS 9: only the last reply that is owed must leave nothing behind."""
+    line.peer.sendall(b"250 one\r\n250 two\r\n250 three\r\n")
+    assert line.reply(last=False).lines == (b"one",)
+    with pytest.raises(ProtocolError, match="more than was owed"):
+        line.reply()
+
+
+def test_a_wait_that_ended_loses_nothing(line: Line) -> None:
+    """FAULTS 65: a file over a socket is unusable after a timeout; here the octets stay."""
+    line.peer.sendall(b"250-first\r\n25")
+    with pytest.raises(Timeout):
+        line.stream.receive(Deadline.after(0.05), SOON)
+    with pytest.raises(Timeout):
+        line.stream.receive(Deadline.after(SOON), 0.05)
+    line.peer.sendall(b"0 last\r\n")
+    assert line.reply().lines == (b"first", b"last")
+
+
+def test_a_drip_does_not_extend_the_limit(line: Line) -> None:
+    """FAULTS 59."""
+    stop = threading.Event()
+
+    def drip() -> None:
+        while not stop.wait(0.01):
+            line.peer.sendall(b"2")
+            line.peer.sendall(b"50-x\r\n")
+
+    thread = threading.Thread(target=drip)
+    thread.start()
+    try:
+        start = time.monotonic()
+        with pytest.raises(Timeout):
+            line.stream.receive(Deadline.after(SOON), 0.2)
+        assert 0.2 <= time.monotonic() - start < 0.3
+    finally:
+        stop.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("half", [b"", b"25", b"250-x\r\n", b"250 x"])
+def test_the_end_within_a_reply(half: bytes, line: Line) -> None:
+    """FAULTS 2, 3, 71: TLS without close_notify included."""
+    line.peer.sendall(half)
+    socket.socket.shutdown(line.peer, socket.SHUT_WR)
+    with pytest.raises(ConnectionLost, match="closed the connection"):
+        line.reply()
+    with pytest.raises(ConnectionLost):
+        line.reply()
+
+
+def test_the_end_after_a_reply(line: Line) -> None:
+    """FAULTS 71: the reply outranks it."""
+    line.peer.sendall(b"250 ok\r\n")
+    socket.socket.shutdown(line.peer, socket.SHUT_WR)
+    assert line.reply().code == 250
+    with pytest.raises(ConnectionLost):
+        line.reply()
+
+
+def test_a_flood_that_nobody_asked_for_is_bounded(line: Line, monkeypatch: Any) -> None:
+    """FAULTS 10, 11: also while we write."""
+    monkeypatch.setattr("pysmtpx.wire.parser.MAX_BACKLOG", 100_000)
+    flood = threading.Thread(target=_flood, args=(line.peer,))
+    flood.start()
+    with pytest.raises(ProtocolError):
+        line.send(b"x" * 50_000_000)
+    line.stream.close()
+    flood.join()
+
+
+def _flood(peer: socket.socket) -> None:
+    try:
+        while True:
+            peer.sendall(b"250 " + b"x" * 4000 + b"\r\n")
+    except OSError:
+        return
+
+
+# -- writing -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 65_536, 3_000_001])
+@pytest.mark.parametrize("view", [False, True])
+def test_every_octet_arrives_in_order(size: int, view: bool, line: Line) -> None:
+    data = bytes(i % 251 for i in range(1000)) * (size // 1000 + 1)
+    data = data[:size]
+    got = bytearray()
+
+    def read() -> None:
+        while len(got) < size:
+            got.extend(line.peer.recv(10_000))
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    assert not line.send(memoryview(data) if view else data)  # type: ignore[arg-type]
+    thread.join()
+    assert bytes(got) == data
+
+
+def test_what_is_said_while_we_write_is_kept(line: Line) -> None:
+    """FAULTS 44: and the write goes on."""
+    size = 20_000_000
+    count: list[int] = []
+
+    def serve() -> None:
+        for _ in range(1000):
+            line.peer.sendall(b"250 " + b"x" * 500 + b"\r\n")
+        left = size
+        while left:
+            left -= len(line.peer.recv(min(left, 65_536)))
+        count.append(size)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    line.send(b"z" * size)
+    thread.join()
+    assert count == [size]
+    assert [line.reply(last=i == 999).code for i in range(1000)] == [250] * 1000
+
+
+def test_watch_stops_a_write_at_the_first_word(line: Line) -> None:
+    """FAULTS 27."""
+    line.peer.sendall(b"552 enough\r\n")
+    line.arrived()
+    start = time.monotonic()
+    assert line.send(b"z" * 50_000_000, watch=True)
+    assert time.monotonic() - start < 2
+    assert line.reply().code == 552
+
+
+def test_watch_sees_what_came_behind_an_unblocked_write(line: Line) -> None:
+    """FAULTS 27."""
+    assert not line.send(b"z", watch=True)
+    line.peer.sendall(b"552 enough\r\n")
+    line.arrived()
+    assert line.send(b"z", watch=True)
+
+
+@pytest.mark.parametrize("word", [b"", b"421 bye\r\n"])
+def test_a_write_to_a_peer_that_has_reset(word: bytes, line: Line) -> None:
+    """FAULTS 27, 29: the write does not raise; the reply that explains it is read, or the loss."""
+    line.peer.sendall(word)
+    if line.peer.family == socket.AF_INET:
+        line.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    line.peer.close()
+    assert line.send(b"z" * 20_000_000)
+    if word:
+        assert line.reply().code == 421
+    with pytest.raises(ConnectionLost):
+        line.reply()
+    assert line.send(b"more")
+
+
+def test_a_write_that_nobody_takes(line: Line, monkeypatch: Any) -> None:
+    """FAULTS 60."""
+    with pytest.raises(Timeout, match="stopped reading"):
+        line.stream.send(b"z" * 50_000_000, Deadline.after(0.1))
+    monkeypatch.setattr(streams, "BLOCK_LIMIT", 0.1)
+    with pytest.raises(Timeout, match="stopped reading"):
+        line.stream.send(b"z" * 50_000_000, Deadline.after(None))
+
+
+# -- an idle line ------------------------------------------------------------------------------------
+
+
+def test_an_idle_line_is_alive(line: Line) -> None:
+    """FAULTS 73: under TLS 1.3 the session tickets have arrived by now, and are nothing."""
+    for _ in range(3):
+        line.stream.check_idle()
+    line.peer.sendall(b"250 ok\r\n")
+    assert line.reply().code == 250
+    line.stream.check_idle()
+
+
+def test_tickets_make_the_descriptor_readable_and_are_nothing() -> None:
+    """FAULTS 73."""
+    ours, theirs = _secured(*_tcp(), ssl.TLSVersion.TLSv1_3)
+    line = Line(Stream(ours), theirs)
+    line.arrived()
+    line.stream.check_idle()
+    assert not line.stream._waiter.wait(READ, 0)
+    line.stream.close()
+    theirs.close()
+
+
+@pytest.mark.parametrize(
+    ("octets", "kind"),
+    [
+        (b"421 bye\r\n", ServiceUnavailable),
+        (b"250 stray\r\n", ProtocolError),
+        (b"2", ProtocolError),
+        (b"HTTP/1.1\r\n", ProtocolError),
+    ],
+)
+def test_a_word_on_an_idle_line(octets: bytes, kind: type, line: Line) -> None:
+    """FAULTS 9."""
+    line.peer.sendall(octets)
+    line.arrived()
+    with pytest.raises(kind):
+        line.stream.check_idle()
+
+
+def test_the_end_of_an_idle_line(line: Line) -> None:
+    socket.socket.shutdown(line.peer, socket.SHUT_WR)
+    line.arrived()
+    with pytest.raises(ConnectionLost):
+        line.stream.check_idle()
+
+
+# -- TLS ------------------------------------------------------------------------------------------------
+
+
+def test_a_read_that_wants_to_write(monkeypatch: Any) -> None:
+    """FAULTS 74: a key update, say; the loop handles both wants."""
+    ours, theirs = _secured(*_tcp(), ssl.TLSVersion.TLSv1_3)
+    line = Line(Stream(ours), theirs)
+    line.arrived()
+    line.stream.check_idle()
+    wants: list[type] = [ssl.SSLWantWriteError, ssl.SSLWantReadError]
+    real = ours.recv
+
+    def recv(size: int) -> bytes:
+        if wants:
+            raise wants.pop(0)
+        return real(size)
+
+    monkeypatch.setattr(ours, "recv", recv)
+    theirs.sendall(b"250 ok\r\n")
+    assert line.reply().code == 250
+    assert not wants
+    line.stream.close()
+    theirs.close()
+
+
+def test_a_write_that_wants_to_read(monkeypatch: Any) -> None:
+    """FAULTS 74."""
+    ours, theirs = _secured(*_tcp(), ssl.TLSVersion.TLSv1_3)
+    line = Line(Stream(ours), theirs)
+    wants: list[type] = [ssl.SSLWantReadError, ssl.SSLWantWriteError]
+    real = ours.send
+
+    def send(data: Any) -> int:
+        if wants:
+            raise wants.pop(0)
+        return real(data)
+
+    monkeypatch.setattr(ours, "send", send)
+    theirs.sendall(b"250 early\r\n")
+    assert line.send(b"hello")
+    assert theirs.recv(10) == b"hello"
+    assert line.reply().code == 250
+    line.stream.close()
+    theirs.close()
+
+
+def test_start_tls_makes_a_new_stream() -> None:
+    """FAULTS 75: nothing read in clear outlives it."""
+    ours, theirs = _tcp()
+    theirs.settimeout(SOON)
+    old = Stream(ours)
+    done: list[ssl.SSLSocket] = []
+    context = certs.server_context()
+    thread = threading.Thread(target=lambda: done.append(context.wrap_socket(theirs, server_side=True)))
+    thread.start()
+    new = old.start_tls(certs.client_context(), "mail.test", Deadline.after(SOON))
+    thread.join()
+    assert new is not old
+    assert new._parser is not old._parser
+    assert (new.is_tls, old.closed, new.closed) == (True, True, False)
+    assert new.binding() is not None
+    assert old.round_trips + 1 == new.round_trips
+    new.close()
+    done[0].close()
+
+
+def test_start_tls_with_octets_in_clear_behind_the_reply() -> None:
+    """FAULTS 66."""
+    ours, theirs = _tcp()
+    line = Line(Stream(ours), theirs)
+    theirs.sendall(b"220 go\r\n250 injected\r\n")
+    assert line.reply(last=False).code == 220
+    with pytest.raises(ProtocolError):
+        line.stream.start_tls(certs.client_context(), "mail.test", Deadline.after(SOON))
+    line.stream.close()
+    assert theirs.recv(1) == b""
+    theirs.close()
+
+
+@pytest.mark.parametrize("answer", [b"220 plain\r\n", b"", b"\x15\x03\x03\x00\x02\x02\x28"])
+def test_a_handshake_that_fails_closes_the_socket(answer: bytes) -> None:
+    """FAULTS 69, 99."""
+    ours, theirs = _tcp()
+    theirs.sendall(answer)
+    theirs.shutdown(socket.SHUT_WR)
+    with pytest.raises(TlsError):
+        handshake(ours, certs.client_context(), "mail.test", Deadline.after(SOON))
+    assert ours.fileno() == -1
+    theirs.close()
+
+
+def test_a_handshake_within_its_deadline() -> None:
+    ours, theirs = _tcp()
+    with pytest.raises(Timeout):
+        handshake(ours, certs.client_context(), "mail.test", Deadline.after(0.1))
+    assert ours.fileno() == -1
+    theirs.close()
+
+
+# -- the end ------------------------------------------------------------------------------------------------
+
+
+def test_shutdown_wakes_a_reader(line: Line) -> None:
+    """FAULTS 93."""
+    failures: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            line.reply()
+        except ConnectionLost as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    line.stream.shutdown()
+    thread.join(1)
+    assert not thread.is_alive()
+    assert failures
+
+
+def test_close_says_nothing(line: Line) -> None:
+    """FAULTS 72: no close_notify either; twice is as good as once."""
+    line.stream.close()
+    line.stream.close()
+    assert line.stream.closed
+    assert "closed" in repr(line.stream)
+    assert socket.socket.recv(line.peer, 100) == b"" if not line.stream.is_tls else True
+
+
+def test_round_trips(line: Line) -> None:
+    """A wait after a write counts; a reply that was there already does not."""
+    line.peer.sendall(b"220 hi\r\n")
+    line.reply()
+    assert line.stream.round_trips == 0
+    for turn in range(1, 4):
+        line.send(b"x")
+        line.peer.sendall(b"250 one\r\n250 two\r\n")
+        line.reply(last=False)
+        line.reply()
+        assert line.stream.round_trips == turn
+
+
+def test_quickack_is_asked_for_where_the_line_is_tcp() -> None:
+    ours, theirs = socket.socketpair()
+    line = Line(Stream(ours), theirs)
+    assert line.stream._quickack is None
+    theirs.sendall(b"250 ok\r\n")
+    assert line.reply().code == 250
+    line.stream.close()
+    theirs.close()

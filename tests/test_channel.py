@@ -1,0 +1,326 @@
+"""The driver of flows: what a flow asks for is done, and whatever leaves it half-read closes the line."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from support import certs
+
+from pysmtpx.channel import Channel
+from pysmtpx.errors import (
+    AuthenticationError,
+    CommandRejected,
+    ConnectionLost,
+    InputError,
+    ProtocolError,
+    ServiceUnavailable,
+    Timeout,
+    TlsError,
+    UsageError,
+)
+from pysmtpx.flow.effects import CLOSE, START_TLS, Flow, Receive, Send
+from pysmtpx.net.deadline import Deadline
+from pysmtpx.net.stream import Stream
+from pysmtpx.wire.limits import REPLY_LIMITS, Stage
+from pysmtpx.wire.reply import Reply
+
+
+class Ends:
+    """A channel, and the socket of the other side."""
+
+    def __init__(self) -> None:
+        ours, self.peer = socket.socketpair()
+        self.peer.settimeout(5)
+        self.channel = Channel(Stream(ours), lambda: (certs.client_context(), "mail.test"))
+
+    def run(self, flow: Callable[[], Flow[Any]], seconds: float = 5.0, **options: Any) -> Any:
+        return self.channel.run(flow, Deadline.after(seconds), **options)
+
+    def closed(self) -> bool:
+        """Whether the other side sees the end, and not an octet before it."""
+        return self.peer.recv(1) == b""
+
+
+@pytest.fixture
+def ends() -> Iterator[Ends]:
+    ends = Ends()
+    yield ends
+    ends.channel.close()
+    ends.peer.close()
+
+
+def ask(line: bytes = b"NOOP\r\n", *, stage: Stage = Stage.COMMAND) -> Flow[Reply]:
+    yield Send(line)
+    reply: Reply = yield Receive(stage)
+    return reply
+
+
+def test_a_flow_gets_what_it_asks_for(ends: Ends) -> None:
+    def flow() -> Flow[list[Any]]:
+        seen = [(yield Send(b"one\r\n"))]
+        ends.peer.sendall(b"250 a\r\n250 b\r\n")
+        seen.append((yield Receive(Stage.MAIL, last=False)).text)
+        seen.append((yield Send(b"two\r\n")))  # b has been read already
+        seen.append((yield Receive(Stage.RCPT)).text)
+        return seen
+
+    assert ends.run(flow) == [False, "a", True, "b"]
+    assert ends.peer.recv(100) == b"one\r\ntwo\r\n"
+    assert not ends.channel.closed
+
+
+def test_make_is_called_with_the_line_in_hand_and_may_refuse(ends: Ends) -> None:
+    """An argument that is wrong costs nothing: not an octet, not the connection."""
+
+    def make() -> Flow[None]:
+        raise InputError("wrong")
+
+    with pytest.raises(InputError):
+        ends.run(make)
+    assert not ends.channel.closed
+    ends.peer.sendall(b"")
+    ends.channel.close()
+    assert ends.closed()
+
+
+def test_a_fresh_line_may_speak_first(ends: Ends) -> None:
+    def flow() -> Flow[int]:
+        return (yield Receive(Stage.GREETING)).code
+
+    ends.peer.sendall(b"220 hi\r\n")
+    assert ends.run(flow, fresh=True) == 220
+
+
+CLEAN = [
+    CommandRejected("no", reply=Reply(500)),
+    AuthenticationError("no", reply=Reply(535)),
+]
+UNCLEAN = [
+    ProtocolError("out of step"),
+    Timeout("late"),
+    ConnectionLost("gone"),
+    InputError("content was wrong"),
+    RuntimeError("a fault of ours"),
+    KeyboardInterrupt(),
+    GeneratorExit(),
+]
+
+
+@pytest.mark.parametrize("error", CLEAN, ids=lambda error: type(error).__name__)
+def test_a_clean_refusal_keeps_the_line(error: Exception, ends: Ends) -> None:
+    """Law 1."""
+
+    def flow() -> Flow[None]:
+        yield Send(b"x\r\n")
+        raise error
+
+    with pytest.raises(type(error)):
+        ends.run(flow)
+    assert not ends.channel.closed
+    ends.peer.sendall(b"")
+    ends.peer.recv(10)
+    threading.Timer(0.01, ends.peer.sendall, (b"250 ok\r\n",)).start()
+    assert ends.run(ask).code == 250
+
+
+@pytest.mark.parametrize("error", UNCLEAN, ids=lambda error: type(error).__name__)
+def test_anything_else_that_leaves_a_flow_closes(error: BaseException, ends: Ends) -> None:
+    """Law 1; FAULTS 96."""
+
+    def flow() -> Flow[None]:
+        yield Send(b"x\r\n")
+        raise error
+
+    with pytest.raises(type(error)):
+        ends.run(flow)
+    assert ends.channel.closed
+    assert ends.peer.recv(10) == b"x\r\n"
+    assert ends.closed()
+    why = str(error) or type(error).__name__
+    with pytest.raises(ConnectionLost, match=why) as caught:
+        ends.run(ask)
+    assert caught.value.stage == "input"
+    assert caught.value.safe_to_retry
+
+
+@pytest.mark.parametrize("answer", [b"", b"garbage\r\n", b"250 ok\r\n250 too many\r\n"])
+def test_a_failure_is_thrown_into_the_flow_after_the_line_is_closed(answer: bytes, ends: Ends) -> None:
+    """The flow says what it amounts to; whatever it returns, the line is gone."""
+    seen: list[Any] = []
+
+    def flow() -> Flow[str]:
+        try:
+            yield from ask()
+        except (Timeout, ProtocolError) as error:
+            seen.append((type(error), error.stage, ends.channel.closed))
+            try:
+                yield Send(b"RSET\r\n")
+                yield Receive(Stage.RSET)
+            except ConnectionLost:
+                seen.append("lost")
+        return "settled"
+
+    if answer:
+        threading.Timer(0.02, ends.peer.sendall, (answer,)).start()
+    assert ends.run(flow, 0.2) == "settled"
+    assert seen == [(ProtocolError if answer else Timeout, Stage.COMMAND, True), "lost"]
+    assert ends.channel.closed
+    assert ends.peer.recv(100) == b"NOOP\r\n"
+    assert ends.closed()
+
+
+def test_close_is_done_at_once_and_nothing_is_written_after_it(ends: Ends) -> None:
+    def flow() -> Flow[str]:
+        yield CLOSE
+        assert ends.closed()
+        yield Send(b"more\r\n")
+        with pytest.raises(ConnectionLost):
+            yield Receive(Stage.COMMAND)
+        return "end"
+
+    assert ends.run(flow) == "end"
+    assert ends.channel.closed
+
+
+def test_421_closes_whatever_the_flow_makes_of_it(ends: Ends) -> None:
+    """FAULTS 24."""
+    threading.Timer(0.01, ends.peer.sendall, (b"421 bye\r\n",)).start()
+    assert ends.run(ask).code == 421
+    assert ends.channel.closed
+    with pytest.raises(ConnectionLost, match="421"):
+        ends.run(ask)
+
+
+@pytest.mark.parametrize(
+    ("octets", "kind"),
+    [(b"421 bye\r\n", ServiceUnavailable), (b"250 stray\r\n", ProtocolError), (b"2", ProtocolError)],
+)
+def test_an_idle_line_that_spoke_is_not_used(octets: bytes, kind: type, ends: Ends) -> None:
+    """FAULTS 9: law 2."""
+    ends.peer.sendall(octets)
+    with pytest.raises(kind) as caught:
+        ends.run(ask)
+    assert caught.value.stage == "input"
+    assert ends.channel.closed
+    assert ends.closed()
+
+
+def test_the_limit_is_that_of_the_stage(ends: Ends, monkeypatch: Any) -> None:
+    """FAULTS 62."""
+    monkeypatch.setitem(REPLY_LIMITS, Stage.RSET, 0.05)
+    with pytest.raises(Timeout) as caught:
+        ends.run(lambda: ask(stage=Stage.RSET), 60)
+    assert caught.value.stage == "rset"
+    assert ends.channel.closed
+
+
+# -- TLS ---------------------------------------------------------------------------------------
+
+
+def _starttls() -> Flow[tuple[bytes | None, int]]:
+    binding = yield START_TLS
+    yield Send(b"EHLO x\r\n")
+    return binding, (yield Receive(Stage.HELLO)).code
+
+
+def test_start_tls(ends: Ends) -> None:
+    """FAULTS 75: the binding of the new line, and a new line."""
+    context = certs.server_context()
+
+    def serve() -> None:
+        with context.wrap_socket(ends.peer, server_side=True) as sock:
+            assert sock.recv(100) == b"EHLO x\r\n"
+            sock.sendall(b"250 ok\r\n")
+            sock.recv(1)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    assert ends.channel.binding() is None
+    binding, code = ends.run(_starttls)
+    assert (code, ends.channel.is_tls) == (250, True)
+    assert binding is not None
+    assert binding == ends.channel.binding()
+    ends.channel.close()
+    thread.join()
+
+
+def test_start_tls_that_fails_is_told_with_its_stage(ends: Ends) -> None:
+    ends.peer.sendall(b"not TLS at all\r\n")
+    with pytest.raises((TlsError, ProtocolError)) as caught:
+        ends.run(_starttls, fresh=True)
+    assert caught.value.stage == "starttls"
+    assert ends.channel.closed
+
+
+# -- turns ---------------------------------------------------------------------------------------
+
+
+def test_a_flow_that_calls_back_is_refused(ends: Ends) -> None:
+    """FAULTS 97."""
+
+    def flow() -> Flow[str]:
+        with pytest.raises(UsageError):
+            ends.run(ask)
+        return "on"
+        yield
+
+    assert ends.run(flow) == "on"
+    assert not ends.channel.closed
+
+
+def test_a_fork_may_not_use_it(ends: Ends, monkeypatch: Any) -> None:
+    """FAULTS 95."""
+    here = os.getpid()
+    monkeypatch.setattr(os, "getpid", lambda: here + 1)
+    with pytest.raises(UsageError, match="fork"):
+        ends.run(ask)
+    ends.channel.close()
+    assert ends.channel.closed
+    monkeypatch.undo()
+
+
+def test_the_turn_is_given_back_whatever_happens(ends: Ends) -> None:
+    def refuse() -> Flow[None]:
+        raise InputError("wrong")
+
+    for _ in range(3):
+        with pytest.raises(InputError):
+            ends.run(refuse)
+    threading.Timer(0.01, ends.peer.sendall, (b"250 ok\r\n",)).start()
+    assert ends.run(ask).code == 250
+
+
+def test_close_within_a_flow(ends: Ends) -> None:
+    def flow() -> Flow[None]:
+        ends.channel.close()
+        yield Send(b"x\r\n")
+        yield Receive(Stage.COMMAND)
+
+    with pytest.raises(ConnectionLost):
+        ends.run(flow)
+    assert ends.closed()
+
+
+def test_close_wakes_whoever_waits(ends: Ends) -> None:
+    """FAULTS 93."""
+    failures: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            ends.run(ask)
+        except ConnectionLost as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    ends.peer.recv(10)
+    ends.channel.close()
+    thread.join(2)
+    assert not thread.is_alive()
+    assert failures
+    assert ends.channel.closed

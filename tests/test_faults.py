@@ -1,0 +1,68 @@
+"""Every fault that the core can meet has a test that cites it."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+
+HERE = Path(__file__)
+CORE = {*range(1, 87), *range(100, 112)}
+"""Replies, transactions, pipelining, BDAT, LMTP, time, TLS, AUTH; and the caller's input."""
+
+LATER = {
+    46: "a MAIL behind another message's end of data: a stream of messages has it, a single send never",
+    50: "all-or-nothing in one flight of BDAT: a stream has it; here BDAT waits for the replies to RCPT",
+}
+"""Faults that only a stream of messages can meet, and why."""
+
+HALF = {
+    22: "k recipients are served and the rest may follow in a call of their own; a pool splits for itself",
+    49: "BDAT waits until a recipient is accepted, so nothing is in flight; a stream may have it in flight",
+    53: "a server that hangs on BDAT is given up; a pool learns to use DATA with it",
+    86: "one call tries a password once; a pool has a breaker for all its workers",
+}
+"""Faults of which the other half is for a stream or a pool, and which half is proven here."""
+
+
+@cache
+def _cited() -> dict[int, str]:
+    """Each fault that is cited, by docstring or comment, and a file that does."""
+    return {
+        number: path.stem
+        for path in sorted(HERE.parent.rglob("test_*.py"))
+        if path != HERE
+        for citation in re.finditer(r"FAULTS ((?:\d+(?:, (?:and )?| and | to )?)+)", path.read_text("utf-8"))
+        for number in _numbers(citation[1])
+    }
+
+
+def _numbers(text: str) -> set[int]:
+    """The numbers of a citation: ``5, 6``, ``44, 111``, ``101 to 106``."""
+    found = set(map(int, re.findall(r"\d+", text)))
+    for first, last in re.findall(r"(\d+) to (\d+)", text):
+        found.update(range(int(first), int(last) + 1))
+    return found
+
+
+def test_every_fault_that_the_core_can_meet_is_cited() -> None:
+    cited = _cited()
+    missing = sorted(CORE - cited.keys() - LATER.keys())
+    assert not missing, f"no test cites FAULTS {missing}"
+
+
+def test_nothing_is_put_off_that_has_a_test() -> None:
+    cited = _cited()
+    assert not (LATER.keys() | HALF.keys()) - CORE
+    assert not LATER.keys() & cited.keys(), "cited, and no longer for later"
+    assert HALF.keys() <= cited.keys()
+
+
+def test_citations_name_faults_that_exist() -> None:
+    assert all(1 <= number <= 111 for number in _cited())
+
+
+def test_citations_are_read_as_they_are_written() -> None:
+    assert _numbers("5, 6") == {5, 6}
+    assert _numbers("101 to 103, 111") == {101, 102, 103, 111}
+    assert _numbers("27 to 29 and 35") == {27, 28, 29, 35}
