@@ -2,83 +2,21 @@
 
 from __future__ import annotations
 
-import select
 import socket
 import ssl
 import struct
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support import certs
+from support.lines import SOON, Line, secured, tcp
 
-from pysmtpx.errors import ConnectionLost, ProtocolError, ServiceUnavailable, Timeout, TlsError
+from pysmtpx.errors import ConnectionLost, ProtocolError, ServiceUnavailable, Timeout
 from pysmtpx.net import stream as streams
 from pysmtpx.net.deadline import Deadline
-from pysmtpx.net.stream import Stream, handshake
+from pysmtpx.net.stream import Stream
 from pysmtpx.net.wait import READ
-
-SOON = 5.0
-
-
-class Line:
-    """A stream of ours, and the blocking socket of the other side."""
-
-    def __init__(self, stream: Stream, peer: socket.socket) -> None:
-        self.stream = stream
-        self.peer = peer
-
-    def reply(self, **options: Any) -> Any:
-        return self.stream.receive(Deadline.after(SOON), SOON, **options)
-
-    def send(self, data: bytes, **options: Any) -> bool:
-        return self.stream.send(data, Deadline.after(SOON), **options)
-
-    def arrived(self) -> None:
-        """Wait until something is there to be read."""
-        poll = select.poll()
-        poll.register(self.stream._sock, select.POLLIN)
-        assert poll.poll(SOON * 1000)
-
-
-@pytest.fixture(params=["tcp", "unix", "tls 1.2", "tls 1.3"])
-def line(request: pytest.FixtureRequest) -> Iterator[Line]:
-    ours, theirs = socket.socketpair() if request.param == "unix" else _tcp()
-    theirs.settimeout(SOON)
-    if request.param.startswith("tls"):
-        version = ssl.TLSVersion.TLSv1_2 if request.param == "tls 1.2" else ssl.TLSVersion.TLSv1_3
-        ours, theirs = _secured(ours, theirs, version)
-    stream = Stream(ours)
-    yield Line(stream, theirs)
-    stream.close()
-    theirs.close()
-
-
-def _tcp() -> tuple[socket.socket, socket.socket]:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        ours = socket.create_connection(listener.getsockname())
-        theirs = listener.accept()[0]
-        # Else Nagle holds what is said after the session tickets until these are acknowledged.
-        theirs.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return ours, theirs
-
-
-def _secured(
-    ours: socket.socket, theirs: socket.socket, version: ssl.TLSVersion
-) -> tuple[ssl.SSLSocket, socket.socket]:
-    context = certs.server_context()
-    context.minimum_version = context.maximum_version = version
-    done: list[ssl.SSLSocket] = []
-    thread = threading.Thread(target=lambda: done.append(context.wrap_socket(theirs, server_side=True)))
-    thread.start()
-    wrapped = handshake(ours, certs.client_context(), "mail.test", Deadline.after(SOON))
-    thread.join()
-    return wrapped, done[0]
-
 
 # -- reading -------------------------------------------------------------------------------
 
@@ -267,7 +205,7 @@ def test_an_idle_line_is_alive(line: Line) -> None:
 
 def test_tickets_make_the_descriptor_readable_and_are_nothing() -> None:
     """FAULTS 73."""
-    ours, theirs = _secured(*_tcp(), ssl.TLSVersion.TLSv1_3)
+    ours, theirs = secured(*tcp(), ssl.TLSVersion.TLSv1_3)
     line = Line(Stream(ours), theirs)
     line.arrived()
     line.stream.check_idle()
@@ -298,105 +236,6 @@ def test_the_end_of_an_idle_line(line: Line) -> None:
     line.arrived()
     with pytest.raises(ConnectionLost):
         line.stream.check_idle()
-
-
-# -- TLS ------------------------------------------------------------------------------------------------
-
-
-def test_a_read_that_wants_to_write(monkeypatch: Any) -> None:
-    """FAULTS 74: a key update, say; the loop handles both wants."""
-    ours, theirs = _secured(*_tcp(), ssl.TLSVersion.TLSv1_3)
-    line = Line(Stream(ours), theirs)
-    line.arrived()
-    line.stream.check_idle()
-    wants: list[type] = [ssl.SSLWantWriteError, ssl.SSLWantReadError]
-    real = ours.recv
-
-    def recv(size: int) -> bytes:
-        if wants:
-            raise wants.pop(0)
-        return real(size)
-
-    monkeypatch.setattr(ours, "recv", recv)
-    theirs.sendall(b"250 ok\r\n")
-    assert line.reply().code == 250
-    assert not wants
-    line.stream.close()
-    theirs.close()
-
-
-def test_a_write_that_wants_to_read(monkeypatch: Any) -> None:
-    """FAULTS 74."""
-    ours, theirs = _secured(*_tcp(), ssl.TLSVersion.TLSv1_3)
-    line = Line(Stream(ours), theirs)
-    wants: list[type] = [ssl.SSLWantReadError, ssl.SSLWantWriteError]
-    real = ours.send
-
-    def send(data: Any) -> int:
-        if wants:
-            raise wants.pop(0)
-        return real(data)
-
-    monkeypatch.setattr(ours, "send", send)
-    theirs.sendall(b"250 early\r\n")
-    assert line.send(b"hello")
-    assert theirs.recv(10) == b"hello"
-    assert line.reply().code == 250
-    line.stream.close()
-    theirs.close()
-
-
-def test_start_tls_makes_a_new_stream() -> None:
-    """FAULTS 75: nothing read in clear outlives it."""
-    ours, theirs = _tcp()
-    theirs.settimeout(SOON)
-    old = Stream(ours)
-    done: list[ssl.SSLSocket] = []
-    context = certs.server_context()
-    thread = threading.Thread(target=lambda: done.append(context.wrap_socket(theirs, server_side=True)))
-    thread.start()
-    new = old.start_tls(certs.client_context(), "mail.test", Deadline.after(SOON))
-    thread.join()
-    assert new is not old
-    assert new._parser is not old._parser
-    assert (new.is_tls, old.closed, new.closed) == (True, True, False)
-    assert new.binding() is not None
-    assert old.round_trips + 1 == new.round_trips
-    new.close()
-    done[0].close()
-
-
-def test_start_tls_with_octets_in_clear_behind_the_reply() -> None:
-    """FAULTS 66."""
-    ours, theirs = _tcp()
-    line = Line(Stream(ours), theirs)
-    theirs.sendall(b"220 go\r\n250 injected\r\n")
-    assert line.reply(last=False).code == 220
-    with pytest.raises(ProtocolError):
-        line.stream.start_tls(certs.client_context(), "mail.test", Deadline.after(SOON))
-    line.stream.close()
-    assert theirs.recv(1) == b""
-    theirs.close()
-
-
-@pytest.mark.parametrize("answer", [b"220 plain\r\n", b"", b"\x15\x03\x03\x00\x02\x02\x28"])
-def test_a_handshake_that_fails_closes_the_socket(answer: bytes) -> None:
-    """FAULTS 69, 99."""
-    ours, theirs = _tcp()
-    theirs.sendall(answer)
-    theirs.shutdown(socket.SHUT_WR)
-    with pytest.raises(TlsError):
-        handshake(ours, certs.client_context(), "mail.test", Deadline.after(SOON))
-    assert ours.fileno() == -1
-    theirs.close()
-
-
-def test_a_handshake_within_its_deadline() -> None:
-    ours, theirs = _tcp()
-    with pytest.raises(Timeout):
-        handshake(ours, certs.client_context(), "mail.test", Deadline.after(0.1))
-    assert ours.fileno() == -1
-    theirs.close()
 
 
 # -- the end ------------------------------------------------------------------------------------------------
@@ -442,7 +281,7 @@ def test_round_trips(line: Line) -> None:
         assert line.stream.round_trips == turn
 
 
-def test_quickack_is_asked_for_where_the_line_is_tcp() -> None:
+def test_quickack_is_asked_for_where_the_line_istcp() -> None:
     ours, theirs = socket.socketpair()
     line = Line(Stream(ours), theirs)
     assert line.stream._quickack is None

@@ -102,6 +102,32 @@ def test_a_client_certificate(postfix: PostfixServer) -> None:
     assert behind_trace(postfix.mailbox(ALICE).take()[0]) == MAIL
 
 
+@pytest.mark.parametrize("files", [1, 2])
+def test_a_client_certificate_from_files(
+    postfix: PostfixServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: int
+) -> None:
+    issued = postfix.ca.issue_cert("client@elsewhere.test")
+    both, certificate, key, roots = (tmp_path / name for name in ("both", "certificate", "key", "roots"))
+    issued.private_key_and_cert_chain_pem.write_to_path(both)
+    issued.cert_chain_pems[0].write_to_path(certificate)
+    issued.private_key_pem.write_to_path(key)
+    postfix.ca.cert_pem.write_to_path(roots)
+    monkeypatch.setenv("SSL_CERT_FILE", str(roots))
+    given = str(both) if files == 1 else (str(certificate), str(key))
+    where = Server(postfix.host, postfix.certificate_port, tls="implicit", client_certificate=given)
+    with pysmtpx.connect(where) as connection:
+        connection.send(SENDER, [ALICE], MAIL)
+    assert behind_trace(postfix.mailbox(ALICE).take()[0]) == MAIL
+
+
+def test_a_client_certificate_that_cannot_be_loaded(postfix: PostfixServer, tmp_path: Path) -> None:
+    where = Server(
+        postfix.host, postfix.certificate_port, tls="implicit", client_certificate=str(tmp_path / "none")
+    )
+    with pytest.raises(pysmtpx.InputError, match="client certificate cannot be loaded"):
+        pysmtpx.connect(where)
+
+
 def test_a_client_certificate_that_is_missing(postfix: PostfixServer) -> None:
     where = server(postfix, "implicit").replace(port=postfix.certificate_port)
     with pytest.raises(pysmtpx.SmtpError, match="No client certificate presented"):
