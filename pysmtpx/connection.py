@@ -9,10 +9,10 @@ from typing import Any, Self, TypedDict, Unpack
 
 from .channel import Channel
 from .errors import ConnectionLost, ProtocolError, ServiceUnavailable, SmtpError, Timeout, UsageError
+from .flow.delivery import delivery
 from .flow.effects import Flow
 from .flow.plan import DEFAULT, Options, make_plan
 from .flow.session import demand, exchange, quit_session
-from .flow.transaction import transaction
 from .message import AnyMessage, prepare
 from .net.deadline import Deadline
 from .opening import open_channel
@@ -127,8 +127,9 @@ class SmtpConnection:
 
         ``message`` is the whole of it, headers and body, as bytes, a buffer, a
         binary file or an iterable of chunks; line ends become CRLF. Pipelined
-        where the server offers it (RFC 2920). Returns who was accepted, and who
-        was refused with which reply.
+        where the server offers it (RFC 2920); recipients beyond the server's
+        limit follow in further transactions (RFC 5321 4.5.3.1.10, RFC 9422).
+        Returns who was accepted, and who was refused with which reply.
         """
         return self._send("send", Protocol.SMTP, MailObject(sender, recipients, message), **options)
 
@@ -272,7 +273,7 @@ class SmtpConnection:
 
         def begin() -> Flow[SendResult]:
             plan = make_plan(mail, self._capabilities, protocol=protocol, is_tls=self.is_tls, options=options)
-            return transaction(plan)
+            return delivery(plan)
 
         try:
             return self._channel.run(begin, Deadline.after(timeout))

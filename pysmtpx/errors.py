@@ -67,7 +67,9 @@ class SmtpError(Exception):
 
     @property
     def safe_to_retry(self) -> bool:
-        """True where sending again cannot deliver twice and is not pointless."""
+        """True where sending the whole again cannot deliver twice and is not pointless."""
+        if self.accepted_recipients:
+            return False
         refusal = self._refusal
         return self._safe_to_retry if refusal is None else refusal.is_temporary
 

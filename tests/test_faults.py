@@ -17,7 +17,6 @@ LATER = {
 """Faults that only a stream of messages can meet, and why."""
 
 HALF = {
-    22: "k recipients are served and the rest may follow in a call of their own; a pool splits for itself",
     49: "BDAT waits until a recipient is accepted, so nothing is in flight; a stream may have it in flight",
     53: "a server that hangs on BDAT is given up; a pool learns to use DATA with it",
     86: "one call tries a password once; a pool has a breaker for all its workers",

@@ -34,6 +34,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("flow.auth",),
     ("flow.session", "flow.account", "flow.plan"),
     ("flow.transaction",),
+    ("flow.delivery",),
     ("net.deadline", "net.wait"),
     ("net.tls",),
     ("net.stream",),

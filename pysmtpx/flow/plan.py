@@ -48,6 +48,8 @@ class Plan(NamedTuple):
     """Commands that may be unanswered; 1 is the sequential path."""
     body: Body | None
     """The BODY that was stated (RFC 6152, RFC 3030), None where none was."""
+    limit: int | None
+    """Recipients that the server takes in one transaction, where it says so (RFC 9422 4.2)."""
 
     @property
     def content(self) -> Content:
@@ -82,6 +84,7 @@ def make_plan(
     if options.bdat and not capabilities.chunking:
         raise NotSupportedError("the server does not offer CHUNKING (RFC 3030)", keyword="CHUNKING")
     mail.content.check_unspent()
+    _check_count(mail, capabilities, options)
     given = mail.mail_params
     measure = mail.content.measure
     body = _body(None if given is None else given.body, measure, capabilities, options)
@@ -103,7 +106,21 @@ def make_plan(
         lmtp=protocol is Protocol.LMTP,
         window=WINDOW if capabilities.pipelining and options.pipelining else 1,
         body=body,
+        limit=capabilities.rcpt_max,
     )
+
+
+def _check_count(mail: MailObject, capabilities: Capabilities, options: Options) -> None:
+    """Refuse what would need a second transaction and cannot have one."""
+    limit = capabilities.rcpt_max
+    if limit is None or len(mail.recipients) <= limit:
+        return
+    if options.all_or_nothing or not mail.content.replayable:
+        why = "all or nothing was asked" if options.all_or_nothing else "the content can be read only once"
+        raise NotSupportedError(
+            f"the server takes {limit} recipients in a transaction (RFC 9422 4.2), and {why}",
+            keyword="LIMITS",
+        )
 
 
 def _check_times(given: MailFromParams, capabilities: Capabilities) -> None:

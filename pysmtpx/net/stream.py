@@ -151,6 +151,7 @@ class Stream:
         if surplus is None or surplus.code != 421 or self._parser.has_input:
             raise ProtocolError("the server sent more than was owed", reply=reply)
         self.farewell = surplus
+        self._broken = ServiceUnavailable("the server is closing the connection", reply=surplus)
 
     def _await_reply(self, limit: Deadline) -> Reply:
         if self._turned:

@@ -1,4 +1,4 @@
-"""Every flow judged by the strict server: any pattern of replies, any window, any cut.
+"""Every flow judged by the strict server: any pattern of replies, any window, any limit, any cut.
 
 The invariants, against the server's ledger: accepted here is accepted there;
 rejected or unsent is not accepted there; unknown only after the end of data was
@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from support.judge import Line
 
 from pysmtpx.errors import DeliveryUnknown, SmtpError
+from pysmtpx.flow.delivery import delivery
 from pysmtpx.flow.plan import Options, make_plan
 from pysmtpx.flow.session import Opening, open_session
-from pysmtpx.flow.transaction import transaction
 from pysmtpx.testing.config import Config
 from pysmtpx.testing.protocol import ServerSession
 from pysmtpx.testing.script import Event
@@ -40,6 +40,7 @@ class Case:
     bdat: bool
     all_or_nothing: bool
     one_shot: bool
+    limit: int | None
     body: bytes
     mail: int
     rcpts: tuple[int, ...]
@@ -75,6 +76,7 @@ cases = st.integers(1, 5).flatmap(
         bdat=st.booleans(),
         all_or_nothing=st.booleans(),
         one_shot=st.booleans(),
+        limit=st.sampled_from([None, None, 1, 2, 3]),
         body=st.sampled_from([BODY, LONG, b""]),
         mail=st.sampled_from([250] * 12 + [421, 451, 550, 354]),
         rcpts=st.tuples(*[CODES] * n),
@@ -100,16 +102,18 @@ def outcomes(recipients: tuple[str, ...], sent) -> dict[str, str]:
 
 
 def attempt(case: Case, line: Line, mail: MailObject, *, first: bool):
-    plan = make_plan(
-        mail,
-        line_capabilities(line),
-        protocol=Protocol.LMTP if case.lmtp else Protocol.SMTP,
-        is_tls=False,
-        options=Options(bdat=case.bdat, all_or_nothing=case.all_or_nothing and first),
-    )
     try:
-        return line.run(transaction(plan))
+        plan = make_plan(
+            mail,
+            line_capabilities(line),
+            protocol=Protocol.LMTP if case.lmtp else Protocol.SMTP,
+            is_tls=False,
+            options=Options(bdat=case.bdat, all_or_nothing=case.all_or_nothing and first),
+        )
+        return line.run(delivery(plan))
     except SmtpError as error:
+        if not error.accounts_for_anyone:  # as SmtpConnection does
+            error.unsent_recipients = mail.recipients
         return error
 
 
@@ -120,6 +124,7 @@ def line_capabilities(line: Line):
 def opened(case: Case) -> Line:
     """A line with its session open; cuts count from here."""
     extensions = ["CHUNKING", "8BITMIME", "SIZE", *(["PIPELINING"] if case.pipelining else [])]
+    extensions += [f"LIMITS RCPTMAX={case.limit}"] if case.limit else []
     config = Config(protocol="lmtp" if case.lmtp else "smtp", extensions=extensions, verdict=case.verdict)
     line = Line(ServerSession(config), itertools.cycle(case.slices))
     line._take(line.session.greeting())
@@ -155,7 +160,7 @@ def test_every_flow_tells_the_truth(case: Case) -> None:
         )
     line.session.ledger.assert_clean()
 
-    if not line.closed:
+    if line.written and not line.closed:
         line.to_client = line.to_server = None
         again = attempt(case, line, MailObject("s@x.example", ["z@x.example"], BODY), first=False)
         assert not isinstance(again, SmtpError), again

@@ -1,0 +1,160 @@
+"""Recipients beyond a server's limit: further transactions, one result (FAULTS 22)."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+from support.judge import Line
+
+from pysmtpx.errors import (
+    AllRecipientsFailed,
+    ConnectionLost,
+    DataRejected,
+    DeliveryUnknown,
+    NotSupportedError,
+    SmtpError,
+)
+from pysmtpx.flow.delivery import delivery
+from pysmtpx.flow.plan import Options, make_plan
+from pysmtpx.flow.session import Opening, open_session
+from pysmtpx.testing.config import Config
+from pysmtpx.testing.protocol import ServerSession
+from pysmtpx.testing.script import Cut, Event
+from pysmtpx.wire.capabilities import Protocol
+from pysmtpx.wire.envelope import MailObject
+from pysmtpx.wire.params import RcptToParams
+
+BODY = b"Subject: x\r\n\r\nhello\r\n"
+PATHS = tuple(f"r{i}@x.example" for i in range(5))
+
+
+def converse(verdict: Any = None, *, lmtp: bool = False, limit: str = "", **mail: Any) -> tuple[Any, Line]:
+    """What became of a mail object to a server that answers like this, and the line it went over."""
+    extensions = ["PIPELINING", "DSN", *([limit] if limit else [])]
+    config = Config(protocol="lmtp" if lmtp else "smtp", extensions=extensions, verdict=verdict)
+    line = Line(ServerSession(config), itertools.repeat(1000))
+    line._take(line.session.greeting())
+    protocol = Protocol.LMTP if lmtp else Protocol.SMTP
+    offered = line.run(open_session(Opening(protocol=protocol, name="client.example")))
+    options = Options(all_or_nothing=mail.pop("all_or_nothing", False))
+    sent = MailObject("s@x.example", PATHS, mail.pop("content", BODY), **mail)
+    try:
+        plan = make_plan(sent, offered, protocol=protocol, is_tls=False, options=options)
+        return line.run(delivery(plan)), line
+    except SmtpError as error:
+        return error, line
+
+
+def at_most(count: int, reply: str = "452 4.5.3 too many") -> Any:
+    """A server that takes so many recipients in a transaction, and does not say so before."""
+    return lambda event: reply if event.verb == "RCPT" and event.index >= count else None
+
+
+def transactions(line: Line) -> list[list[str]]:
+    return [message.addresses for message in line.session.ledger.messages]
+
+
+@pytest.mark.parametrize("lmtp", [False, True])
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+@pytest.mark.parametrize("reply", ["452 4.5.3 too many", "452 too many", "552 5.5.3 too many", "552 no"])
+def test_the_rest_follow_on_the_same_connection(count: int, reply: str, lmtp: bool) -> None:
+    result, line = converse(at_most(count, reply), lmtp=lmtp)
+    assert result.accepted_recipients == PATHS
+    assert result.rejected_recipients == ()
+    assert len(result.replies) == len(PATHS)
+    assert transactions(line) == [list(PATHS[i : i + count]) for i in range(0, 5, count)]
+    line.session.ledger.assert_clean()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 9])
+def test_a_limit_that_is_stated_is_never_passed(count: int) -> None:
+    result, line = converse(limit=f"LIMITS RCPTMAX={count}")
+    assert result.accepted_recipients == PATHS
+    assert transactions(line) == [list(PATHS[i : i + count]) for i in range(0, 5, count)]
+    line.session.ledger.assert_clean()
+
+
+@pytest.mark.parametrize("reply", ["452 4.2.2 mailbox full", "552 5.2.2 mailbox full", "451 4.5.3 later"])
+def test_a_full_mailbox_is_not_too_many(reply: str) -> None:
+    result, line = converse(
+        lambda event: reply if event.verb == "RCPT" and event.address == PATHS[2] else None
+    )
+    assert [r.recipient for r in result.rejected_recipients] == [PATHS[2]]
+    assert len(transactions(line)) == 1
+
+
+def test_parameters_stay_with_their_recipient() -> None:
+    params = [RcptToParams(orcpt=f"rfc822;{i}@y.example") for i in range(5)]
+    _, line = converse(at_most(2), rcpt_params=params)
+    for message in line.session.ledger.messages:
+        for recipient in message.recipients:
+            assert recipient.params["ORCPT"] == f"rfc822;{recipient.address[1]}@y.example"
+
+
+def test_nobody_in_the_first_transaction_and_somebody_in_the_next() -> None:
+    result, _ = converse(
+        lambda event: "550 no" if event.verb == "RCPT" and event.address in PATHS[:2] else None,
+        limit="LIMITS RCPTMAX=2",
+    )
+    assert result.accepted_recipients == PATHS[2:]
+    assert [r.recipient for r in result.rejected_recipients] == list(PATHS[:2])
+
+
+def test_nobody_in_any() -> None:
+    error, line = converse(lambda event: "550 no" if event.verb == "RCPT" else None, limit="LIMITS RCPTMAX=2")
+    assert type(error) is AllRecipientsFailed
+    assert [r.recipient for r in error.rejected_recipients] == list(PATHS)
+    assert not line.closed
+
+
+def later(verb: str, answer: Any) -> Any:
+    """Two recipients a transaction, and this answer in the second."""
+
+    def verdict(event: Event) -> Any:
+        if event.verb == verb and event.transaction == 1:
+            return answer
+        return at_most(2)(event)
+
+    return verdict
+
+
+def test_a_loss_in_the_second_transaction_keeps_the_first() -> None:
+    error, _ = converse(later("RCPT", Cut()))
+    assert type(error) is ConnectionLost
+    assert error.accepted_recipients == PATHS[:2]
+    assert error.unsent_recipients == PATHS[2:]
+    assert not error.safe_to_retry  # the whole would reach the first two again
+
+
+def test_doubt_in_the_second_transaction_is_about_it_alone() -> None:
+    error, _ = converse(later("FINAL", Cut()))
+    assert type(error) is DeliveryUnknown
+    assert error.accepted_recipients == PATHS[:2]
+    assert error.unknown_recipients == PATHS[2:4]
+    assert [(r.recipient, r.reply.code) for r in error.rejected_recipients] == [(PATHS[4], 452)]
+
+
+def test_content_that_is_refused_in_the_second_transaction() -> None:
+    error, line = converse(later("FINAL", "554 no"), limit="LIMITS RCPTMAX=2")
+    assert type(error) is DataRejected
+    assert error.accepted_recipients == PATHS[:2]
+    assert [r.recipient for r in error.rejected_recipients] == list(PATHS[2:4])
+    assert error.unsent_recipients == PATHS[4:]
+    assert not line.closed
+
+
+@pytest.mark.parametrize("mail", [{"all_or_nothing": True}, {"content": iter([BODY])}])
+def test_what_cannot_be_sent_twice_is_refused_where_the_limit_is_known(mail: dict[str, Any]) -> None:
+    error, line = converse(limit="LIMITS RCPTMAX=2", **mail)
+    assert type(error) is NotSupportedError
+    assert error.keyword == "LIMITS"
+    assert line.session.ledger.commands == [["EHLO"]]
+
+
+def test_what_can_be_read_only_once_goes_once() -> None:
+    result, line = converse(at_most(2), content=iter([BODY]))
+    assert result.accepted_recipients == PATHS[:2]
+    assert [r.recipient for r in result.rejected_recipients] == list(PATHS[2:])
+    assert len(transactions(line)) == 1
