@@ -143,7 +143,9 @@ class Channel:
                     if type(effect) is Receive:
                         result: Any = self._receive(effect, deadline)
                     elif type(effect) is Send:
-                        result = self._stream.send(effect.data, deadline, watch=effect.watch)
+                        result = self._stream.send(
+                            effect.data, deadline, watch=effect.watch, guard=effect.guard
+                        )
                     else:
                         result = self._perform(effect, deadline)
                 except BaseException as error:

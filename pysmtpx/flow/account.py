@@ -83,6 +83,11 @@ class Account:
         self.stage = Stage.FINAL
         self.committed = True
 
+    def retract(self) -> None:
+        """That write did not begin after all."""
+        self.stage = Stage.CONTENT
+        self.committed = False
+
     # -- what was said so far -------------------------------------------------
 
     @property

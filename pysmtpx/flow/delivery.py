@@ -26,9 +26,13 @@ def delivery(plan: Plan) -> Flow[SendResult]:
     the error's ``accepted_recipients`` say so, and it is not safe to retry.
     Content that can be read only once, and all-or-nothing, go in one transaction.
     """
+    if len(plan.mail.recipients) == 1 or plan.options.all_or_nothing or not plan.content.replayable:
+        return transaction(plan)
+    return _transactions(plan)
+
+
+def _transactions(plan: Plan) -> Flow[SendResult]:
     count = len(plan.mail.recipients)
-    if count == 1 or plan.options.all_or_nothing or not plan.content.replayable:
-        return (yield from transaction(plan))
     tally = _Tally(plan)
     owed = list(range(count))
     while owed:

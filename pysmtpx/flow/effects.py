@@ -35,7 +35,9 @@ class Send:
     secret: bool = False
     """The octets must not appear in a log or transcript."""
     watch: bool = False
-    """Write nothing where input is there already, and stop where some arrives: it can only be bad news."""
+    """Stop as soon as input arrives: it can only be bad news. Guarded as well."""
+    guard: bool = False
+    """Write nothing where input is there already or the time is over, and answer ``WITHHELD``."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -64,5 +66,7 @@ class Close:
 Effect: TypeAlias = Send | Receive | StartTls | Close
 Flow: TypeAlias = Generator[Effect, Any, _T]
 
+WITHHELD: Final = 2
+"""What a guarded ``Send`` answers where not one octet was written; true, as for input."""
 START_TLS: Final = StartTls()
 CLOSE: Final = Close()

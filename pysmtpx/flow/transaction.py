@@ -25,7 +25,7 @@ from ..wire.limits import BDAT_CHUNK, Stage
 from ..wire.reply import Reply
 from ..wire.result import SendResult
 from .account import Account
-from .effects import CLOSE, Flow, Octets, Receive, Send
+from .effects import CLOSE, WITHHELD, Flow, Octets, Receive, Send
 from .plan import Plan
 
 _MORE: Final = {stage: Receive(stage, last=False) for stage in Stage}
@@ -82,7 +82,7 @@ def _envelope(plan: Plan, account: Account) -> Flow[None]:
     count = len(plan.envelope) - 1
     sent = read = 0
     while read < len(lines):
-        batch = _batch(lines, sent, read + plan.window, account)
+        batch = _batch(lines, sent, read + plan.window, account) if sent else lines[: plan.window]
         if batch:
             yield Send(b"".join(batch))
             sent += len(batch)
@@ -206,10 +206,10 @@ def _next(pieces: Iterator[Octets]) -> Octets | None:
 
 def _commit(account: Account, data: Octets) -> Flow[None]:
     """The write after which delivery is in doubt, unless bad news or the deadline came first."""
-    if (yield Send(b"", watch=True)):
-        yield from _early(account)
     account.commit()
-    yield Send(data)
+    if (yield Send(data, guard=True)) == WITHHELD:
+        account.retract()
+        yield from _early(account)
 
 
 def _early(account: Account) -> Flow[None]:

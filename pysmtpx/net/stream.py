@@ -15,6 +15,7 @@ import sys
 from typing import Final
 
 from ..errors import ConnectionLost, ProtocolError, ServiceUnavailable, SmtpError, Timeout
+from ..flow.effects import WITHHELD
 from ..wire.limits import BLOCK_LIMIT, MIN_RATE, SLICE, Stage
 from ..wire.parser import ReplyParser
 from ..wire.reply import Reply
@@ -73,23 +74,24 @@ class Stream:
 
     # -- writing -----------------------------------------------------------------
 
-    def send(self, data: bytes | memoryview, deadline: Deadline, *, watch: bool = False) -> bool:
-        """Write everything; True where something is there to be received.
+    def send(
+        self, data: bytes | memoryview, deadline: Deadline, *, watch: bool = False, guard: bool = False
+    ) -> int:
+        """Write everything; true where something is there to be received.
 
         While the write is blocked the server's octets are read and kept, so two
         sides that both wait to be read cannot stand still (RFC 2920 3.1). With
-        ``watch`` nothing is written where anything is there or the time is over,
-        and the write stops as soon as anything arrives. A write that fails
-        answers True: the reply that explains it may be on its way.
+        ``guard`` nothing is written, and ``WITHHELD`` answered, where anything
+        is there or the time is over; with ``watch`` the write also stops as
+        soon as anything arrives. A write that fails answers True: the reply
+        that explains it may be on its way.
 
-        Raises ``Timeout`` when the deadline passes, or sooner where the server
-        takes fewer than 500 octets a second (RFC 5321 4.5.3.2.5).
+        Raises ``Timeout`` where it is blocked and the deadline passes, or where
+        the server takes fewer than 500 octets a second (RFC 5321 4.5.3.2.5).
         """
+        if (guard or watch) and (deadline.remaining() <= 0 or self._peek()):
+            return WITHHELD
         self._turned = True
-        if watch and (deadline.remaining() <= 0 or self._peek()):
-            if not self._has_input():
-                raise Timeout("the time ran out")
-            return True
         sent = self._offer(data)
         if sent < len(data):
             self._push(memoryview(data)[sent:], deadline, watch)

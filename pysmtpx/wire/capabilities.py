@@ -35,6 +35,8 @@ class Capabilities:
     greeting_name: str = ""
     size_limit: int | None = field(init=False, repr=False, compare=False)
     """The largest message taken, in octets; None where no limit is stated (RFC 1870 4)."""
+    rcpt_max: int | None = field(init=False, repr=False, compare=False)
+    """Recipients in one transaction (RFC 9422 4.2), or None."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keywords", MappingProxyType(dict(self.keywords)))
@@ -42,6 +44,7 @@ class Capabilities:
         # Zero says that no fixed limit is in force.
         limit = (_number(value) or None) if len(value) <= _SIZE_DIGITS else None
         object.__setattr__(self, "size_limit", limit)
+        object.__setattr__(self, "rcpt_max", self._limit("RCPTMAX"))
 
     def __reduce__(self) -> tuple[type[Capabilities], tuple[dict[str, tuple[str, ...]], str]]:
         return Capabilities, (dict(self.keywords), self.greeting_name)
@@ -153,11 +156,6 @@ class Capabilities:
     def mail_max(self) -> int | None:
         """Transactions on one connection (RFC 9422 4.1), or None."""
         return self._limit("MAILMAX")
-
-    @property
-    def rcpt_max(self) -> int | None:
-        """Recipients in one transaction (RFC 9422 4.2), or None."""
-        return self._limit("RCPTMAX")
 
     @property
     def rcpt_domain_max(self) -> int | None:

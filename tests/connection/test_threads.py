@@ -104,7 +104,7 @@ def test_close_wakes_a_call_of_another_thread(transport: str, position: str) -> 
     with serving(transport, verdict=first(**{position: Stall()}), strict=False) as server:
         conn = dialled(server)
         with ThreadPoolExecutor(1) as threads:
-            job = threads.submit(send, conn)
+            job = threads.submit(send, conn, timeout=10)
             verb = "DATA" if position == "FINAL" else position
             until(lambda: verb in server.ledger.commands[0])
             start = time.monotonic()

@@ -191,6 +191,27 @@ def test_a_write_that_nobody_takes(line: Line, monkeypatch: Any) -> None:
         line.stream.send(b"z" * 50_000_000, Deadline.after(None))
 
 
+def test_steady_progress_outlives_the_limit_of_a_block(line: Line, monkeypatch: Any) -> None:
+    """FAULTS 61: each 64 KiB has the limit to itself, also within one long write."""
+    monkeypatch.setattr(streams, "BLOCK_LIMIT", 0.15)
+    size = 6_000_000
+    stop = threading.Event()
+
+    def read() -> None:
+        left = size
+        while left:
+            stop.wait(0.005)
+            left -= len(line.peer.recv(min(left, 65_536)))
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    start = time.monotonic()
+    line.stream.send(b"z" * size, Deadline.after(20))
+    elapsed = time.monotonic() - start
+    thread.join()
+    assert elapsed > 0.15
+
+
 # -- an idle line ------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,8 @@ from support.lines import SOON, Line, secured, tcp
 
 from pysmtpx.errors import ProtocolError, Timeout, TlsError
 from pysmtpx.net.deadline import Deadline
-from pysmtpx.net.stream import Stream, handshake
+from pysmtpx.net.stream import Stream
+from pysmtpx.net.tls import handshake
 
 
 def test_a_read_that_wants_to_write(monkeypatch: Any) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from pysmtpx.errors import ConnectionLost, ProtocolError, SmtpError
-from pysmtpx.flow.effects import Close, Receive, Send, StartTls
+from pysmtpx.flow.effects import WITHHELD, Close, Receive, Send, StartTls
 from pysmtpx.wire.limits import Stage
 from pysmtpx.wire.parser import ReplyParser
 
@@ -88,6 +88,8 @@ class _Driver:
 
     def _perform(self, effect: Any) -> Any:
         match effect:
+            case Send(guard=True) if self.parser.has_input or self.failure is not None:
+                return WITHHELD
             case Send(data=data, secret=secret):
                 return self._send(bytes(data), secret)
             case Receive(stage=stage, last=last):
@@ -100,8 +102,6 @@ class _Driver:
         raise AssertionError(f"no such effect: {effect!r}")
 
     def _send(self, data: bytes, secret: bool) -> bool:
-        if not data:  # only a look at the line
-            return self.parser.has_input or self.failure is not None
         self.outcome.sent.append(data)
         self.outcome.secret.append(secret)
         if self.server is not None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pysmtpx.errors import AuthenticationError, ConnectionLost, ProtocolError, RejectedError, SmtpError
-from pysmtpx.flow.effects import Close, Flow, Receive, Send
+from pysmtpx.flow.effects import WITHHELD, Close, Flow, Receive, Send
 from pysmtpx.testing.actions import Close as Hangup
 from pysmtpx.testing.actions import Write
 from pysmtpx.testing.protocol import ServerSession
@@ -63,8 +63,8 @@ class Line:
 
     def _perform(self, effect: Any) -> Any:
         match effect:
-            case Send(data=data):
-                return self._send(bytes(data))
+            case Send(data=data, watch=watch, guard=guard):
+                return WITHHELD if (watch or guard) and self._has_input() else self._send(bytes(data))
             case Receive(last=last):
                 return self._receive(last)
             case Close():

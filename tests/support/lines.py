@@ -11,7 +11,8 @@ from typing import Any
 from support import certs
 
 from pysmtpx.net.deadline import Deadline
-from pysmtpx.net.stream import Stream, handshake
+from pysmtpx.net.stream import Stream
+from pysmtpx.net.tls import handshake
 
 SOON = 5.0
 
