@@ -92,7 +92,7 @@ class Stream:
         if (guard or watch) and (deadline.remaining() <= 0 or self._peek()):
             return WITHHELD
         self._turned = True
-        sent = self._offer(data)
+        sent = self._offer(data) if len(data) <= SLICE else 0
         if sent < len(data):
             self._push(memoryview(data)[sent:], deadline, watch)
         return self._has_input()
@@ -129,7 +129,8 @@ class Stream:
                 self._pull()
                 if watch and self._has_input():
                     return
-            left = left[self._offer(left) :]
+            # A slice at a time: what TLS did not take must be offered again as it was, however long.
+            left = left[self._offer(left[:SLICE]) :]
 
     # -- reading -----------------------------------------------------------------
 

@@ -193,23 +193,27 @@ def test_a_write_that_nobody_takes(line: Line, monkeypatch: Any) -> None:
 
 def test_steady_progress_outlives_the_limit_of_a_block(line: Line, monkeypatch: Any) -> None:
     """FAULTS 61: each 64 KiB has the limit to itself, also within one long write."""
-    monkeypatch.setattr(streams, "BLOCK_LIMIT", 0.15)
+    monkeypatch.setattr(streams, "BLOCK_LIMIT", 0.25)
+    line.stream._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
+    line.peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
     size = 6_000_000
     stop = threading.Event()
 
     def read() -> None:
         left = size
-        while left:
+        while left and (got := line.peer.recv(min(left, 65_536))):
+            left -= len(got)
             stop.wait(0.005)
-            left -= len(line.peer.recv(min(left, 65_536)))
 
     thread = threading.Thread(target=read)
     thread.start()
     start = time.monotonic()
-    line.stream.send(b"z" * size, Deadline.after(20))
-    elapsed = time.monotonic() - start
-    thread.join()
-    assert elapsed > 0.15
+    try:
+        line.stream.send(b"z" * size, Deadline.after(20))
+        assert time.monotonic() - start > 0.25
+    finally:
+        line.stream.shutdown()
+        thread.join()
 
 
 # -- an idle line ------------------------------------------------------------------------------------
