@@ -84,7 +84,10 @@ def _envelope(plan: Plan, account: Account) -> Flow[None]:
     while read < len(lines):
         batch = _batch(lines, sent, read + plan.window, account) if sent else lines[: plan.window]
         if batch:
-            yield Send(b"".join(batch))
+            if sent and read == sent:
+                yield from _say(account, b"".join(batch))
+            else:
+                yield Send(b"".join(batch))
             sent += len(batch)
             plan.content.prepare()
         elif read == sent:
@@ -95,6 +98,15 @@ def _envelope(plan: Plan, account: Account) -> Flow[None]:
             account.stage = stage = Stage.MAIL if not read else Stage.RCPT if read <= count else Stage.DATA
             account.note((yield (_LAST if read + 1 == sent else _MORE)[stage]))
             read += 1
+
+
+def _say(account: Account, data: bytes) -> Flow[None]:
+    """Commands at a time when no reply is owed: what is said unasked must not pass for their answer."""
+    if (yield Send(data, guard=True)) == WITHHELD:
+        reply: Reply = yield _MORE[account.stage]
+        if reply.code == 421:
+            raise account.shutdown(reply)
+        raise ProtocolError("the server spoke without being asked", stage=account.stage, reply=reply)
 
 
 def _batch(lines: tuple[bytes, ...], sent: int, end: int, account: Account) -> tuple[bytes, ...]:
@@ -154,7 +166,7 @@ def reset() -> Flow[None]:
 def _data(plan: Plan, account: Account) -> Flow[None]:
     account.stage = Stage.DATA
     if account.data is None:
-        yield Send(command.DATA)
+        yield from _say(account, command.DATA)
         account.data = yield _LAST[Stage.DATA]
     if account.data.code != 354:
         yield from _refuse(account, _data_refusal(account, account.data))

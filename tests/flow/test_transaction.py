@@ -20,6 +20,7 @@ from pysmtpx.errors import (
     SmtpError,
     Timeout,
 )
+from pysmtpx.flow.effects import WITHHELD
 from pysmtpx.flow.plan import Options, make_plan
 from pysmtpx.flow.transaction import transaction
 from pysmtpx.wire.capabilities import Capabilities, Protocol
@@ -580,3 +581,23 @@ def test_an_interrupt_after_the_end_of_data_says_so() -> None:
     with pytest.raises(KeyboardInterrupt) as caught:
         flow.throw(KeyboardInterrupt())
     assert "perhaps delivered" in caught.value.__notes__[0]
+
+
+@pytest.mark.parametrize("position", [0, 1, 3])
+@pytest.mark.parametrize(
+    ("extra", "kind"), [(b"250 stray\r\n", ProtocolError), (b"421 bye\r\n", ServiceUnavailable)]
+)
+def test_what_is_said_unasked_is_no_answer_to_the_next_command(position: int, extra: bytes, kind) -> None:
+    """FAULTS 9, 74: it came after the reply before was read, and before the next command was written."""
+    flow = transaction(plan(capabilities=SEQUENTIAL))
+    effect, count = next(flow), 0
+    while count <= position:  # the replies up to here, in peace
+        effect = flow.send(0 if type(effect).__name__ == "Send" else Reply(250))
+        count += type(effect).__name__ == "Send"
+    assert effect.guard
+    assert flow.send(WITHHELD).stage in (Stage.RCPT, Stage.DATA, Stage.MAIL)
+    stray = Reply(int(extra[:3]), (extra[4:-2],))
+    assert type(flow.send(stray)).__name__ == "Close"
+    with pytest.raises(kind) as caught:
+        flow.send(None)
+    assert paths(caught.value) == dict.fromkeys(RCPTS, "unsent")
