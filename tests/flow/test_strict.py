@@ -41,6 +41,7 @@ class Case:
     all_or_nothing: bool
     one_shot: bool
     limit: int | None
+    window: int
     body: bytes
     mail: int
     rcpts: tuple[int, ...]
@@ -77,6 +78,7 @@ cases = st.integers(1, 5).flatmap(
         all_or_nothing=st.booleans(),
         one_shot=st.booleans(),
         limit=st.sampled_from([None, None, 1, 2, 3]),
+        window=st.sampled_from([1000, 1, 2, 3, 4]),
         body=st.sampled_from([BODY, LONG, b""]),
         mail=st.sampled_from([250] * 12 + [421, 451, 550, 354]),
         rcpts=st.tuples(*[CODES] * n),
@@ -110,7 +112,7 @@ def attempt(case: Case, line: Line, mail: MailObject, *, first: bool):
             is_tls=False,
             options=Options(bdat=case.bdat, all_or_nothing=case.all_or_nothing and first),
         )
-        return line.run(delivery(plan))
+        return line.run(delivery(plan._replace(window=min(plan.window, case.window))))
     except SmtpError as error:
         if not error.accounts_for_anyone:  # as SmtpConnection does
             error.unsent_recipients = mail.recipients
