@@ -7,6 +7,7 @@ interrupt. Only a clean refusal keeps it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import ssl
 import threading
@@ -38,7 +39,7 @@ class Channel:
         self._tls = tls
         # Reentrant, since its release is the one test for its owner that no interrupt can fall into.
         self._lock = threading.RLock()
-        self._busy = False
+        self._holder: int | None = None
         self._pid = os.getpid()
         self._why = ""
         self._farewell = False
@@ -88,13 +89,15 @@ class Channel:
         if self.is_foreign:
             # Two processes on one TLS session corrupt it for both.
             raise UsageError("this connection belongs to the process that made it, and this is a fork of it")
+        me = threading.get_ident()
+        if self._holder == me:
+            raise UsageError("this connection is in use by the call that this one was made from")
         mine = False
         # An interrupt may come at any call: whatever happens in here, the line is given back.
         try:
             self._take(deadline)
-            if self._busy:
-                raise UsageError("this connection is in use by the call that this one was made from")
-            mine = self._busy = True
+            self._holder = me
+            mine = True
             self._check_open()
             flow = make()
             if not fresh:
@@ -102,7 +105,7 @@ class Channel:
             return self._drive(flow, deadline if seconds is None else deadline.within(seconds))
         finally:
             if mine:
-                self._busy = False
+                self._holder = None
             try:  # noqa: SIM105 - a call of its own would be one more place for an interrupt
                 self._lock.release()
             except RuntimeError:
@@ -158,6 +161,8 @@ class Channel:
             value: _T = stop.value
             return value
         except BaseException as error:
+            if not isinstance(error, SmtpError):
+                _tell(flow, error)
             clean = isinstance(error, RejectedError | AuthenticationError)
             if self._farewell or not clean:
                 self._end(str(error))
@@ -169,8 +174,9 @@ class Channel:
         reply = stream.receive(deadline, REPLY_LIMITS[effect.stage], last=effect.last)
         if stream.farewell is not None:
             self._farewell = True
-            # A final reply stands; any other was overtaken by the 421 behind it.
-            return reply if effect.stage is Stage.FINAL else stream.farewell
+            # A refusal and a final reply stand; an acceptance was overtaken by the 421 behind it.
+            stands = reply.code >= 400 or effect.stage is Stage.FINAL
+            return reply if stands else stream.farewell
         if reply.code == 421:
             self._farewell = True
         return reply
@@ -195,7 +201,7 @@ class Channel:
     def _ended(self, error: BaseException, effect: Effect) -> BaseException:
         """Close after a failure; the same failure, with what is known of it here."""
         if self._closing and isinstance(error, ConnectionLost):
-            error = ConnectionLost("close() was called in another thread")
+            error = ConnectionLost("close() was called")
         if isinstance(error, SmtpError) and error.stage is None:
             error.stage = effect.stage if isinstance(effect, Receive) else Stage.COMMAND
         self._end(str(error) or type(error).__name__)
@@ -221,3 +227,10 @@ class Channel:
                 self._lock.release()
         else:
             self._stream.shutdown()
+
+
+def _tell(flow: Flow[Any], error: BaseException) -> None:
+    """Let a flow that an interrupt left behind say what it means; one that has ended takes no notice."""
+    with contextlib.suppress(BaseException):
+        flow.throw(error)
+    flow.close()

@@ -79,7 +79,7 @@ class SmtpConnection:
       ``DataRejected``: refused, nobody has it; the connection is usable unless
       it was refused in mid-content or by BDAT, which only closing ends;
     - ``ServiceUnavailable``, ``Timeout``, ``ConnectionLost``, ``ProtocolError``:
-      nobody has it, the connection is closed;
+      nobody has it but ``accepted_recipients``, the connection is closed;
     - ``DeliveryUnknown``: perhaps delivered, the connection is closed.
     """
 
@@ -323,9 +323,9 @@ class SmtpConnection:
     def quit(self, *, timeout: float = 5.0) -> None:
         """QUIT, then close; never raises on what the server does.
 
-        Waits for its turn, then at most ``timeout`` seconds. In a forked child
-        it only closes the descriptor.
+        Waits for its turn, then ``timeout`` seconds. In a forked child it only closes.
         """
+        Deadline.after(timeout)  # refuses what is no timeout
         if self._channel.is_foreign:
             self.close()
         if not self.closed:

@@ -83,6 +83,11 @@ class Account:
         self.stage = Stage.FINAL
         self.committed = True
 
+    def note_doubt(self, error: BaseException) -> None:
+        """Say on an error that is not ours what it leaves in doubt."""
+        if self.committed and not isinstance(error, SmtpError):
+            error.add_note("the end of data had been written: the message was perhaps delivered")
+
     def retract(self) -> None:
         """That write did not begin after all."""
         self.stage = Stage.CONTENT

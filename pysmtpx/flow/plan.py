@@ -10,7 +10,7 @@ from functools import partial
 from itertools import repeat
 from typing import NamedTuple
 
-from ..errors import InputError, MessageTooLarge, NotSupportedError, UsageError
+from ..errors import InputError, MessageTooLarge, NotSupportedError, SmtpError, UsageError
 from ..wire import command
 from ..wire.capabilities import Capabilities, Protocol
 from ..wire.content import Content, Measure
@@ -86,7 +86,7 @@ def make_plan(
     mail.content.check_unspent()
     _check_count(mail, capabilities, options)
     given = mail.mail_params
-    measure = mail.content.measure
+    measure = _measured(mail.content)
     body = _body(None if given is None else given.body, measure, capabilities, options)
     size = _size(None if given is None else given.size, body, measure, capabilities)
     utf8 = (given is not None and given.smtputf8) or _needs_smtputf8(mail, measure, capabilities, options)
@@ -108,6 +108,16 @@ def make_plan(
         body=body,
         limit=capabilities.rcpt_max,
     )
+
+
+def _measured(content: Content) -> Measure | None:
+    """What the content holds, where an error about other mail must not pass for one about this."""
+    try:
+        return content.measure
+    except (InputError, NotSupportedError):
+        raise
+    except SmtpError as error:
+        raise InputError("the content could not be read") from error
 
 
 def _check_count(mail: MailObject, capabilities: Capabilities, options: Options) -> None:

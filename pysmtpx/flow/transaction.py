@@ -32,15 +32,18 @@ _MORE: Final = {stage: Receive(stage, last=False) for stage in Stage}
 _LAST: Final = {stage: Receive(stage) for stage in Stage}
 
 
-def transaction(plan: Plan) -> Flow[SendResult]:
+def transaction(plan: Plan, account: Account | None = None) -> Flow[SendResult]:
     """Send one mail object and return who was accepted.
+
+    ``account``, where given, is filled with every reply by position.
 
     Raises ``SenderRejected``, ``RecipientsRejected``, ``AllRecipientsFailed``
     or ``DataRejected`` for a refusal, ``ServiceUnavailable`` for a 421,
     ``Timeout``, ``ConnectionLost`` or ``ProtocolError`` where the line broke
     before the end of data was written, and ``DeliveryUnknown`` after it.
     """
-    account = Account(plan.mail.recipients, lmtp=plan.lmtp)
+    if account is None:
+        account = Account(plan.mail.recipients, lmtp=plan.lmtp)
     try:
         yield from _envelope(plan, account)
         refusal = _refusal(plan, account)
@@ -58,14 +61,17 @@ def transaction(plan: Plan) -> Flow[SendResult]:
             raise
         raise verdict from error
     except BaseException as error:
-        if account.committed and not isinstance(error, SmtpError):
-            error.add_note("the end of data had been written: the message was perhaps delivered")
+        account.note_doubt(error)
         if account.stage is Stage.CONTENT and isinstance(error, Exception):
             # Refused half-way, or the caller's content failed: only closing takes it back.
             yield CLOSE
             account.content_failed(error)
         raise
-    return account.result()
+    try:
+        return account.result()
+    except BaseException as error:
+        account.note_doubt(error)
+        raise
 
 
 # -- envelope ------------------------------------------------------------------

@@ -46,8 +46,11 @@ def dial_unix(path: str, deadline: Deadline) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         # The kernel waits for a place in a full backlog only where the descriptor blocks.
-        _limit_writes(sock, max(0.001, min(deadline.remaining(), 86_400.0)))
-        sock.connect(path)
+        while not _is_connected(sock):
+            if (seconds := deadline.remaining()) <= 0:
+                raise BlockingIOError
+            _limit_writes(sock, max(0.001, min(seconds, 86_400.0)))
+            sock.connect(path)
         _limit_writes(sock, 0.0)
     except BlockingIOError:
         sock.close()
@@ -60,6 +63,17 @@ def dial_unix(path: str, deadline: Deadline) -> socket.socket:
         raise
     sock.setblocking(False)
     return sock
+
+
+def _is_connected(sock: socket.socket) -> bool:
+    """Whether connect did what it said: after a signal it can return with nothing done."""
+    try:
+        sock.getpeername()
+    except OSError as error:
+        if error.errno != errno.ENOTCONN:
+            raise
+        return False
+    return True
 
 
 def _limit_writes(sock: socket.socket, seconds: float) -> None:
@@ -166,10 +180,13 @@ class _Race:
             code = sock.connect_ex(target)
             if code not in (0, errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EAGAIN):
                 raise OSError(code, os.strerror(code))
+            self._selector.register(sock, selectors.EVENT_WRITE, target)
         except OSError as error:
             self._lost(target, error, sock)
-        else:
-            self._selector.register(sock, selectors.EVENT_WRITE, target)
+        except BaseException:
+            if sock is not None:
+                sock.close()
+            raise
 
     def _first(self, seconds: float) -> socket.socket | None:
         """The first attempt to succeed within this time, or None after a failure or the time."""

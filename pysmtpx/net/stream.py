@@ -109,7 +109,7 @@ class Stream:
         except ssl.SSLWantReadError:
             self._want = READ
             return 0
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: closed by a signal handler in mid-call
             self._fail("the connection broke while writing", error)
             return 0
 
@@ -212,7 +212,7 @@ class Stream:
             # A key update that must be written first; the next wait is a short one.
             self._waiter.wait(WRITE, 1.0)
             return
-        except OSError as error:
+        except (OSError, ValueError) as error:
             self._fail("the connection broke while reading", error)
             return
         if data:
@@ -229,7 +229,7 @@ class Stream:
             self._pull()
         return self._has_input()
 
-    def _fail(self, text: str, error: OSError) -> None:
+    def _fail(self, text: str, error: Exception) -> None:
         """Note a broken line, after reading once what the server may have said before."""
         lost = ConnectionLost(f"{text}: {error}")
         lost.__cause__ = error
@@ -240,7 +240,7 @@ class Stream:
     def _drain(self) -> None:
         try:
             data = self._sock.recv(_RECEIVE)
-        except OSError:
+        except (OSError, ValueError):
             return
         if data:
             self._parser.feed(data)

@@ -36,7 +36,8 @@ def _context(cafile: str | None, capath: str | None) -> ssl.SSLContext:
     try:
         context.load_verify_locations(cafile or None, capath or None)
     except (OSError, ValueError) as error:
-        raise TlsError(f"the roots cannot be loaded from {cafile or capath}: {error}") from error
+        text = f"the roots cannot be loaded from {cafile or capath}: {error}"
+        raise TlsError(text, stage=Stage.STARTTLS) from error
     return context
 
 

@@ -25,7 +25,7 @@ _GRACE: Final = 2.0
 
 
 class MailServer:
-    """An SMTP or LMTP server in threads of this process, for tests.
+    """An SMTP or LMTP server in threads of this process, for tests on POSIX systems.
 
     It listens on a free port of 127.0.0.1 (or on ``host`` and ``port``, or at
     the UNIX socket ``path``) from the start of the ``with`` block to its end,

@@ -45,6 +45,8 @@ class MailObject:
     ) -> None:
         if isinstance(recipients, str):
             recipients = (recipients,)
+        if not isinstance(recipients, Iterable):
+            raise InputError("recipients must be an address or a sequence of them")
         paths = tuple(map(ForwardPath, recipients))
         if not paths:
             raise InputError("no recipient was given")

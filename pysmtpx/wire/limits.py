@@ -51,6 +51,8 @@ MAX_BACKLOG: Final = 4 * 1024 * 1024
 
 # Commands, CRLF included (RFC 5321 4.5.3.1).
 MAX_COMMAND_LINE: Final = 512
+MIN_RECIPIENTS: Final = 100
+"""Recipients of a transaction that every server takes (RFC 5321 4.5.3.1.8)."""
 MAX_LOCAL_PART: Final = 64
 MAX_DOMAIN: Final = 255
 MAX_PATH: Final = 256

@@ -30,7 +30,9 @@ BODY = b"Subject: x\r\n\r\nhello\r\n"
 PATHS = tuple(f"r{i}@x.example" for i in range(5))
 
 
-def converse(verdict: Any = None, *, lmtp: bool = False, limit: str = "", **mail: Any) -> tuple[Any, Line]:
+def converse(
+    verdict: Any = None, *, lmtp: bool = False, limit: str = "", paths: tuple[str, ...] = PATHS, **mail: Any
+) -> tuple[Any, Line]:
     """What became of a mail object to a server that answers like this, and the line it went over."""
     extensions = ["PIPELINING", "DSN", *([limit] if limit else [])]
     config = Config(protocol="lmtp" if lmtp else "smtp", extensions=extensions, verdict=verdict)
@@ -39,7 +41,7 @@ def converse(verdict: Any = None, *, lmtp: bool = False, limit: str = "", **mail
     protocol = Protocol.LMTP if lmtp else Protocol.SMTP
     offered = line.run(open_session(Opening(protocol=protocol, name="client.example")))
     options = Options(all_or_nothing=mail.pop("all_or_nothing", False))
-    sent = MailObject("s@x.example", PATHS, mail.pop("content", BODY), **mail)
+    sent = MailObject("s@x.example", paths, mail.pop("content", BODY), **mail)
     try:
         plan = make_plan(sent, offered, protocol=protocol, is_tls=False, options=options)
         return line.run(delivery(plan)), line
@@ -121,11 +123,50 @@ def later(verb: str, answer: Any) -> Any:
 
 
 def test_a_loss_in_the_second_transaction_keeps_the_first() -> None:
-    error, _ = converse(later("RCPT", Cut()))
+    error, _ = converse(later("RCPT", Cut()), limit="LIMITS RCPTMAX=2")
     assert type(error) is ConnectionLost
     assert error.accepted_recipients == PATHS[:2]
     assert error.unsent_recipients == PATHS[2:]
     assert not error.safe_to_retry  # the whole would reach the first two again
+
+
+@pytest.mark.parametrize("answer", [Cut(), "450 one message a session", "421 bye"])
+def test_a_second_transaction_that_nobody_asked_for_spoils_nothing(answer: Any) -> None:
+    """Those whom 452 refused stay refused by it, whatever becomes of the attempt to do better."""
+    result, line = converse(later("MAIL", answer))
+    assert result.accepted_recipients == PATHS[:2]
+    assert [(r.recipient, r.reply.code) for r in result.rejected_recipients] == [(p, 452) for p in PATHS[2:]]
+    assert line.closed == (answer != "450 one message a session")
+
+
+@pytest.mark.parametrize("lmtp", [False, True])
+def test_an_address_that_stands_twice_is_told_apart_by_its_place(lmtp: bool) -> None:
+    """FAULTS 56."""
+    answers = iter(["550 no", "452 4.5.3 too many", "250 ok", "250 ok"])
+    result, line = converse(
+        lambda event: next(answers) if event.verb == "RCPT" else None,
+        lmtp=lmtp,
+        paths=("a@x.example", "b@x.example", "a@x.example"),
+    )
+    assert sorted(result.accepted_recipients) == ["a@x.example", "b@x.example"]
+    assert [(r.recipient, r.reply.code) for r in result.rejected_recipients] == [("a@x.example", 550)]
+    assert transactions(line) == [["a@x.example"], ["b@x.example"]]
+
+
+def test_content_that_fails_in_the_second_transaction_says_who_has_it() -> None:
+    class Failing:
+        reads = 0
+
+        def __iter__(self) -> Any:
+            self.reads += 1
+            yield BODY
+            if self.reads == 3:  # one to measure, one a transaction
+                raise ValueError("gone")
+
+    with pytest.raises(ValueError, match="gone") as caught:
+        converse(at_most(2), content=Failing())
+    assert PATHS[0] in caught.value.__notes__[0]
+    assert PATHS[2] not in caught.value.__notes__[0]
 
 
 def test_doubt_in_the_second_transaction_is_about_it_alone() -> None:
