@@ -13,6 +13,7 @@ from support.transports import SEQUENTIAL, dialled, serving
 from support.verdicts import first
 
 from pysmtpx import (
+    AllRecipientsFailed,
     ConnectionLost,
     DataRejected,
     DeliveryUnknown,
@@ -348,3 +349,19 @@ def test_the_answer_to_ehlo_may_come_in_pieces_with_the_greeting() -> None:
         assert not isinstance(conn, SmtpConnection)
         assert type(conn) is ProtocolError
     assert server.received == b""
+
+
+@pytest.mark.parametrize("position", ["RCPT2", "DATA"])
+def test_421_behind_a_refusal(position: str) -> None:
+    """FAULTS 36, 41: in one segment or in two, the refusal stands."""
+    verdict = first(RCPT0="550 no", RCPT1="550 no", **{position: Garbage(b"554 no\r\n421 bye\r\n")})
+    if position == "DATA":
+        verdict = first(DATA=Garbage(b"554 no\r\n421 bye\r\n"))
+    with serving(extensions=SEQUENTIAL, verdict=verdict, strict=False) as server:
+        conn = dialled(server)
+        outcome = send(conn)
+        assert isinstance(outcome, DataRejected if position == "DATA" else AllRecipientsFailed)
+        assert outcome.reply is not None
+        assert outcome.reply.code == 554
+        assert not outcome.safe_to_retry
+        assert_closed(conn)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import signal
 import socket
 import time
 import warnings
@@ -221,8 +222,9 @@ def test_no_unix_socket(kind: str, tmp_path: Any) -> None:
     assert caught.value.stage == "connect"
 
 
-def test_a_unix_socket_whose_backlog_is_full(tmp_path: Any) -> None:
-    """FAULTS 62."""
+@pytest.mark.parametrize("signals", [False, True])
+def test_a_unix_socket_whose_backlog_is_full(tmp_path: Any, signals: bool) -> None:
+    """FAULTS 62; a signal that is handled is no connection (PEP 475)."""
     path = str(tmp_path / "s")
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.socket(socket.AF_UNIX))
@@ -232,6 +234,10 @@ def test_a_unix_socket_whose_backlog_is_full(tmp_path: Any) -> None:
             filler = stack.enter_context(socket.socket(socket.AF_UNIX))
             filler.setblocking(False)
             filler.connect_ex(path)
+        if signals:
+            stack.callback(signal.signal, signal.SIGALRM, signal.signal(signal.SIGALRM, lambda *_: None))
+            stack.callback(signal.setitimer, signal.ITIMER_REAL, 0)
+            signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
         start = time.monotonic()
         with pytest.raises(Timeout) as caught:
             dial_unix(path, _soon(0.3))
