@@ -8,6 +8,7 @@ interrupt. Only a clean refusal keeps it.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import ssl
 import threading
@@ -161,7 +162,7 @@ class Channel:
             value: _T = stop.value
             return value
         except BaseException as error:
-            if not isinstance(error, SmtpError):
+            if inspect.getgeneratorstate(flow) == inspect.GEN_SUSPENDED:
                 _tell(flow, error)
             clean = isinstance(error, RejectedError | AuthenticationError)
             if self._farewell or not clean:
@@ -230,7 +231,7 @@ class Channel:
 
 
 def _tell(flow: Flow[Any], error: BaseException) -> None:
-    """Let a flow that an interrupt left behind say what it means; one that has ended takes no notice."""
+    """Let a flow that an interrupt between two effects left behind say what that means."""
     with contextlib.suppress(BaseException):
         flow.throw(error)
     flow.close()

@@ -160,7 +160,8 @@ class Account:
         rejections = self._rejections()
         kind = AllRecipientsFailed if len(rejections) == len(self.recipients) else RecipientsRejected
         error = kind(len(self.recipients), [r.reply for r in rejections], stage=stage)
-        error = self._unsent(error) if stage is Stage.RCPT else error
+        if stage is Stage.RCPT:
+            return self._unsent(error)
         error.rejected_recipients = rejections
         return error
 

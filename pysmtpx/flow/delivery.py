@@ -25,7 +25,7 @@ def delivery(plan: Plan) -> Flow[SendResult]:
 
     Raises what ``transaction`` raises, with two differences. Where somebody was
     accepted before, and a further transaction for those refused by 452 fails
-    before its commit point, they stay refused by that 452. Any other failure
+    without leaving a doubt, they stay refused by that 452. Any other failure
     after an acceptance names those who have the message in
     ``accepted_recipients``, and is not safe to retry. Content that can be read
     only once, and all-or-nothing, go in one transaction.

@@ -173,8 +173,8 @@ def _data(plan: Plan, account: Account) -> Flow[None]:
     account.stage = Stage.DATA
     if account.data is None:
         yield from _say(account, command.DATA)
-        account.data = yield _LAST[Stage.DATA]
-    if account.data.code != 354:
+        account.note((yield _LAST[Stage.DATA]))
+    if account.data is not None and account.data.code != 354:
         yield from _refuse(account, _data_refusal(account, account.data))
     account.stage = Stage.CONTENT
     held = yield from _write(account, b"", plan.content.for_data(**_allowed(plan)))
@@ -184,8 +184,6 @@ def _data(plan: Plan, account: Account) -> Flow[None]:
 
 def _data_refusal(account: Account, reply: Reply) -> SmtpError:
     """What an answer to DATA other than 354 amounts to (RFC 5321 4.1.1.4)."""
-    if reply.code == 421:
-        raise account.shutdown(reply)
     if reply.code < 400:
         # A server that answers 250 would read the content as commands.
         raise ProtocolError(f"{reply.code} is no answer to DATA", stage=Stage.DATA, reply=reply)
