@@ -10,7 +10,8 @@
         print(refused.recipient, refused.reply)
 """
 
-from .connection import SendOptions, SmtpConnection, connect
+from .connecting import connect
+from .connection import SmtpConnection
 from .errors import (
     AllRecipientsFailed,
     AuthenticationError,
@@ -33,6 +34,8 @@ from .errors import (
     TlsError,
     UsageError,
 )
+from .outcome import Outcome
+from .sending import SendOptions
 from .server import Server
 from .wire.address import ForwardPath, ReversePath
 from .wire.capabilities import Capabilities, Protocol
@@ -62,6 +65,7 @@ __all__ = [
     "MechanismUnavailable",
     "MessageTooLarge",
     "NotSupportedError",
+    "Outcome",
     "Protocol",
     "ProtocolError",
     "RcptToParams",

@@ -1,33 +1,21 @@
-"""The transmission channel: a lock, a stream, and the driver of flows.
-
-This is the only place where conversations meet a socket. Whatever leaves an
-exchange half-read closes the channel: a timeout, a loss, a breach, an
-interrupt. Only a clean refusal keeps it.
-"""
+"""The transmission channel: a stream, its driver, and the lock by which calls take turns."""
 
 from __future__ import annotations
 
-import contextlib
-import inspect
 import os
 import ssl
 import threading
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Generator
+from typing import TypeVar, cast
 
-from .errors import (
-    AuthenticationError,
-    ConnectionLost,
-    RejectedError,
-    SmtpError,
-    Timeout,
-    UsageError,
-)
-from .flow.effects import Effect, Flow, Receive, Send, StartTls
+from .driver import Driver, Source
+from .errors import ConnectionLost, SmtpError, Timeout, UsageError
+from .flow.effects import Flow, Pause, Report
+from .flow.flight import flight
+from .flow.stream import Entry, stream
 from .net.deadline import Deadline
 from .net.stream import Stream
-from .wire.limits import REPLY_LIMITS, Stage
-from .wire.reply import Reply
+from .wire.limits import REUSE_LIMIT, Stage
 
 _T = TypeVar("_T")
 
@@ -36,20 +24,19 @@ class Channel:
     """One connection to a server; calls from several threads take turns."""
 
     def __init__(self, stream: Stream, tls: Callable[[], tuple[ssl.SSLContext, str]]) -> None:
-        self._stream = stream
-        self._tls = tls
+        self._driver = Driver(stream, tls)
         # Reentrant, since its release is the one test for its owner that no interrupt can fall into.
         self._lock = threading.RLock()
+        self._turn = threading.Condition(self._lock)
+        self._tenant: object = None
+        """The stream of messages that has the line also between two of its steps."""
         self._holder: int | None = None
         self._pid = os.getpid()
-        self._why = ""
-        self._farewell = False
-        self._closing = False
 
     @property
     def closed(self) -> bool:
         """True once the channel cannot be used any more."""
-        return self._closing or self._stream.closed
+        return self._driver.closing or self._driver.stream.closed
 
     @property
     def is_foreign(self) -> bool:
@@ -59,16 +46,18 @@ class Channel:
     @property
     def is_tls(self) -> bool:
         """Whether the octets are encrypted."""
-        return self._stream.is_tls
+        return self._driver.stream.is_tls
 
     @property
     def round_trips(self) -> int:
         """Waits for a reply after something was written, since the connection was made."""
-        return self._stream.round_trips
+        return self._driver.stream.round_trips
 
     def binding(self) -> bytes | None:
         """The ``tls-server-end-point`` octets, None without TLS (RFC 5929 4.1)."""
-        return self._stream.binding()
+        return self._driver.stream.binding()
+
+    # -- one conversation ---------------------------------------------------------------
 
     def run(
         self,
@@ -87,151 +76,158 @@ class Channel:
         already, or in a forked child; ``ConnectionLost`` where the channel is
         closed.
         """
-        if self.is_foreign:
-            # Two processes on one TLS session corrupt it for both.
-            raise UsageError("this connection belongs to the process that made it, and this is a fork of it")
-        me = threading.get_ident()
-        if self._holder == me:
-            raise UsageError("this connection is in use by the call that this one was made from")
-        mine = False
-        # An interrupt may come at any call: whatever happens in here, the line is given back.
-        try:
-            self._take(deadline)
-            self._holder = me
-            mine = True
+
+        def converse() -> _T:
             self._check_open()
             flow = make()
             if not fresh:
                 self._check_idle()
-            return self._drive(flow, deadline if seconds is None else deadline.within(seconds))
+            limit = deadline if seconds is None else deadline.within(seconds)
+            return cast(_T, self._driver.drive(flow, limit))
+
+        return self._step(converse, deadline, None)
+
+    # -- a stream of messages -------------------------------------------------------------
+
+    def stream(
+        self,
+        take: Callable[[bool], Entry | Pause],
+        *,
+        seconds: float | None,
+        in_flight: int = 1,
+        reused: bool = False,
+    ) -> Generator[Report, None, None]:
+        """Send the messages that ``take`` gives, and tell what became of each, in order.
+
+        ``take(wait)`` answers with an ``Entry``, ``LATER`` or ``END``; without
+        ``wait`` at once. ``seconds`` are for each message that has no deadline
+        of its own, from when it is the oldest; the time between two steps of
+        the iterator does not count. ``in_flight`` above 1 asks for so many
+        whole transactions under way, by BDAT. With ``reused`` the first reply
+        has 20 seconds, since a line that was idle may be half-open.
+
+        The line is the stream's until it ends; another thread waits. What
+        ``take`` raises comes after the reports of all that was under way.
+        Closed early, the iterator closes the channel unless nothing is under
+        way.
+        """
+        driver, tenant = self._driver, object()
+        flow = flight(in_flight) if in_flight > 1 else stream()
+        idle = True
+        try:
+            self._step(lambda: self._admit(tenant), Deadline.after(seconds), tenant)
+            driver.source = Source(take, seconds)
+            driver.brisk = REUSE_LIMIT if reused else None
+            deadline: Deadline | None = Deadline.after(seconds)
+            while True:
+                report = self._step(lambda: driver.drive(flow, deadline), None, tenant)  # noqa: B023
+                if not isinstance(report, Report):
+                    break
+                driver.source.reported()
+                if isinstance(report.outcome, SmtpError):
+                    driver.transcribe(report.outcome)
+                idle = report.idle
+                yield report
+                idle, deadline = False, None
+                driver.renew()
+        except GeneratorExit:
+            if not idle:
+                self.close()
+            raise
+        except BaseException:
+            if self._tenant is tenant:
+                self.close()
+            raise
         finally:
-            if mine:
+            flow.close()
+            self._leave(tenant)
+        if report is not None:
+            raise report
+
+    def _admit(self, tenant: object) -> None:
+        self._check_open()
+        self._check_idle()
+        self._tenant = tenant
+
+    def _leave(self, tenant: object) -> None:
+        if self.is_foreign:
+            return  # a thread that is not in this process may have the lock
+        with self._lock:
+            if self._tenant is tenant:
+                self._tenant = self._holder = None
+                self._driver.source = None
+                self._turn.notify_all()
+
+    # -- the line -------------------------------------------------------------------
+
+    def _step(self, action: Callable[[], _T], deadline: Deadline | None, tenant: object) -> _T:
+        """Do something alone on the line; the tenant's own steps do not wait for a turn."""
+        if self.is_foreign:
+            # Two processes on one TLS session corrupt it for both.
+            raise UsageError("this connection belongs to the process that made it, and this is a fork of it")
+        me = threading.get_ident()
+        if self._holder == me and (tenant is None or self._tenant is not tenant):
+            raise UsageError("this connection is in use by the call that this one was made from")
+        mine = False
+        # An interrupt may come at any call: whatever happens in here, the line is given back.
+        try:
+            if deadline is not None:
+                self._take(deadline)
+            else:
+                self._lock.acquire()
+            self._holder = me
+            mine = True
+            return action()
+        finally:
+            if mine and self._tenant is None:
                 self._holder = None
             try:  # noqa: SIM105 - a call of its own would be one more place for an interrupt
                 self._lock.release()
             except RuntimeError:
                 pass  # it was never taken
-            if self._closing:
+            if self._driver.closing:
                 self.close()
-
-    # -- the line -------------------------------------------------------------------
 
     def _take(self, deadline: Deadline) -> None:
         if not self._lock.acquire(blocking=False):
             seconds = max(0.0, min(deadline.remaining(), threading.TIMEOUT_MAX))
             if not self._lock.acquire(timeout=seconds):
                 raise Timeout("another thread kept the connection busy", stage=Stage.INPUT)
+        while self._tenant is not None:
+            seconds = max(0.0, min(deadline.remaining(), threading.TIMEOUT_MAX))
+            if not self._turn.wait(seconds):
+                raise Timeout("a stream of messages kept the connection busy", stage=Stage.INPUT)
 
     def _check_open(self) -> None:
-        if self._stream.closed:
+        driver = self._driver
+        if driver.stream.closed:
             raise ConnectionLost(
-                f"the connection is closed: {self._why or 'the last call ended it'}", stage=Stage.INPUT
+                f"the connection is closed: {driver.why or 'the last call ended it'}", stage=Stage.INPUT
             )
 
     def _check_idle(self) -> None:
         try:
-            self._stream.check_idle()
+            self._driver.stream.check_idle()
         except SmtpError as error:
             error.stage = Stage.INPUT  # nothing was written
-            self._end(str(error))
+            self._driver.end(str(error))
             raise
-
-    # -- the driver -----------------------------------------------------------------
-
-    def _drive(self, flow: Flow[_T], deadline: Deadline) -> _T:
-        self._farewell = False
-        try:
-            effect = next(flow)
-            while True:
-                try:
-                    if type(effect) is Receive:
-                        result: Any = self._receive(effect, deadline)
-                    elif type(effect) is Send:
-                        result = self._stream.send(
-                            effect.data, deadline, watch=effect.watch, guard=effect.guard
-                        )
-                    else:
-                        result = self._perform(effect, deadline)
-                except BaseException as error:
-                    effect = flow.throw(self._ended(error, effect))
-                else:
-                    effect = flow.send(result)
-        except StopIteration as stop:
-            if self._farewell:
-                self._end("the server said 421")
-            value: _T = stop.value
-            return value
-        except BaseException as error:
-            if inspect.getgeneratorstate(flow) == inspect.GEN_SUSPENDED:
-                _tell(flow, error)
-            clean = isinstance(error, RejectedError | AuthenticationError)
-            if self._farewell or not clean:
-                self._end(str(error))
-            self._why = self._why or str(error) or type(error).__name__
-            raise
-
-    def _receive(self, effect: Receive, deadline: Deadline) -> Reply:
-        stream = self._stream
-        reply = stream.receive(deadline, REPLY_LIMITS[effect.stage], last=effect.last)
-        if stream.farewell is not None:
-            self._farewell = True
-            # A refusal and a final reply stand; an acceptance was overtaken by the 421 behind it.
-            stands = reply.code >= 400 or effect.stage is Stage.FINAL
-            return reply if stands else stream.farewell
-        if reply.code == 421:
-            self._farewell = True
-        return reply
-
-    def _perform(self, effect: Effect, deadline: Deadline) -> Any:
-        if type(effect) is StartTls:
-            return self._start_tls(deadline)
-        self._end("")
-        return None
-
-    def _start_tls(self, deadline: Deadline) -> bytes | None:
-        if self._stream.closed:
-            raise ConnectionLost("the connection is closed")
-        context, hostname = self._tls()
-        self._stream = self._stream.start_tls(context, hostname, deadline)
-        # Whatever the server says before our first word is not its own (CVE-2009-3555).
-        self._stream.check_idle()
-        return self._stream.binding()
 
     # -- the end ----------------------------------------------------------------------
-
-    def _ended(self, error: BaseException, effect: Effect) -> BaseException:
-        """Close after a failure; the same failure, with what is known of it here."""
-        if self._closing and isinstance(error, ConnectionLost):
-            error = ConnectionLost("close() was called")
-        if isinstance(error, SmtpError) and error.stage is None:
-            error.stage = effect.stage if isinstance(effect, Receive) else Stage.COMMAND
-        self._end(str(error) or type(error).__name__)
-        return error
-
-    def _end(self, why: str) -> None:
-        if not self._stream.closed:
-            self._why = why
-            self._stream.close()
 
     def close(self) -> None:
         """Close at once, without a QUIT; a call under way in another thread fails.
 
         Never waits: the thread that has the line is woken and closes it.
         """
-        self._closing = True
+        driver = self._driver
+        driver.closing = True
         if self.is_foreign:
-            self._end("close() was called")
+            driver.end("close() was called")
         elif self._lock.acquire(blocking=False):
             try:
-                self._end("close() was called")
+                driver.end("close() was called")
             finally:
                 self._lock.release()
         else:
-            self._stream.shutdown()
-
-
-def _tell(flow: Flow[Any], error: BaseException) -> None:
-    """Let a flow that an interrupt between two effects left behind say what that means."""
-    with contextlib.suppress(BaseException):
-        flow.throw(error)
-    flow.close()
+            driver.stream.shutdown()

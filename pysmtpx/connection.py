@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Sequence
-from typing import Any, Self, TypedDict, Unpack
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Self, Unpack
 
 from .channel import Channel
-from .errors import ConnectionLost, ProtocolError, ServiceUnavailable, SmtpError, Timeout, UsageError
+from .errors import (
+    ConnectionLost,
+    ProtocolError,
+    ServiceUnavailable,
+    SmtpError,
+    Timeout,
+    UsageError,
+)
 from .flow.delivery import delivery
 from .flow.effects import Flow
-from .flow.plan import DEFAULT, Options, make_plan
+from .flow.plan import make_plan
 from .flow.session import demand, exchange, quit_session
+from .flow.stream import Entry
 from .message import AnyMessage, prepare
 from .net.deadline import Deadline
-from .opening import open_channel
+from .outcome import Outcome
+from .sending import (
+    Mail,
+    Messages,
+    SendOptions,
+    account_for,
+    as_options,
+    make_entry,
+    outcomes,
+    possible_in_flight,
+)
 from .server import Server
 from .wire import command
 from .wire.capabilities import Capabilities, Protocol
@@ -26,51 +43,12 @@ from .wire.reply import Reply
 from .wire.result import SendResult
 
 
-def connect(
-    target: str | os.PathLike[str] | Server, port: int | None = None, **options: Any
-) -> SmtpConnection:
-    """Dial a server and bring the session to the point where it takes mail.
-
-    ``target`` is a host name, the path of a UNIX socket, a URL such as
-    ``smtps://user:password@mail.example.org``, or a ``Server``; ``options`` are
-    those of ``Server``. Greeting, EHLO or LHLO, TLS, EHLO again and AUTH happen
-    here, within ``connect_timeout`` (30 seconds by default) in all.
-
-    Raises ``InputError`` before anything is dialled, ``ConnectError`` where no
-    address answers or the server refuses the session, ``TlsError``,
-    ``AuthenticationError``, ``ProtocolError``, ``Timeout``, ``ConnectionLost``.
-    """
-    server = _server(target, port, options)
-    channel, capabilities = open_channel(server, Deadline.after(server.connect_timeout))
-    return SmtpConnection(channel, server, capabilities)
-
-
-def _server(target: str | os.PathLike[str] | Server, port: int | None, options: dict[str, Any]) -> Server:
-    given = options if port is None else {"port": port, **options}
-    if isinstance(target, Server):
-        return target.replace(**given) if given else target
-    text = os.fspath(target)
-    return Server.from_url(text, **given) if "://" in text else Server(text, **given)
-
-
-class SendOptions(TypedDict, total=False):
-    """Keywords that every ``send`` method takes."""
-
-    timeout: float | None
-    """Seconds for the whole call, 600 by default; None leaves the limits on each reply (RFC 5321 4.5.3.2)."""
-    all_or_nothing: bool
-    """Send only where every recipient is accepted; else ``RecipientsRejected`` is raised."""
-    allow_long_lines: bool
-    """Send lines over 998 octets and 8-bit headers as they stand."""
-
-
 class SmtpConnection:
     """A session with one server. Made by ``connect``; a context manager.
 
     Safe to share between threads: calls take turns, and the wait for a turn
-    counts against a call's timeout. A timeout, an interrupt or anything else
-    that leaves an exchange half-read closes the connection, and every later
-    call raises ``ConnectionLost`` at once and says why.
+    counts against a call's timeout. Whatever leaves an exchange half-read closes
+    the connection, and every later call raises ``ConnectionLost`` and says why.
 
     Every ``send`` method takes the keywords of ``SendOptions``, and raises
 
@@ -125,11 +103,11 @@ class SmtpConnection:
     ) -> SendResult:
         """Send a message to one or more recipients (RFC 5321 3.3).
 
-        ``message`` is the whole of it, headers and body, as bytes, a buffer, a
-        binary file or an iterable of chunks; line ends become CRLF. Pipelined
-        where the server offers it (RFC 2920); recipients beyond the server's
-        limit follow in further transactions (RFC 5321 4.5.3.1.10, RFC 9422).
-        Returns who was accepted, and who was refused with which reply.
+        ``message`` is the whole of it as bytes, a buffer, a binary file or an
+        iterable of chunks; line ends become CRLF. Pipelined where the server
+        offers it (RFC 2920); recipients beyond its limit follow in further
+        transactions (RFC 5321 4.5.3.1.10, RFC 9422). Returns who was accepted,
+        and who was refused with which reply.
         """
         return self._send("send", Protocol.SMTP, MailObject(sender, recipients, message), **options)
 
@@ -169,9 +147,7 @@ class SmtpConnection:
     ) -> SendResult:
         """``send`` by BDAT (RFC 3030), which ``BODY=BINARYMIME`` needs.
 
-        Content of known size goes as one chunk; otherwise each chunk waits for
-        the reply to the one before. Raises ``NotSupportedError`` where the
-        server does not offer CHUNKING.
+        Content of unknown size goes in chunks, each waiting for the reply to the one before.
         """
         mail = MailObject(sender, recipients, message, mail_params=mail_params, rcpt_params=rcpt_params)
         return self._send("send_bdat", Protocol.SMTP, mail, bdat=True, **options)
@@ -186,11 +162,7 @@ class SmtpConnection:
         params: MailFromParams | None = None,
         **options: Unpack[SendOptions],
     ) -> SendResult:
-        """Deliver over LMTP: each accepted recipient has a final reply of its own (RFC 2033 4.2).
-
-        Recipients refused after the content are in ``rejected_recipients`` with
-        stage ``final``. ``DeliveryUnknown`` may come with some of them settled.
-        """
+        """Deliver over LMTP: each accepted recipient has a final reply of its own (RFC 2033 4.2)."""
         mail = MailObject(sender, recipients, message, mail_params=params)
         return self._send("send_lmtp", Protocol.LMTP, mail, **options)
 
@@ -236,9 +208,8 @@ class SmtpConnection:
 
         The envelope comes from the headers unless it is given: Sender over From,
         To, Cc and Bcc, or the Resent block (RFC 5322 3.6.6). Bcc is dropped, Date
-        and Message-ID are added where absent, all in a copy. Without 8BITMIME a
-        message object is re-encoded to 7-bit; SMTPUTF8 is used only where an
-        address needs it.
+        and Message-ID are added where absent, all in a copy, re-encoded to 7-bit
+        without 8BITMIME; SMTPUTF8 is used only where an address needs it.
         """
         mail = prepare(
             message,
@@ -262,14 +233,11 @@ class SmtpConnection:
         allow_long_lines: bool = False,
     ) -> SendResult:
         if protocol is not self.protocol:
-            # One reply or one a recipient: the wrong count puts the session out of step.
+            # One reply or one a recipient: the wrong count puts the session out of step (RFC 2033 4.2).
             raise UsageError(
-                f"{method} is for {protocol.upper()}, and this is an {self.protocol.upper()} connection "
-                "(RFC 2033 4.2)"
+                f"{method} is for {protocol.upper()}, and this connection is {self.protocol.upper()}"
             )
-        options = DEFAULT
-        if bdat or all_or_nothing or allow_long_lines:
-            options = Options(bdat=bdat, all_or_nothing=all_or_nothing, as_is=allow_long_lines)
+        options = as_options(bdat, all_or_nothing, allow_long_lines)
 
         def begin() -> Flow[SendResult]:
             plan = make_plan(mail, self._capabilities, protocol=protocol, is_tls=self.is_tls, options=options)
@@ -278,9 +246,42 @@ class SmtpConnection:
         try:
             return self._channel.run(begin, Deadline.after(timeout))
         except SmtpError as error:
-            if not error.accounts_for_anyone:
-                error.unsent_recipients = mail.recipients  # it never came to MAIL
+            account_for(error, mail)
             raise
+
+    def send_many(
+        self,
+        messages: Iterable[Mail],
+        *,
+        in_flight: int = 1,
+        timeout: float | None = SEND_TIMEOUT,
+        all_or_nothing: bool = False,
+        allow_long_lines: bool = False,
+    ) -> Iterator[Outcome]:
+        """Send a stream of messages and tell what became of each, in order.
+
+        A list costs a round trip a message: where PIPELINING is offered the end
+        of one and the envelope of the next share a write (RFC 2920 3.1). An
+        iterator, which may block, is asked when the message before is settled.
+        At most one message is ever in doubt. ``in_flight`` above 1 has so many
+        whole transactions under way by BDAT, and as many may be in doubt: for
+        servers known to swallow a chunk that they refuse; a refusal ends it.
+
+        Where the connection ends each message that was taken gets its outcome,
+        and the iterator ends; a refused message does not end it. ``timeout`` is
+        in seconds for each message. What ``messages`` raises comes after all
+        outcomes. Closed early, it closes the connection where a message was
+        under way. Raises ``InputError`` for arguments that cannot be right.
+        """
+        Deadline.after(timeout)  # refuses what is no timeout
+        in_flight = possible_in_flight(in_flight, self._capabilities)
+        options = as_options(in_flight > 1, all_or_nothing, allow_long_lines)
+
+        def entry(message: Mail) -> Entry:
+            return make_entry(message, message, self._capabilities, self.protocol, self.is_tls, options)
+
+        source = Messages(messages, entry)
+        return outcomes(self._channel.stream(source.take, seconds=timeout, in_flight=in_flight))
 
     # -- single commands ------------------------------------------------------------
 
@@ -305,10 +306,9 @@ class SmtpConnection:
         return self._demand(command.line("HELP", topic), None, timeout)
 
     def command(self, verb: str, argument: str = "", *, timeout: float | None = COMMAND_TIMEOUT) -> Reply:
-        """Any command that is one line and one reply; the reply is returned whatever it says.
+        """Any command that is one line and one reply, which is returned whatever it says.
 
-        Raises ``UsageError`` for the verbs that change what the connection is
-        in the middle of: they have methods of their own.
+        Raises ``UsageError`` for verbs that change what the connection is in the middle of.
         """
         line = command.line(verb, argument)
         if verb.upper() in command.NOT_SINGLE:

@@ -53,6 +53,9 @@ class SmtpError(Exception):
     unknown_recipients: tuple[str, ...] = ()
     """The end of data was written for these and no reply came."""
     unsent_recipients: tuple[str, ...] = ()
+    transcript: tuple[str, ...] = ()
+    """The last exchanges, oldest first, where the error came from a connection: ``C:`` what we wrote (of
+    content only the number of octets, of secrets nothing), ``S:`` what the server said."""
 
     def __init__(self, message: str = "", *, stage: Stage | None = None, reply: Reply | None = None) -> None:
         super().__init__(message)

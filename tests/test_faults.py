@@ -10,18 +10,11 @@ HERE = Path(__file__)
 CORE = {*range(1, 87), *range(100, 112)}
 """Replies, transactions, pipelining, BDAT, LMTP, time, TLS, AUTH; and the caller's input."""
 
-LATER = {
-    46: "a MAIL behind another message's end of data: a stream of messages has it, a single send never",
-    50: "all-or-nothing in one flight of BDAT: a stream has it; here BDAT waits for the replies to RCPT",
-}
-"""Faults that only a stream of messages can meet, and why."""
-
 HALF = {
-    49: "BDAT waits until a recipient is accepted, so nothing is in flight; a stream may have it in flight",
     53: "a server that hangs on BDAT is given up; a pool learns to use DATA with it",
     86: "one call tries a password once; a pool has a breaker for all its workers",
 }
-"""Faults of which the other half is for a stream or a pool, and which half is proven here."""
+"""Faults of which the other half is for a pool, and which half is proven here."""
 
 
 @cache
@@ -46,14 +39,13 @@ def _numbers(text: str) -> set[int]:
 
 def test_every_fault_that_the_core_can_meet_is_cited() -> None:
     cited = _cited()
-    missing = sorted(CORE - cited.keys() - LATER.keys())
+    missing = sorted(CORE - cited.keys())
     assert not missing, f"no test cites FAULTS {missing}"
 
 
 def test_nothing_is_put_off_that_has_a_test() -> None:
     cited = _cited()
-    assert not (LATER.keys() | HALF.keys()) - CORE
-    assert not LATER.keys() & cited.keys(), "cited, and no longer for later"
+    assert not HALF.keys() - CORE
     assert HALF.keys() <= cited.keys()
 
 

@@ -17,6 +17,7 @@ VALUES = {
     "ForwardPath",
     "MailFromParams",
     "MailObject",
+    "Outcome",
     "Protocol",
     "RcptToParams",
     "RejectedRecipient",

@@ -14,6 +14,7 @@ from ..errors import (
     AuthenticationError,
     DataRejected,
     DeliveryUnknown,
+    InputError,
     ProtocolError,
     RecipientsRejected,
     SenderRejected,
@@ -40,6 +41,7 @@ class Account:
         "mail",
         "rcpts",
         "recipients",
+        "shut",
         "stage",
     )
 
@@ -52,6 +54,8 @@ class Account:
         self.data: Reply | None = None
         self.finals: list[Reply] = []
         self.committed = False
+        self.shut: Reply | None = None
+        """A 421 among the final replies."""
         self._octets = 0
         self.stage = Stage.MAIL
 
@@ -114,19 +118,23 @@ class Account:
 
     # -- what it amounts to -----------------------------------------------------
 
-    def result(self) -> SendResult:
+    def verdict(self) -> SendResult | SmtpError:
         """The result after the final replies, or the error that they amount to."""
+        if self.mail_refused:
+            return self.sender_refused()
+        if self.all_refused:
+            return self.nobody()
         accepted = self.accepted
         if not self.lmtp:
             final = self.finals[0]
             if not final.is_positive:
-                raise self.refusal(DataRejected, final, "the message was refused")
+                return self.refusal(DataRejected, final, "the message was refused")
             return SendResult(tuple(accepted), self._rejections(), final, (final,) * len(accepted))
         if len(self.finals) < len(accepted):
-            raise self.unknown("421 came before every recipient had its reply (RFC 2033 4.2)")
+            return self.unknown("421 came before every recipient had its reply (RFC 2033 4.2)")
         good = [(p, r) for p, r in zip(accepted, self.finals, strict=True) if r.is_positive]
         if not good:
-            raise self.nobody(Stage.FINAL)
+            return self.nobody(Stage.FINAL)
         paths, replies = zip(*good, strict=True)
         return SendResult(paths, self._rejections(), replies[-1], replies)
 
@@ -174,13 +182,14 @@ class Account:
 
     def broken(self, error: SmtpError) -> SmtpError:
         """What a loss, timeout or breach amounts to here: what was said before it outranks it."""
-        if self.committed:
-            return self.unknown("the end of data was written and no valid reply came")
         if self.mail_refused:
             return self.sender_refused()
         if self.all_refused:
             return self.nobody()
-        error.stage = self.stage
+        if self.committed:
+            return self.unknown("the end of data was written and no valid reply came")
+        if error.stage is not Stage.INPUT:
+            error.stage = self.stage
         return self._unsent(error)
 
     def content_failed(self, error: Exception) -> None:
@@ -189,9 +198,16 @@ class Account:
             error.stage = self.stage
             self._unsent(error)
 
+    def content_raised(self, cause: BaseException | None) -> InputError:
+        """The error where the caller's content raised something of its own."""
+        error = InputError("the content could not be read", stage=self.stage)
+        error.__cause__ = cause
+        return error
+
     def unknown(self, text: str) -> DeliveryUnknown:
         """The error where the end of data was written and a reply is missing."""
-        accepted = self.accepted
+        # Whose RCPT has no reply yet may have been accepted (a chunk can be on its way before that).
+        accepted = self.accepted + list(self.recipients[len(self.rcpts) :])
         error = DeliveryUnknown(text, stage=Stage.FINAL)
         answered = list(zip(accepted, self.finals, strict=False))
         error.accepted_recipients = tuple(path for path, reply in answered if reply.is_positive)

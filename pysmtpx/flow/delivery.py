@@ -7,7 +7,7 @@ beyond it get a transaction of their own on the same connection.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from functools import partial
 
 from ..errors import AllRecipientsFailed, DeliveryUnknown, RecipientsRejected, SmtpError
 from ..wire.envelope import MailObject
@@ -17,7 +17,8 @@ from ..wire.result import RejectedRecipient, SendResult
 from .account import Account
 from .effects import Flow
 from .plan import Plan
-from .transaction import transaction
+from .tail import Fate, Tail
+from .transaction import Meanwhile, begin, settle
 
 
 def delivery(plan: Plan) -> Flow[SendResult]:
@@ -30,41 +31,41 @@ def delivery(plan: Plan) -> Flow[SendResult]:
     ``accepted_recipients``, and is not safe to retry. Content that can be read
     only once, and all-or-nothing, go in one transaction.
     """
+    tail = yield from deliver(plan)
+    yield from settle(tail)
+    return tail.value()
+
+
+def deliver(
+    plan: Plan, lead: Tail | None = None, meanwhile: Meanwhile | None = None, *, idle: bool = False
+) -> Flow[Tail]:
+    """The same up to the tail of its last transaction; the arguments are those of ``begin``."""
     if len(plan.mail.recipients) == 1 or plan.options.all_or_nothing or not plan.content.replayable:
-        return transaction(plan)
-    return _transactions(plan)
+        account = Account(plan.mail.recipients, lmtp=plan.lmtp)
+        return begin(plan, account, lead, meanwhile, idle=idle)
+    return _transactions(plan, lead, meanwhile, idle)
 
 
-def _transactions(plan: Plan) -> Flow[SendResult]:
-    count = len(plan.mail.recipients)
-    limit = plan.limit or count
+def _transactions(plan: Plan, lead: Tail | None, meanwhile: Meanwhile | None, idle: bool) -> Flow[Tail]:
     tally = _Tally(plan)
-    owed = list(range(count))
-    while owed:
-        batch, later = owed[:limit], owed[limit:]
-        part = plan if len(batch) == count else _part(plan, batch)
-        account = Account(part.mail.recipients, lmtp=plan.lmtp)
-        try:
-            yield from transaction(part, account)
-        except RecipientsRejected as error:
-            if len(batch) == count:
-                raise
-            tally.reject(batch, error.rejected_recipients)
-            owed = tally.untold(later)  # who was refused before is not asked for again
-        except SmtpError as error:
-            if tally.may_stand(owed) and not isinstance(error, DeliveryUnknown):
-                break
-            tally.broken(error, batch, later)
-            raise
-        except BaseException as error:
-            tally.tell(error)
-            raise
-        else:
-            beyond = tally.note(batch, account)
-            if beyond:  # what it takes it has shown, and never is it less than 100
-                limit = min(limit, max(len(batch) - len(beyond), MIN_RECIPIENTS))
-            owed = beyond + later
-    return tally.result()
+    try:
+        while True:
+            part, account = tally.next()
+            tail = yield from begin(part, account, lead, meanwhile, idle=idle)
+            lead, idle = None, False
+            tail.conclude, tail.tell = partial(tally.conclude, account), tally.tell
+            if tail.fate is None:
+                if not tally.is_owed_another(account):
+                    return tail  # whoever comes next may share its last write
+                yield from settle(tail)
+            else:
+                tail.fate = tail.conclude(tail.fate)
+            if not tally.owed:
+                return tail
+            yield from settle(tail)
+    except BaseException as error:
+        tally.tell(error)
+        raise
 
 
 def _part(plan: Plan, indices: list[int]) -> Plan:
@@ -95,15 +96,52 @@ def _is_beyond_limit(rejection: RejectedRecipient) -> bool:
 
 
 class _Tally:
-    """What became of each recipient, by its place in the caller's list."""
+    """What became of each recipient, by its place in the caller's list, and who is owed a transaction."""
 
     def __init__(self, plan: Plan) -> None:
+        self._plan = plan
         self._recipients = plan.mail.recipients
+        self._limit = plan.limit or len(self._recipients)
+        self.owed = list(range(len(self._recipients)))
         self._accepted: dict[int, Reply] = {}
         self._rejected: dict[int, RejectedRecipient] = {}
         self._reply: Reply | None = None
 
-    def note(self, batch: list[int], account: Account) -> list[int]:
+    def next(self) -> tuple[Plan, Account]:
+        """The next transaction, for as many as it may have."""
+        batch = self.owed[: self._limit]
+        part = self._plan if len(batch) == len(self._recipients) else _part(self._plan, batch)
+        return part, Account(part.mail.recipients, lmtp=part.lmtp)
+
+    def is_owed_another(self, account: Account) -> bool:
+        """Whether a transaction whose envelope is settled will not be the last, if it succeeds."""
+        return len(self.owed) > len(account.recipients) or any(
+            not reply.is_positive and _is_beyond_limit(RejectedRecipient(path, reply, Stage.RCPT))
+            for path, reply in zip(account.recipients, account.rcpts, strict=True)
+        )
+
+    def conclude(self, account: Account, fate: Fate) -> Fate:
+        """Enter what a transaction came to; the fate of the whole, where nobody is ``owed`` any more."""
+        count = len(account.recipients)
+        batch, later = self.owed[:count], self.owed[count:]
+        if isinstance(fate, SendResult):
+            beyond = self._note(batch, account)
+            if beyond:  # what it takes it has shown, and never is it less than 100
+                self._limit = min(self._limit, max(count - len(beyond), MIN_RECIPIENTS))
+            self.owed = beyond + later
+            return fate if self.owed else self._result()
+        if isinstance(fate, RecipientsRejected) and count < len(self._recipients):
+            self._rejected.update(zip(batch, fate.rejected_recipients, strict=True))
+            self.owed = self._untold(later)  # who was refused before is not asked for again
+            return fate if self.owed else self._result()
+        owed, self.owed = self.owed, []
+        if self._may_stand(owed) and not isinstance(fate, DeliveryUnknown):
+            return self._result()
+        if count < len(self._recipients):
+            self._broken(fate, batch, later)
+        return fate
+
+    def _note(self, batch: list[int], account: Account) -> list[int]:
         """Enter a transaction in which somebody was accepted; who is owed another one.
 
         By position: an address may stand twice.
@@ -124,41 +162,37 @@ class _Tally:
                 beyond.append(index)
         return beyond
 
-    def reject(self, batch: list[int], rejections: Iterable[RejectedRecipient]) -> None:
-        """Enter a transaction in which nobody was."""
-        self._rejected.update(zip(batch, rejections, strict=True))
-
-    def untold(self, indices: list[int]) -> list[int]:
+    def _untold(self, indices: list[int]) -> list[int]:
         """Those of whom nothing is known yet."""
         return [i for i in indices if i not in self._rejected]
 
-    def may_stand(self, owed: list[int]) -> bool:
+    def _may_stand(self, owed: list[int]) -> bool:
         """Whether what is known is a result: somebody was accepted, and those owed have a reply."""
-        return bool(self._accepted) and not self.untold(owed)
+        return bool(self._accepted) and not self._untold(owed)
 
     def tell(self, error: BaseException) -> None:
         """Note on an error that is not ours who has the message already."""
         if self._accepted:
             error.add_note(f"the message had been accepted for {', '.join(self._paths())}")
 
-    def broken(self, error: SmtpError, batch: list[int], later: list[int]) -> None:
+    def _broken(self, error: SmtpError, batch: list[int], later: list[int]) -> None:
         """An error in one transaction, accounting for those before it and those never begun."""
         now = set(batch)
         before = (r for i, r in sorted(self._rejected.items()) if i not in now)
-        never = (self._recipients[i] for i in self.untold(later))
+        never = (self._recipients[i] for i in self._untold(later))
         error.accepted_recipients = (*self._paths(), *error.accepted_recipients)
         error.rejected_recipients = (*before, *error.rejected_recipients)
         error.unsent_recipients = (*error.unsent_recipients, *never)
 
-    def result(self) -> SendResult:
-        """The result of all transactions together."""
+    def _result(self) -> Fate:
+        """The fate of all transactions together."""
         rejections = tuple(r for _, r in sorted(self._rejected.items()))
         if self._reply is None:
             error = AllRecipientsFailed(
                 len(self._recipients), [r.reply for r in rejections], stage=rejections[-1].stage
             )
             error.rejected_recipients = rejections
-            raise error
+            return error
         replies = tuple(reply for _, reply in sorted(self._accepted.items()))
         return SendResult(self._paths(), rejections, self._reply, replies)
 

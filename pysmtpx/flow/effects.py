@@ -14,9 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, Final, TypeAlias, TypeVar
 
+from ..errors import SmtpError
 from ..wire.limits import Stage
+from ..wire.result import SendResult
 
 Octets: TypeAlias = bytes | memoryview
 _T = TypeVar("_T")
@@ -32,6 +35,8 @@ class Send:
     """
 
     data: Octets = field(repr=False)
+    shown: bytes | None = field(default=None, repr=False)
+    """What of it are command lines, where the rest is content: a log or transcript counts the rest only."""
     secret: bool = False
     """The octets must not appear in a log or transcript."""
     watch: bool = False
@@ -63,10 +68,45 @@ class Close:
     """Close the connection now, without another octet. Resumed with None."""
 
 
-Effect: TypeAlias = Send | Receive | StartTls | Close
+@dataclass(slots=True, frozen=True)
+class Take:
+    """The next message of a stream. Resumed with an ``Entry`` or a ``Pause``.
+
+    With ``wait`` it may take any time, so nothing may be under way then;
+    without it the answer comes at once.
+    """
+
+    wait: bool
+
+
+@dataclass(slots=True, frozen=True)
+class Report:
+    """What became of a message of a stream. Resumed with None, after any time."""
+
+    token: Any
+    outcome: SendResult | SmtpError
+    idle: bool
+    """Nothing else is under way: the connection is in step, or closed."""
+
+
+Effect: TypeAlias = Send | Receive | StartTls | Close | Take | Report
 Flow: TypeAlias = Generator[Effect, Any, _T]
 
 WITHHELD: Final = 2
 """What a guarded ``Send`` answers where not one octet was written; true, as for input."""
+
+
+class Pause(Enum):
+    """Why a stream has no message for the moment."""
+
+    LATER = "later"
+    """None is there just now."""
+    END = "end"
+    """There will be none any more."""
+
+
+LATER: Final = Pause.LATER
+END: Final = Pause.END
+
 START_TLS: Final = StartTls()
 CLOSE: Final = Close()

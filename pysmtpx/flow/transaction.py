@@ -2,34 +2,39 @@
 
 Sequential or pipelined, DATA or BDAT, SMTP or LMTP are parameters of this one
 flow: how many commands may be unanswered, how the content ends, how many final
-replies come.
+replies come. It is in two parts, so that a stream of messages can overlap:
+``begin`` leaves a ``Tail``, and ``settle`` writes that, alone or in one write
+with the envelope of the next transaction (RFC 2920 3.1), and hears the answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeAlias
 
 from ..errors import (
     ConnectionLost,
     DataRejected,
-    InputError,
-    NotSupportedError,
     ProtocolError,
     ServiceUnavailable,
     SmtpError,
     Timeout,
 )
 from ..wire import command
-from ..wire.limits import BDAT_CHUNK, Stage
+from ..wire.limits import Stage
 from ..wire.reply import Reply
 from ..wire.result import SendResult
 from .account import Account
-from .effects import CLOSE, WITHHELD, Flow, Octets, Receive, Send
+from .body import LAST, MORE, ContentFailed, by_bdat, by_data, early
+from .effects import CLOSE, WITHHELD, Flow, Send
 from .plan import Plan
+from .tail import Tail
 
-_MORE: Final = {stage: Receive(stage, last=False) for stage in Stage}
-_LAST: Final = {stage: Receive(stage) for stage in Stage}
+Meanwhile: TypeAlias = Callable[[], Flow[None]]
+"""What to do after a write, while the server works."""
+
+BROKEN: Final = (Timeout, ConnectionLost, ProtocolError, ServiceUnavailable)
+"""What ends the connection, whatever it was in the middle of."""
 
 
 def transaction(plan: Plan, account: Account | None = None) -> Flow[SendResult]:
@@ -42,42 +47,116 @@ def transaction(plan: Plan, account: Account | None = None) -> Flow[SendResult]:
     ``Timeout``, ``ConnectionLost`` or ``ProtocolError`` where the line broke
     before the end of data was written, and ``DeliveryUnknown`` after it.
     """
-    if account is None:
-        account = Account(plan.mail.recipients, lmtp=plan.lmtp)
+    tail = yield from begin(plan, account or Account(plan.mail.recipients, lmtp=plan.lmtp))
+    yield from settle(tail)
+    return tail.value()
+
+
+def begin(
+    plan: Plan,
+    account: Account,
+    lead: Tail | None = None,
+    meanwhile: Meanwhile | None = None,
+    *,
+    idle: bool = False,
+) -> Flow[Tail]:
+    """The transaction up to its tail. Raises no ``SmtpError``: the tail has it.
+
+    ``lead`` is the tail of the transaction before, which shares a write with
+    this one's envelope, and is reported as soon as it is heard. ``idle`` says
+    that the line has been so since it was last looked at.
+    """
+    tail = Tail(plan, account)
     try:
-        yield from _envelope(plan, account)
+        yield from _envelope(plan, account, lead, meanwhile, idle)
         refusal = _refusal(plan, account)
+        if refusal is None and not plan.options.bdat:
+            refusal = yield from _data(account)
         if refusal is not None:
-            yield from _refuse(account, refusal)
-        if plan.options.bdat:
-            yield from _bdat(plan, account)
+            yield from _refuse(tail, refusal)
         else:
-            yield from _data(plan, account)
-        yield from _finals(plan, account)
-    except (Timeout, ConnectionLost, ProtocolError, ServiceUnavailable) as error:
+            tail.octets, tail.shown = yield from (by_bdat if plan.options.bdat else by_data)(plan, account)
+    except BROKEN as error:
         yield CLOSE
-        verdict = account.broken(error)
-        if verdict is error:
-            raise
-        raise verdict from error
-    except BaseException as error:
-        account.note_doubt(error)
-        if account.stage is Stage.CONTENT and isinstance(error, Exception):
-            # Refused half-way, or the caller's content failed: only closing takes it back.
-            yield CLOSE
-            account.content_failed(error)
-        raise
+        tail.broken(error)
+    except SmtpError as error:
+        yield CLOSE
+        tail.failed(error)
+    except ContentFailed as error:
+        yield CLOSE
+        tail.failure = error.__cause__
+        failed = account.content_raised(tail.failure)
+        tail.failed(failed)
+    return tail
+
+
+def settle(tail: Tail, envelope: bytes = b"", meanwhile: Meanwhile | None = None) -> Flow[None]:
+    """Write the tail, with an envelope behind it, and hear what answers it. Raises no ``SmtpError``."""
+    if not tail.octets:
+        return
+    account = tail.account
     try:
-        return account.result()
+        if tail.fate is None:
+            yield from _commit(tail, envelope)
+        else:
+            yield Send(b"".join((tail.octets, envelope)))
+        if meanwhile is not None:
+            yield from meanwhile()
+        if tail.fate is None:
+            yield from finals(account, more=bool(envelope))
+            tail.heard()
+        else:
+            yield from _stepped(tail, more=bool(envelope))
+    except BROKEN as error:
+        tail.broken(error)
+    except SmtpError as error:
+        tail.failed(error)
     except BaseException as error:
         account.note_doubt(error)
+        if tail.tell is not None:
+            tail.tell(error)
         raise
+    tail.octets = b""
+    if tail.closed:
+        yield CLOSE
+
+
+def _commit(tail: Tail, envelope: bytes) -> Flow[None]:
+    """The write after which delivery is in doubt, unless bad news or the deadline came first."""
+    account = tail.account
+    octets = b"".join((tail.octets, envelope)) if envelope else tail.octets
+    account.commit()
+    if (yield Send(octets, tail.shown + envelope, guard=True)) == WITHHELD:
+        account.retract()
+        yield from early(account)
+
+
+def _stepped(tail: Tail, *, more: bool) -> Flow[None]:
+    """The answer to what brings the session back into step: RSET is 250, an empty message anything."""
+    reply: Reply = yield (MORE if more else LAST)[Stage.RSET if tail.shown == command.RSET else Stage.DATA]
+    tail.closed = reply.code == 421 or (tail.shown == command.RSET and reply.code != 250)
+
+
+def finals(account: Account, *, more: bool = False) -> Flow[None]:
+    """One reply, or under LMTP one for each accepted recipient, in order (RFC 2033 4.2)."""
+    owed = (account.accepted_count or 1) if account.lmtp else 1
+    for index in range(owed):
+        reply: Reply = yield (MORE if more or index + 1 < owed else LAST)[Stage.FINAL]
+        if reply.code < 400 and not reply.is_positive:
+            raise ProtocolError(f"{reply.code} is no final reply", stage=Stage.FINAL, reply=reply)
+        if reply.code == 421:
+            account.shut = reply
+            if account.lmtp:
+                return  # not about this recipient: those without a reply are unknown
+        account.finals.append(reply)
 
 
 # -- envelope ------------------------------------------------------------------
 
 
-def _envelope(plan: Plan, account: Account) -> Flow[None]:
+def _envelope(
+    plan: Plan, account: Account, lead: Tail | None, meanwhile: Meanwhile | None, idle: bool
+) -> Flow[None]:
     """MAIL, every RCPT and, where it is pipelined, DATA, within the window.
 
     Every reply that is owed is read before any is judged (RFC 2920 3.1). With a
@@ -85,31 +164,48 @@ def _envelope(plan: Plan, account: Account) -> Flow[None]:
     and no DATA where nobody was accepted.
     """
     lines = plan.envelope + ((command.DATA,) if plan.pipelines_data else ())
-    count = len(plan.envelope) - 1
     sent = read = 0
     while read < len(lines):
         batch = _batch(lines, sent, read + plan.window, account) if sent else lines[: plan.window]
         if batch:
-            if sent and read == sent:
-                yield from _say(account, b"".join(batch))
+            data = b"".join(batch)
+            if lead is not None:
+                yield from _behind(lead, data, account, meanwhile)
+                lead = None
+            elif (sent and read == sent) or (idle and not sent):
+                yield from _say(account, data)
             else:
-                yield Send(b"".join(batch))
+                yield Send(data)
             sent += len(batch)
             plan.content.prepare()
         elif read == sent:
             return
         # Refill when half the window is free, so that the line never runs dry.
         floor = sent if not batch or sent == len(lines) else sent - plan.window // 2
-        while read < floor:
-            account.stage = stage = Stage.MAIL if not read else Stage.RCPT if read <= count else Stage.DATA
-            account.note((yield (_LAST if read + 1 == sent else _MORE)[stage]))
-            read += 1
+        yield from answers(plan, account, read, floor, more=floor < sent)
+        read = max(read, floor)
+
+
+def answers(plan: Plan, account: Account, start: int, end: int, *, more: bool) -> Flow[None]:
+    """Note the replies to the lines of an envelope from ``start`` to before ``end``."""
+    count = len(plan.envelope) - 1
+    for read in range(start, end):
+        account.stage = stage = Stage.MAIL if not read else Stage.RCPT if read <= count else Stage.DATA
+        account.note((yield (MORE if more or read + 1 < end else LAST)[stage]))
+
+
+def _behind(lead: Tail, data: bytes, account: Account, meanwhile: Meanwhile | None) -> Flow[None]:
+    """Write the tail of the transaction before and our first lines; hear and report what became of that."""
+    yield from settle(lead, data, meanwhile)
+    yield from lead.report(idle=lead.closed)
+    if lead.closed:
+        raise lead.overtaken(written=lead.account.committed or lead.shown == command.RSET)
 
 
 def _say(account: Account, data: bytes) -> Flow[None]:
     """Commands at a time when no reply is owed: what is said unasked must not pass for their answer."""
     if (yield Send(data, guard=True)) == WITHHELD:
-        reply: Reply = yield _MORE[account.stage]
+        reply: Reply = yield MORE[account.stage]
         if reply.code == 421:
             raise account.shutdown(reply)
         raise ProtocolError("the server spoke without being asked", stage=account.stage, reply=reply)
@@ -118,6 +214,9 @@ def _say(account: Account, data: bytes) -> Flow[None]:
 def _batch(lines: tuple[bytes, ...], sent: int, end: int, account: Account) -> tuple[bytes, ...]:
     # Where all are refused only DATA can be left, and nobody is there to have the content.
     return () if account.mail_refused or account.all_refused else lines[sent:end]
+
+
+# -- refusals ------------------------------------------------------------------
 
 
 def _refusal(plan: Plan, account: Account) -> SmtpError | None:
@@ -129,186 +228,38 @@ def _refusal(plan: Plan, account: Account) -> SmtpError | None:
     return None
 
 
-def _refuse(account: Account, refusal: SmtpError) -> Flow[None]:
-    """Raise a refusal of the envelope or of DATA, leaving the session in step."""
-    if account.data is not None and account.data.code < 400:
-        yield from _end_nothing(account)
-    else:
-        yield from reset()
-    raise refusal
-
-
-def _end_nothing(account: Account) -> Flow[None]:
-    """Leave the data state that DATA entered although nothing will be sent (RFC 2920 3.1).
-
-    Where a recipient was accepted the empty message could be delivered to it,
-    and an LMTP server without recipients may answer nothing at all (RFC 2033
-    4.2): both leave only closing, as does an answer that is not 354.
-    """
-    if account.accepted_count or account.lmtp or account.data is None or account.data.code != 354:
-        yield CLOSE
-        return
-    try:
-        yield Send(command.END_OF_DATA)
-        yield _LAST[Stage.DATA]  # whatever it says, there is nobody to have it
-    except SmtpError:
-        yield CLOSE
-
-
-def reset() -> Flow[None]:
-    """RSET, best effort: where it is not answered by 250 the connection is closed."""
-    try:
-        yield Send(command.RSET)
-        reply: Reply = yield _LAST[Stage.RSET]
-    except SmtpError:
-        return
-    if reply.code != 250:
-        yield CLOSE
-
-
-# -- content by DATA -------------------------------------------------------------
-
-
-def _data(plan: Plan, account: Account) -> Flow[None]:
+def _data(account: Account) -> Flow[SmtpError | None]:
+    """DATA, unless it went with the envelope; why the content may not follow it (RFC 5321 4.1.1.4)."""
     account.stage = Stage.DATA
     if account.data is None:
         yield from _say(account, command.DATA)
-        account.note((yield _LAST[Stage.DATA]))
-    if account.data is not None and account.data.code != 354:
-        yield from _refuse(account, _data_refusal(account, account.data))
-    account.stage = Stage.CONTENT
-    held = yield from _write(account, b"", plan.content.for_data(**_allowed(plan)))
-    # The terminator goes in the last write, so that the doubt begins with that.
-    yield from _commit(account, b"".join((held, command.END_OF_DATA)))
-
-
-def _data_refusal(account: Account, reply: Reply) -> SmtpError:
-    """What an answer to DATA other than 354 amounts to (RFC 5321 4.1.1.4)."""
+        account.note((yield LAST[Stage.DATA]))
+    reply = account.data
+    assert reply is not None
+    if reply.code == 354:
+        return None
     if reply.code < 400:
         # A server that answers 250 would read the content as commands.
         raise ProtocolError(f"{reply.code} is no answer to DATA", stage=Stage.DATA, reply=reply)
     return account.refusal(DataRejected, reply, "DATA was refused")
 
 
-def _allowed(plan: Plan) -> dict[str, bool]:
-    """What the content may hold, where it could not be measured or has changed since."""
-    as_is = plan.options.as_is
-    return {
-        "allow_8bit": as_is or plan.body not in (None, "7BIT"),
-        "allow_long_lines": as_is,
-        "allow_nul": False,
-    }
+def _refuse(tail: Tail, refusal: SmtpError) -> Flow[None]:
+    """A refusal of the envelope or of DATA, and what leaves the session in step.
 
-
-def _write(account: Account, head: bytes, pieces: Iterator[Octets]) -> Flow[Octets]:
-    """Write ``head`` and the pieces, all but the last, which is returned."""
-    held: Octets = b""
-    while (piece := _next(pieces)) is not None:
-        if held and (yield Send(held, watch=True)):
-            yield from _early(account)
-        held = piece if held or not head else b"".join((head, piece))
-    return held or head
-
-
-def _next(pieces: Iterator[Octets]) -> Octets | None:
-    """The next piece, where an error of another connection must not pass for one of ours."""
-    try:
-        return next(pieces, None)
-    except (InputError, NotSupportedError):
-        raise
-    except SmtpError as error:
-        raise InputError("the content could not be read", stage=Stage.CONTENT) from error
-
-
-def _commit(account: Account, data: Octets) -> Flow[None]:
-    """The write after which delivery is in doubt, unless bad news or the deadline came first."""
-    account.commit()
-    if (yield Send(data, guard=True)) == WITHHELD:
-        account.retract()
-        yield from _early(account)
-
-
-def _early(account: Account) -> Flow[None]:
-    """A reply while the content is still being written: stop and report it."""
-    reply: Reply = yield _MORE[Stage.CONTENT]
-    # A server that says it has the message before its end is out of step, and
-    # may have delivered what it had.
-    account.committed = reply.is_positive
-    yield from _refuse_content(account, reply, "the content was refused while it was written")
-
-
-def _refuse_content(account: Account, reply: Reply, text: str) -> Flow[None]:
-    """Report a reply that ends the content before its time; nothing but closing ends it for us."""
-    if reply.code < 400:
-        raise ProtocolError(f"{reply.code} came before the end of data", stage=Stage.CONTENT, reply=reply)
-    if reply.code == 421:
-        raise account.shutdown(reply)
-    raise account.refusal(DataRejected, reply, text)
-
-
-# -- content by BDAT -------------------------------------------------------------
-
-
-def _bdat(plan: Plan, account: Account) -> Flow[None]:
-    """Write the content in chunks (RFC 3030 2), each after the reply to the one before.
-
-    Content of known size is one chunk and costs one round trip. A server that
-    refuses a chunk without swallowing it reads content as commands, so after
-    any refusal the connection is closed.
+    Where DATA was answered by 354 although nothing will be sent, that is the
+    end of an empty message (RFC 2920 3.1). Where a recipient was accepted that
+    could be delivered to it, and an LMTP server without recipients may answer
+    nothing at all (RFC 2033 4.2): both leave only closing, as does any other
+    answer that is no refusal.
     """
-    account.stage = Stage.CONTENT
-    binary = plan.body == "BINARYMIME"
-    slices = plan.content.for_bdat(binary=binary, **_allowed(plan))
-    measure = plan.content.measure
-    size = None if measure is None else measure.raw_size if binary else measure.size
-    for pieces, octets, last in _chunks(slices, size):
-        held = yield from _write(account, command.bdat(octets, last=last), pieces)
-        if last:
-            yield from _commit(account, held)
-        else:
-            yield Send(held)
-            yield from _chunk_reply(account)
-
-
-def _chunk_reply(account: Account) -> Flow[None]:
-    reply: Reply = yield _LAST[Stage.CONTENT]
-    if not reply.is_positive:
-        yield from _refuse_content(account, reply, "a chunk was refused")
-
-
-def _chunks(slices: Iterator[Octets], size: int | None) -> Iterator[tuple[Iterator[Octets], int, bool]]:
-    """Slices as chunks: (slices, octets, whether the last).
-
-    Where the size is known the slices pass through as one chunk; otherwise they
-    are gathered, since a chunk's size stands before it.
-    """
-    if size is not None:
-        yield slices, size, True
+    account = tail.account
+    if account.data is None or account.data.code >= 400:
+        tail.refused(refusal, command.RSET)
         return
-    gathered: list[Octets] = []
-    octets = 0
-    for piece in slices:
-        if octets >= BDAT_CHUNK:
-            yield iter(gathered), octets, False
-            gathered, octets = [], 0
-        gathered.append(piece)
-        octets += len(piece)
-    yield iter(gathered), octets, True
-
-
-# -- final replies ---------------------------------------------------------------
-
-
-def _finals(plan: Plan, account: Account) -> Flow[None]:
-    """One reply, or under LMTP one for each accepted recipient, in order (RFC 2033 4.2)."""
-    owed = len(account.accepted) if plan.lmtp else 1
-    for index in range(owed):
-        last = index + 1 == owed
-        reply: Reply = yield (_LAST if last else _MORE)[Stage.FINAL]
-        if reply.code < 400 and not reply.is_positive:
-            raise ProtocolError(f"{reply.code} is no final reply", stage=Stage.FINAL, reply=reply)
-        if reply.code == 421 and plan.lmtp:
-            break  # not about this recipient: those without a reply are unknown
-        account.finals.append(reply)
-    if plan.options.bdat and not all(reply.is_positive for reply in account.finals):
+    tail.fate = refusal
+    if account.accepted_count or account.lmtp or account.data.code != 354:
+        tail.closed = True
         yield CLOSE
+        return
+    tail.refused(refusal, command.END_OF_DATA)

@@ -38,3 +38,8 @@ class Deadline:
 
     def __repr__(self) -> str:
         return f"<Deadline in {self.remaining():.3f} s>"
+
+
+def now() -> float:
+    """Seconds on the same clock."""
+    return monotonic()

@@ -54,13 +54,14 @@ class Reply:
         Octets that are not UTF-8 and all control characters are escaped, so a
         server cannot write to a terminal or forge a line of a log.
         """
-        return " / ".join(_printable(line) for line in self.lines)
+        return " / ".join(printable(line) for line in self.lines)
 
     def __str__(self) -> str:
         return f"{self.code} {self.text}".rstrip()
 
 
-def _printable(line: bytes) -> str:
+def printable(line: bytes) -> str:
+    """A line as text without control characters, which could write to a terminal."""
     text = line.decode("utf-8", "backslashreplace")
     if text.isprintable():
         return text

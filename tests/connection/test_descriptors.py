@@ -39,7 +39,7 @@ def test_a_descriptor_over_1023(transport: str) -> None:
         while not files or files[-1] < 1040:
             files.append(os.open(os.devnull, os.O_RDONLY))
         with serving(transport) as server, dialled(server) as conn:
-            assert conn._channel._stream._sock.fileno() > 1023
+            assert conn._channel._driver.stream._sock.fileno() > 1023
             assert_kept(conn, server)
     finally:
         for file in files:

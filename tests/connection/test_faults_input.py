@@ -129,7 +129,7 @@ def test_a_control_in_any_argument_is_refused(idle: Any, argument: str, bad: str
     assert not error.safe_to_retry
     assert str(error).isprintable()
     assert not conn.closed
-    assert conn._channel._stream._sock.fileno() >= 0
+    assert conn._channel._driver.stream._sock.fileno() >= 0
 
 
 CONNECTING: dict[str, Callable[[str], dict[str, Any]]] = {

@@ -206,7 +206,7 @@ def test_our_name_where_none_is_configured(host: str, said: bytes, monkeypatch: 
 
 def test_source_address() -> None:
     with serving() as server, dialled(server, source_address="127.0.0.7") as conn:
-        assert conn._channel._stream._sock.getsockname()[0] == "127.0.0.7"
+        assert conn._channel._driver.stream._sock.getsockname()[0] == "127.0.0.7"
         assert_kept(conn, server)
     with serving() as server:
         error = attempt(dialled, server, source_address="192.0.2.77")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from pysmtpx.errors import AuthenticationError, ConnectionLost, ProtocolError, RejectedError, SmtpError
-from pysmtpx.flow.effects import WITHHELD, Close, Flow, Receive, Send
+from pysmtpx.flow.effects import END, WITHHELD, Close, Flow, Receive, Report, Send, Take
 from pysmtpx.testing.actions import Close as Hangup
 from pysmtpx.testing.actions import Write
 from pysmtpx.testing.protocol import ServerSession
 from pysmtpx.wire.parser import ReplyParser
+
+
+class Stopped(Exception):
+    """The caller of a stream is gone."""
 
 
 @dataclass
@@ -31,6 +35,10 @@ class Line:
     dead: bool = False
     closed: bool = False
     farewell: bool = False
+    stop: int | None = None
+    """The caller of a stream goes away at this report, as one who closes its iterator does."""
+    take: Callable[[bool], Any] = field(default=lambda wait: END)
+    reports: list[Report] = field(default_factory=list)
 
     def run(self, flow: Flow[Any]) -> Any:
         """What the flow returns; raises what it raises. Keeps or closes as the channel does."""
@@ -43,14 +51,32 @@ class Line:
                 except SmtpError as error:
                     self._close()
                     effect = flow.throw(error)
+                except Stopped:
+                    raise
+                except Exception as error:
+                    if not isinstance(effect, Take):
+                        raise
+                    effect = flow.throw(error)
                 else:
                     effect = flow.send(result)
         except StopIteration as stop:
             self._end(self.farewell)
             return stop.value
+        except Stopped:
+            raise
         except BaseException as error:
             self._end(self.farewell or not isinstance(error, RejectedError | AuthenticationError))
             raise
+
+    def stream(self, flow: Flow[Any], take: Callable[[bool], Any], reports: list[Report]) -> Any:
+        """Run a stream of messages; what it reports, in order."""
+        self.take, self.reports = take, reports
+        try:
+            return self.run(flow)
+        except Stopped:
+            flow.close()
+            self._end(not reports[-1].idle)
+            return None
 
     def _end(self, close: bool) -> None:
         if close:
@@ -69,6 +95,14 @@ class Line:
                 return self._receive(last)
             case Close():
                 self._close()
+                return None
+            case Take(wait=wait):
+                return END if self.closed or self.farewell else self.take(wait)
+            case Report():
+                assert effect.idle or not self.closed, "closed, and something is said to be under way"
+                self.reports.append(effect)
+                if len(self.reports) == self.stop:
+                    raise Stopped
                 return None
         raise AssertionError(effect)
 

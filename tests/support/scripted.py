@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
-from pysmtpx.connection import SmtpConnection, connect
+from pysmtpx import SmtpConnection, connect
 
 CUTS = ("whole", "line", "octet")
 """How a server's octets are cut up into segments."""

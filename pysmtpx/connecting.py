@@ -1,0 +1,39 @@
+"""``connect``: from a name, a URL or a ``Server`` to a connection that is ready to send."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from .connection import SmtpConnection
+from .net.deadline import Deadline
+from .opening import open_channel
+from .server import Server
+
+
+def connect(
+    target: str | os.PathLike[str] | Server, port: int | None = None, **options: Any
+) -> SmtpConnection:
+    """Dial a server and bring the session to the point where it takes mail.
+
+    ``target`` is a host name, the path of a UNIX socket, a URL such as
+    ``smtps://user:password@mail.example.org``, or a ``Server``; ``options`` are
+    those of ``Server``. Greeting, EHLO or LHLO, TLS, EHLO again and AUTH happen
+    here, within ``connect_timeout`` (30 seconds by default) in all.
+
+    Raises ``InputError`` before anything is dialled, ``ConnectError`` where no
+    address answers or the server refuses the session, ``TlsError``,
+    ``AuthenticationError``, ``ProtocolError``, ``Timeout``, ``ConnectionLost``.
+    """
+    server = as_server(target, port, options)
+    channel, capabilities = open_channel(server, Deadline.after(server.connect_timeout))
+    return SmtpConnection(channel, server, capabilities)
+
+
+def as_server(target: str | os.PathLike[str] | Server, port: int | None, options: dict[str, Any]) -> Server:
+    """The server that the arguments of ``connect`` describe."""
+    given = options if port is None else {"port": port, **options}
+    if isinstance(target, Server):
+        return target.replace(**given) if given else target
+    text = os.fspath(target)
+    return Server.from_url(text, **given) if "://" in text else Server(text, **given)

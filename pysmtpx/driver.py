@@ -1,0 +1,207 @@
+"""The driver of flows: the only place where conversations meet a socket.
+
+Whatever leaves an exchange half-read closes the connection: a timeout, a loss,
+a breach, an interrupt. Only a clean refusal keeps it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import logging
+import ssl
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+from .errors import AuthenticationError, ConnectionLost, RejectedError, SmtpError
+from .flow.effects import END, Close, Effect, Flow, Pause, Receive, Report, Send, StartTls, Take
+from .flow.stream import Entry
+from .net.deadline import Deadline
+from .net.stream import Stream
+from .transcript import Transcript
+from .wire.limits import REPLY_LIMITS, Stage
+from .wire.reply import Reply
+
+_T = TypeVar("_T")
+_log: Final = logging.getLogger("pysmtpx.wire")
+
+
+class Source:
+    """Where a stream's messages come from, and which of them are not yet reported."""
+
+    __slots__ = ("_seconds", "_take", "_unreported")
+
+    def __init__(self, take: Callable[[bool], Entry | Pause], seconds: float | None) -> None:
+        self._take = take
+        self._seconds = seconds
+        self._unreported: deque[Deadline | None] = deque()
+
+    def take(self, wait: bool) -> tuple[Entry | Pause, Deadline | None]:
+        """The next message, and the deadline from now on where it is the oldest."""
+        entry = self._take(wait)
+        if not isinstance(entry, Entry):
+            return entry, None
+        self._unreported.append(entry.deadline)
+        return entry, self.deadline() if len(self._unreported) == 1 else None
+
+    def reported(self) -> None:
+        """The oldest was."""
+        self._unreported.popleft()
+
+    def deadline(self) -> Deadline:
+        """The deadline of the oldest; without one of its own its time begins now."""
+        own = self._unreported[0] if self._unreported else None
+        return own or Deadline.after(self._seconds)
+
+
+class Driver:
+    """Runs flows over one stream, one after the other. Its owner holds a lock."""
+
+    def __init__(self, stream: Stream, tls: Callable[[], tuple[ssl.SSLContext, str]]) -> None:
+        self.stream = stream
+        self.why = ""
+        """Why the connection is closed."""
+        self.closing = False
+        """Another thread asked for the end."""
+        self.brisk: float | None = None
+        """Seconds for the next reply, where the connection had been idle and may be half-open."""
+        self.source: Source | None = None
+        self._deadline = Deadline.after(None)
+        self._tls = tls
+        self._farewell = False
+        self._transcript = Transcript()
+        self._talk: Callable[..., None] | None = None
+
+    def drive(self, flow: Flow[_T], deadline: Deadline | None) -> _T | Report:
+        """Run a flow to its end or to its next ``Report``, after which it may be driven on."""
+        if deadline is not None:
+            self._deadline = deadline
+            self._farewell = False
+        self._talk = _log.debug if _log.isEnabledFor(logging.DEBUG) else None
+        try:
+            effect = next(flow)
+            while True:
+                try:
+                    if type(effect) is Receive:
+                        result: Any = self._receive(effect)
+                    elif type(effect) is Send:
+                        result = self._send(effect)
+                    elif type(effect) is Report:
+                        return effect
+                    else:
+                        result = self._perform(effect)
+                except BaseException as error:
+                    effect = flow.throw(self._ended(error, effect))
+                else:
+                    effect = flow.send(result)
+        except StopIteration as stop:
+            if self._farewell:
+                self.end("the server said 421")
+            value: _T = stop.value
+            return value
+        except BaseException as error:
+            self._left(flow, error)
+            raise
+
+    def renew(self) -> None:
+        """After a pause of a stream: the time of the message that is now the oldest begins."""
+        if self.source is not None:
+            self._deadline = self.source.deadline()
+
+    def _left(self, flow: Flow[Any], error: BaseException) -> None:
+        """An error leaves a flow: keep or close, and say on it what was said last."""
+        if inspect.getgeneratorstate(flow) == inspect.GEN_SUSPENDED:
+            _tell(flow, error)
+        clean = isinstance(error, RejectedError | AuthenticationError)
+        if self._farewell or not clean:
+            self.end(str(error))
+        self.why = self.why or str(error) or type(error).__name__
+        if isinstance(error, SmtpError):
+            self.transcribe(error)
+
+    def transcribe(self, error: SmtpError) -> None:
+        """Put the last exchanges on an error, once."""
+        if not error.transcript:
+            error.transcript = self._transcript.lines()
+
+    # -- effects ----------------------------------------------------------------------
+
+    def _send(self, effect: Send) -> int:
+        result = self.stream.send(effect.data, self._deadline, watch=effect.watch, guard=effect.guard)
+        self._transcript.said(effect)
+        if self._talk is not None:
+            self._transcript.tell(self._talk)
+        return result
+
+    def _receive(self, effect: Receive) -> Reply:
+        stream = self.stream
+        limit = REPLY_LIMITS[effect.stage]
+        if self.brisk is not None:
+            limit, self.brisk = min(limit, self.brisk), None
+        reply = stream.receive(self._deadline, limit, last=effect.last)
+        self._transcript.heard(reply)
+        if self._talk is not None:
+            self._transcript.tell(self._talk)
+        if stream.farewell is not None:
+            self._farewell = True
+            # A refusal and a final reply stand; an acceptance was overtaken by the 421 behind it.
+            stands = reply.code >= 400 or effect.stage is Stage.FINAL
+            return reply if stands else stream.farewell
+        if reply.code == 421:
+            self._farewell = True
+        return reply
+
+    def _perform(self, effect: Effect) -> Any:
+        if type(effect) is Take:
+            return self._take(effect)
+        if type(effect) is StartTls:
+            return self._start_tls()
+        assert type(effect) is Close
+        self.end("")
+        return None
+
+    def _take(self, effect: Take) -> Entry | Pause:
+        """The next message; none for a connection that is over."""
+        source = self.source
+        if source is None or self.stream.closed or self._farewell or self.closing:
+            return END
+        entry, deadline = source.take(effect.wait)
+        if deadline is not None:
+            self._deadline = deadline
+        return entry
+
+    def _start_tls(self) -> bytes | None:
+        if self.stream.closed:
+            raise ConnectionLost("the connection is closed")
+        context, hostname = self._tls()
+        self.stream = self.stream.start_tls(context, hostname, self._deadline)
+        # Whatever the server says before our first word is not its own (CVE-2009-3555).
+        self.stream.check_idle()
+        return self.stream.binding()
+
+    # -- the end ----------------------------------------------------------------------
+
+    def _ended(self, error: BaseException, effect: Effect) -> BaseException:
+        """Close after a failure; the same failure, with what is known of it here."""
+        if type(effect) is Take:
+            return error  # the caller's own; what is under way is finished first
+        if self.closing and isinstance(error, ConnectionLost):
+            error = ConnectionLost("close() was called")
+        if isinstance(error, SmtpError) and error.stage is None:
+            error.stage = effect.stage if isinstance(effect, Receive) else Stage.COMMAND
+        self.end(str(error) or type(error).__name__)
+        return error
+
+    def end(self, why: str) -> None:
+        """Close, and say why to whoever comes later."""
+        if not self.stream.closed:
+            self.why = why
+            self.stream.close()
+
+
+def _tell(flow: Flow[Any], error: BaseException) -> None:
+    """Let a flow that an interrupt between two effects left behind say what that means."""
+    with contextlib.suppress(BaseException):
+        flow.throw(error)
+    flow.close()

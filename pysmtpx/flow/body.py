@@ -1,0 +1,145 @@
+"""The content of one mail object on its way: by DATA, or by BDAT in chunks (RFC 5321 4.1.1.4, RFC 3030).
+
+Both write everything but the last octets and return these: the write that
+holds them begins the doubt, and may be shared with what comes next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from ..errors import DataRejected, InputError, NotSupportedError, ProtocolError, SmtpError
+from ..wire import command
+from ..wire.limits import BDAT_CHUNK, Stage
+from ..wire.reply import Reply
+from .account import Account
+from .effects import Flow, Octets, Receive, Send
+from .plan import Plan
+
+MORE: Final = {stage: Receive(stage, last=False) for stage in Stage}
+"""Receive the next reply of a stage, where further ones are owed."""
+LAST: Final = {stage: Receive(stage) for stage in Stage}
+"""Receive the only reply that is owed."""
+
+
+class ContentFailed(Exception):
+    """The caller's content raised what is no ``SmtpError``; its ``__cause__``."""
+
+
+def by_data(plan: Plan, account: Account) -> Flow[tuple[Octets, bytes]]:
+    """Write the content for DATA; its last octets with the end of data, and which of them are a command."""
+    account.stage = Stage.CONTENT
+    held, _ = yield from _write(account, b"", _pieces(plan))
+    # The terminator goes in the last write, so that the doubt begins with that.
+    return b"".join((held, command.END_OF_DATA)), b""
+
+
+def by_bdat(plan: Plan, account: Account) -> Flow[tuple[Octets, bytes]]:
+    """Write the content in chunks (RFC 3030 2), each after the reply to the one before; the same.
+
+    Content of known size is one chunk and costs one round trip. A server that
+    refuses a chunk without swallowing it reads content as commands, so after
+    any refusal the connection is closed.
+    """
+    account.stage = Stage.CONTENT
+    for head, pieces, last in _chunks(_pieces(plan), bdat_size(plan)):
+        held, shown = yield from _write(account, head, pieces)
+        if last:
+            return held, shown
+        yield Send(held, shown)
+        reply: Reply = yield LAST[Stage.CONTENT]
+        if not reply.is_positive:
+            _refuse(account, reply, "a chunk was refused")
+    raise AssertionError("the last chunk is marked as the last")
+
+
+def bdat_size(plan: Plan) -> int | None:
+    """Octets of the content as BDAT carries it; None where it can be read only once."""
+    measure = plan.content.measure
+    if measure is None:
+        return None
+    return measure.raw_size if plan.body == "BINARYMIME" else measure.size
+
+
+def pieces_for_bdat(plan: Plan) -> Iterator[Octets]:
+    """The content in slices, as BDAT carries it."""
+    return plan.content.for_bdat(binary=plan.body == "BINARYMIME", **_allowed(plan))
+
+
+def _pieces(plan: Plan) -> Iterator[Octets]:
+    return pieces_for_bdat(plan) if plan.options.bdat else plan.content.for_data(**_allowed(plan))
+
+
+def _allowed(plan: Plan) -> dict[str, bool]:
+    """What the content may hold, where it could not be measured or has changed since."""
+    as_is = plan.options.as_is
+    return {
+        "allow_8bit": as_is or plan.body not in (None, "7BIT"),
+        "allow_long_lines": as_is,
+        "allow_nul": False,
+    }
+
+
+def _write(account: Account, head: bytes, pieces: Iterator[Octets]) -> Flow[tuple[Octets, bytes]]:
+    """Write ``head`` and the pieces, all but the last, which is returned with what of it is a command."""
+    held: Octets = b""
+    shown = head
+    while (piece := next_piece(pieces)) is not None:
+        if held:
+            if (yield Send(held, shown, watch=True)):
+                yield from early(account)
+            held, shown = piece, b""
+        else:
+            held = b"".join((head, piece)) if head else piece
+    return held or head, shown
+
+
+def next_piece(pieces: Iterator[Octets]) -> Octets | None:
+    """The next piece, where an error of another connection must not pass for one of ours."""
+    try:
+        return next(pieces, None)
+    except (InputError, NotSupportedError):
+        raise
+    except SmtpError as error:
+        raise InputError("the content could not be read", stage=Stage.CONTENT) from error
+    except Exception as error:
+        raise ContentFailed from error
+
+
+def early(account: Account) -> Flow[None]:
+    """A reply while the content is still being written: stop and report it."""
+    reply: Reply = yield MORE[Stage.CONTENT]
+    # A server that says it has the message before its end is out of step, and
+    # may have delivered what it had.
+    account.committed = reply.is_positive
+    _refuse(account, reply, "the content was refused while it was written")
+
+
+def _refuse(account: Account, reply: Reply, text: str) -> None:
+    """Report a reply that ends the content before its time; nothing but closing ends it for us."""
+    if reply.code < 400:
+        raise ProtocolError(f"{reply.code} came before the end of data", stage=Stage.CONTENT, reply=reply)
+    if reply.code == 421:
+        raise account.shutdown(reply)
+    raise account.refusal(DataRejected, reply, text)
+
+
+def _chunks(slices: Iterator[Octets], size: int | None) -> Iterator[tuple[bytes, Iterator[Octets], bool]]:
+    """Slices as chunks: (BDAT line, slices, whether the last).
+
+    Where the size is known the slices pass through as one chunk; otherwise they
+    are gathered, since a chunk's size stands before it.
+    """
+    if size is not None:
+        yield command.bdat(size, last=True), slices, True
+        return
+    gathered: list[Octets] = []
+    octets = 0
+    while (piece := next_piece(slices)) is not None:
+        if octets >= BDAT_CHUNK:
+            yield command.bdat(octets, last=False), iter(gathered), False
+            gathered, octets = [], 0
+        gathered.append(piece)
+        octets += len(piece)
+    yield command.bdat(octets, last=True), iter(gathered), True

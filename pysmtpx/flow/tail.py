@@ -1,0 +1,124 @@
+"""What a transaction leaves to be written and heard, and what became of its message."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import copy
+from typing import Any, TypeAlias
+
+from ..errors import ConnectionLost, ServiceUnavailable, SmtpError
+from ..wire.limits import Stage
+from ..wire.result import SendResult
+from .account import Account
+from .effects import Flow, Octets, Report
+from .plan import Plan
+
+Fate: TypeAlias = SendResult | SmtpError
+
+
+class Tail:
+    """What a transaction has still to write and to hear once all before is settled.
+
+    The end of its content, where the doubt begins with that write; after a
+    refusal what brings the session back into step; or nothing.
+    """
+
+    __slots__ = (
+        "account",
+        "cause",
+        "closed",
+        "conclude",
+        "failure",
+        "fate",
+        "octets",
+        "plan",
+        "reported",
+        "shown",
+        "tell",
+        "token",
+    )
+
+    def __init__(self, plan: Plan, account: Account) -> None:
+        self.plan = plan
+        self.account = account
+        self.octets: Octets = b""
+        self.shown = b""
+        self.fate: Fate | None = None
+        """What became of the message; None while that is open."""
+        self.closed = False
+        """The connection is not to be used any more."""
+        self.cause: SmtpError | None = None
+        """What broke the connection."""
+        self.failure: BaseException | None = None
+        """What the caller's content raised, where it is none of our errors."""
+        self.conclude: Callable[[Fate], Fate] | None = None
+        """Makes of this transaction's fate that of a message which had several."""
+        self.tell: Callable[[BaseException], None] | None = None
+        """Says on an error that is not ours what transactions before this one came to."""
+        self.token: Any = None
+        self.reported = False
+
+    def broken(self, error: SmtpError) -> None:
+        """The connection broke; a fate that is known stands."""
+        self.closed = True
+        self.cause = error
+        self.octets = b""
+        if self.fate is None:
+            verdict = self.account.broken(error)
+            if verdict is not error:
+                verdict.__cause__ = error
+            self._settled(verdict)
+
+    def failed(self, error: SmtpError) -> None:
+        """The content was refused, or could not be read, half-way: only closing takes it back."""
+        self.account.content_failed(error)
+        self.closed = True
+        self.octets = b""
+        self._settled(error)
+
+    def refused(self, error: SmtpError, then: Octets) -> None:
+        """The envelope or DATA was refused; ``then`` brings the session back into step."""
+        self.fate = error
+        self.octets = self.shown = bytes(then)
+
+    def heard(self) -> None:
+        """The final replies are there."""
+        account, fate = self.account, self.account.verdict()
+        nobody = account.mail_refused or account.all_refused
+        refused = nobody or not all(reply.is_positive for reply in account.finals)
+        # A server that refuses a chunk and does not swallow it reads content as commands.
+        self.closed = account.shut is not None or (refused and self.plan.options.bdat)
+        self._settled(fate)
+
+    def _settled(self, fate: Fate) -> None:
+        self.fate = fate if self.conclude is None else self.conclude(fate)
+
+    def overtaken(self, *, written: bool) -> SmtpError:
+        """What the end of this connection means for a message that was next on it."""
+        error: SmtpError
+        if self.cause is not None:
+            error = copy(self.cause)
+            error.__cause__ = self.cause
+        elif self.account.shut is not None:
+            error = ServiceUnavailable("the server is closing the connection", reply=self.account.shut)
+        else:
+            error = ConnectionLost("the connection was closed behind the message before")
+        error.stage = Stage.MAIL if written else Stage.INPUT
+        return error
+
+    def report(self, *, idle: bool) -> Flow[None]:
+        """Tell the stream's owner, once."""
+        if not self.reported and self.fate is not None:
+            self.reported = True
+            yield Report(self.token, self.fate, idle)
+
+    def value(self) -> SendResult:
+        """The result; raises the error where that is what it came to, or what the content raised."""
+        if self.failure is not None:
+            if self.tell is not None:
+                self.tell(self.failure)
+            raise self.failure
+        if isinstance(self.fate, SendResult):
+            return self.fate
+        assert self.fate is not None
+        raise self.fate

@@ -1,0 +1,244 @@
+"""Every stream of messages judged by the strict server: any replies, window, source, and cut at any octet.
+
+The six invariants, against the server's ledger: accepted here is accepted
+there; rejected or unsent is not accepted there; unknown only after the end of
+data was written; each recipient of each message that was taken has exactly one
+outcome, in order; not an octet after a fatal error; and a connection that is
+kept is in step.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+
+from hypothesis import event, given
+from hypothesis import strategies as st
+from support.judge import Line
+
+from pysmtpx.errors import SmtpError
+from pysmtpx.flow.delivery import delivery
+from pysmtpx.flow.effects import END, LATER
+from pysmtpx.flow.flight import flight
+from pysmtpx.flow.plan import Options, make_plan
+from pysmtpx.flow.session import Opening, open_session
+from pysmtpx.flow.stream import Entry, stream
+from pysmtpx.testing.config import Config
+from pysmtpx.testing.protocol import ServerSession
+from pysmtpx.testing.script import Event
+from pysmtpx.wire.capabilities import Protocol
+from pysmtpx.wire.envelope import MailObject
+
+LONG = b"x" * 500 + (b"\r\n" + b"y" * 600) * 300 + b"\r\n"
+GOOD = [250] * 14
+CODES = st.sampled_from([*GOOD, 251, 421, 450, 452, 550, 551, 552, 354])
+
+
+@dataclass(frozen=True)
+class Sent:
+    """One message, and what the server says to it."""
+
+    recipients: int
+    long: bool
+    one_shot: bool
+    mail: int
+    rcpts: tuple[int, ...]
+    data: int
+    finals: tuple[int, ...]
+    later: bool
+    """The source has it only when it is waited for."""
+
+    def body(self, number: int) -> bytes:
+        return b"Subject: %d\r\n\r\n.dot\r\n" % number + (LONG if self.long else b"")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One stream."""
+
+    sent: tuple[Sent, ...]
+    in_flight: int
+    lmtp: bool
+    pipelining: bool
+    bdat: bool
+    limit: int | None
+    window: int
+    rset: int
+    slices: tuple[int, ...]
+    to_client: int | None
+    to_server: int | None
+    raises: bool
+    stop: int | None
+
+    def verdict(self, event: Event) -> str | None:
+        number = self.number(event)
+        sent = self.sent[number] if number is not None else None
+        if event.verb == "RSET":
+            return None if self.rset == 250 else f"{self.rset} scripted"
+        if sent is None or event.reply[:1] == b"5":
+            return None
+        code = {
+            "MAIL": sent.mail,
+            "DATA": sent.data,
+            "RCPT": sent.rcpts[self.place(event)] if event.verb == "RCPT" else 0,
+            "FINAL": sent.finals[event.index % len(sent.finals)],
+        }.get(event.verb)
+        return None if code is None else f"{code} scripted"
+
+    _current = 0
+
+    def number(self, event: Event) -> int | None:
+        """The message that the event is about, by the sender's address."""
+        if event.verb == "MAIL" and event.address:
+            object.__setattr__(self, "_current", int(event.address.partition("@")[0][1:]))
+        return self._current if self._current < len(self.sent) else None
+
+    def place(self, event: Event) -> int:
+        return int(event.address.partition("@")[0].partition(".")[2])
+
+
+messages = st.integers(1, 3).flatmap(
+    lambda n: st.builds(
+        Sent,
+        recipients=st.just(n),
+        long=st.sampled_from([False, False, False, True]),
+        one_shot=st.sampled_from([False, False, False, True]),
+        mail=st.sampled_from([*GOOD, 421, 451, 550, 354]),
+        rcpts=st.tuples(*[CODES] * n),
+        data=st.sampled_from([354] * 14 + [250, 421, 451, 554]),
+        finals=st.tuples(*[CODES] * n),
+        later=st.sampled_from([False, False, True]),
+    )
+)
+cases = st.builds(
+    Case,
+    sent=st.lists(messages, min_size=1, max_size=6).map(tuple),
+    in_flight=st.sampled_from([1, 1, 2, 3, 8]),
+    lmtp=st.booleans(),
+    pipelining=st.sampled_from([True, True, True, False]),
+    bdat=st.booleans(),
+    limit=st.sampled_from([None, None, None, 1, 2]),
+    window=st.sampled_from([1000, 1000, 2, 3, 5]),
+    rset=st.sampled_from([250, 250, 250, 500, 421]),
+    slices=st.lists(st.integers(1, 60), min_size=1, max_size=4).map(tuple),
+    to_client=st.none() | st.none() | st.integers(0, 1200),
+    to_server=st.none() | st.none() | st.integers(0, 2000),
+    raises=st.sampled_from([False, False, True]),
+    stop=st.sampled_from([None, None, 1, 2, 3]),
+)
+
+
+def opened(case: Case) -> Line:
+    extensions = ["CHUNKING", "8BITMIME", "SIZE", *(["PIPELINING"] if case.pipelining else [])]
+    extensions += [f"LIMITS RCPTMAX={case.limit}"] if case.limit else []
+    config = Config(protocol="lmtp" if case.lmtp else "smtp", extensions=extensions, verdict=case.verdict)
+    line = Line(ServerSession(config), itertools.cycle(case.slices))
+    line._take(line.session.greeting())
+    protocol = Protocol.LMTP if case.lmtp else Protocol.SMTP
+    line.capabilities = line.run(open_session(Opening(protocol=protocol, name="c.example")))  # type: ignore[attr-defined]
+    line.written, line.to_client, line.to_server = b"", case.to_client, case.to_server
+    return line
+
+
+def entry(case: Case, line: Line, mail: MailObject, token: int) -> Entry:
+    try:
+        plan = make_plan(
+            mail,
+            line.capabilities,  # type: ignore[attr-defined]
+            protocol=Protocol.LMTP if case.lmtp else Protocol.SMTP,
+            is_tls=False,
+            options=Options(bdat=case.bdat or case.in_flight > 1),
+        )
+    except SmtpError as error:
+        error.unsent_recipients = mail.recipients
+        return Entry(token, None, error)
+    return Entry(token, plan._replace(window=min(plan.window, case.window)))
+
+
+class SourceFailed(Exception):
+    pass
+
+
+def source(case: Case, line: Line, taken: list[MailObject]):
+    """What the stream takes from: some messages are there at once, others only when waited for."""
+    left = list(enumerate(case.sent))
+
+    def take(wait: bool):
+        if not left:
+            if case.raises:
+                raise SourceFailed
+            return END
+        number, sent = left[0]
+        if sent.later and not wait:
+            return LATER
+        del left[0]
+        recipients = [f"r{number}.{i}@x.example" for i in range(sent.recipients)]
+        body = sent.body(number)
+        mail = MailObject(f"s{number}@x.example", recipients, iter([body]) if sent.one_shot else body)
+        taken.append(mail)
+        return entry(case, line, mail, number)
+
+    return take
+
+
+def told(mail: MailObject, fate) -> dict[str, str]:
+    rows = [(p, "accepted") for p in fate.accepted_recipients]
+    rows += [(r.recipient, "rejected") for r in fate.rejected_recipients]
+    if isinstance(fate, SmtpError):
+        rows += [(p, "unknown") for p in fate.unknown_recipients]
+        rows += [(p, "unsent") for p in fate.unsent_recipients]
+    assert sorted(p for p, _ in rows) == sorted(mail.recipients), "each recipient exactly once"
+    return dict(rows)
+
+
+@given(cases)
+def test_every_stream_tells_the_truth(case: Case) -> None:
+    """FAULTS 36 to 43, 46, 47, 49 and 51 in a stream."""
+    case = replace(case)  # its place in the conversation is its own
+    line = opened(case)
+    taken: list[MailObject] = []
+    reports: list = []
+    line.stop = case.stop
+    failure = line.stream(
+        stream() if case.in_flight == 1 else flight(case.in_flight), source(case, line, taken), reports
+    )
+
+    stopped = len(reports) == case.stop
+    tokens = [report.token for report in reports]
+    assert tokens == list(range(len(reports if stopped else taken))), "in order, each once"
+    if not (line.closed or stopped):
+        assert len(taken) == len(case.sent)
+        assert (failure is not None) == case.raises
+    ledger = line.session.ledger
+    delivered = {path for message in ledger.messages for path in message.delivered}
+    doubts = 0
+    for report, mail in zip(reports, taken, strict=False):
+        fates = told(mail, report.outcome)
+        event(type(report.outcome).__name__)
+        for path, fate in fates.items():
+            if fate == "accepted":
+                assert path in delivered
+            elif fate != "unknown":
+                assert path not in delivered
+        if "unknown" in fates.values():
+            doubts += 1
+            assert b"s%d@x.example" % report.token in line.written
+            body = case.sent[report.token].body(report.token)
+            end = body if case.bdat or case.in_flight > 1 else body.replace(b"\n.", b"\n..") + b".\r\n"
+            assert end in line.written
+    assert doubts <= case.in_flight
+    for message in ledger.messages:
+        number = int(message.sender.partition("@")[0][1:])
+        assert message.content == case.sent[number].body(number)
+    if case.rset != 250:  # the MAIL behind a RSET that is refused finds the transaction still open
+        ledger.breaches[:] = [breach for breach in ledger.breaches if "within a transaction" not in breach]
+    ledger.assert_clean()
+
+    if line.written and not line.closed:
+        line.to_client = line.to_server = None
+        object.__setattr__(case, "_current", len(case.sent))
+        again = entry(case, line, MailObject("s99@x.example", ["z@x.example"], b"Subject: z\r\n\r\n"), 0)
+        assert again.plan is not None
+        line.run(delivery(again.plan))
+        assert ledger.messages[-1].delivered == ["z@x.example"]
+        ledger.assert_clean()
