@@ -2,7 +2,7 @@
 SHELL := /usr/bin/env bash
 SETUP := setup.cfg pyproject.toml scripts/venv
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench soak clean
 
 demo: .venv/.demo
 	.venv/bin/python examples/demo.py
@@ -19,6 +19,9 @@ check: .venv/.dev
 bench: .venv/.bench
 	scripts/servers
 	.venv/bin/python -m benchmarks
+
+soak: .venv/.dev
+	.venv/bin/python tests/soak.py
 
 clean:
 	rm -rf .venv .venv-3.* *.egg-info build dist .coverage .coverage.* htmlcov

@@ -1,83 +1,113 @@
-"""Send the sample mail to an embedded server, in clear and over TLS, and check what arrived.
+"""Send the sample mail through a pool to an embedded server, in clear and over TLS, and check what arrived.
 
-Run by ``make demo``. It starts the server on loopback, ends it, and leaves nothing behind.
+Then send a thousand small messages by the pool and by ``smtplib``, and tell the
+rates. Run by ``make demo``. It starts the servers on loopback, ends them, and
+leaves nothing behind.
 """
 
 from __future__ import annotations
 
 import email
+import smtplib
+import ssl
 import sys
 import time
+from concurrent.futures import Future
 from email.message import EmailMessage
 from email.policy import SMTP
 
 import trustme
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
 from samples import Sample, samples
 
 import pysmtpx
 from pysmtpx.testing import MailServer, ReceivedMessage
 
 REFUSAL = "550 5.1.1 no such user here"
+COUNT = 1000
+SMALL = b"Subject: small\r\n\r\n" + (b"x" * 70 + b"\r\n") * 56
+console = Console()
 
 
 def main() -> int:
     """Send everything twice; the number of messages that did not arrive as they were sent."""
     authority = trustme.CA()
-    context = _server_context(authority)
-    wrong = 0
-    for title, options in (("in clear", {}), ("over TLS", {"ssl_context": context, "tls": "implicit"})):
-        refuse = {address: REFUSAL for sample in samples() for address in sample.refused}
-        with MailServer(refuse=refuse, **options) as server:
-            wrong += _send_all(title, server, authority)
-    print("every message arrived as it was sent" if not wrong else f"{wrong} messages went wrong")
-    return wrong
-
-
-def _server_context(authority: trustme.CA):  # type: ignore[no-untyped-def]
-    import ssl
-
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
-    return context
-
-
-def _connect(server: MailServer, authority: trustme.CA) -> pysmtpx.SmtpConnection:
-    import ssl
-
-    if not server.url.startswith("smtps"):
-        return pysmtpx.connect(server.url)
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    return pysmtpx.connect(server.url, ssl_context=context)
-
-
-def _send_all(title: str, server: MailServer, authority: trustme.CA) -> int:
+    refuse = {address: REFUSAL for sample in samples() for address in sample.refused}
     wrong = 0
-    with _connect(server, authority) as smtp:
-        print(f"\n{smtp}: {len(samples())} messages {title}\n")
-        print(
-            f"{'message':28}{'accepted':>9}{'refused':>8}{'octets':>11}{'trips':>6}{'ms':>8}  server's reply"
-        )
-        for sample in samples():
-            wrong += _send_one(smtp, server, sample)
+    for title, options in (("in clear", {}), ("over TLS", {"ssl_context": context, "tls": "implicit"})):
+        with MailServer(refuse=refuse, **options) as server, _pool(server, authority) as pool:
+            wrong += _send_all(title, server, pool)
+    _race()
+    console.print("every message arrived as it was sent" if not wrong else f"{wrong} messages went wrong")
     return wrong
 
 
-def _send_one(smtp: pysmtpx.SmtpConnection, server: MailServer, sample: Sample) -> bool:
-    trips, start = smtp.round_trips, time.perf_counter()
+def _pool(server: MailServer, authority: trustme.CA) -> pysmtpx.SmtpPool:
+    if not server.url.startswith("smtps"):
+        return pysmtpx.SmtpPool(server.url)
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return pysmtpx.SmtpPool(server.url, ssl_context=context)
+
+
+def _send_all(title: str, server: MailServer, pool: pysmtpx.SmtpPool) -> int:
+    start = time.perf_counter()
+    futures = [(sample, _submit(pool, sample)) for sample in samples()]
+    table = Table(title=f"{len(futures)} messages {title}")
+    for column in ("message", "accepted", "refused", "octets", "what the server said"):
+        table.add_column(column, justify="right" if column in ("accepted", "refused", "octets") else "left")
+    wrong = 0
+    for sample, future in track(futures, f"sending {title}", console=console):
+        wrong += _tell(table, sample, future.result(), server.messages)
+    elapsed = time.perf_counter() - start
+    console.print(table)
+    console.print(f"{pool}: {len(futures) / elapsed:.0f} messages a second, checked octet by octet\n")
+    return wrong
+
+
+def _submit(pool: pysmtpx.SmtpPool, sample: Sample) -> Future[pysmtpx.SendResult]:
     if isinstance(sample.content, bytes):
-        result = smtp.send(sample.sender, sample.recipients, sample.content)
-    else:
-        result = smtp.send_message(sample.content, sender=sample.sender, recipients=sample.recipients)
-    elapsed, trips = time.perf_counter() - start, smtp.round_trips - trips
-    received = server.messages[-1]
-    problem = _problem(sample, result, received)
-    refused = result.rejected_recipients
-    print(
-        f"{sample.name:28}{len(result.accepted_recipients):9}{len(refused):8}{received.size:11,}{trips:6}"
-        f"{elapsed * 1000:8.1f}  {problem or refused[0].reply if refused else problem or result.reply}"
+        return pool.submit(pysmtpx.MailObject(sample.sender, sample.recipients, sample.content))
+    return pool.submit(sample.content, sender=sample.sender, recipients=sample.recipients)
+
+
+def _tell(table: Table, sample: Sample, result: pysmtpx.SendResult, received: list[ReceivedMessage]) -> bool:
+    problems = [_problem(sample, result, message) for message in received]
+    found = "" in problems
+    said = result.rejected_recipients[0].reply if result.rejected_recipients else result.reply
+    table.add_row(
+        sample.name,
+        str(len(result.accepted_recipients)),
+        str(len(result.rejected_recipients)),
+        f"{received[problems.index('')].size:,}" if found else "",
+        str(said) if found else "NOT WHAT WAS SENT",
     )
-    return bool(problem)
+    return not found
+
+
+def _race() -> None:
+    """Small messages by the pool and by smtplib, to the same server, one after the other."""
+    mails = [pysmtpx.MailObject("ann@example.org", "bob@example.com", SMALL) for _ in range(COUNT)]
+    with MailServer(keep=False) as server, pysmtpx.SmtpPool(server.url, max_connections=1) as pool:
+        start = time.perf_counter()
+        outcomes = track(pool.send_many(mails), "by the pool", total=COUNT, console=console)
+        accepted = sum(outcome.status == "accepted" for outcome in outcomes)
+        ours = time.perf_counter() - start
+        start = time.perf_counter()
+        with smtplib.SMTP(server.host, server.port) as client:
+            for _ in track(range(COUNT), "by smtplib", console=console):
+                client.sendmail("ann@example.org", ["bob@example.com"], SMALL)
+        theirs = time.perf_counter() - start
+    table = Table(title=f"{accepted} messages of 4 KB, one connection, the embedded server")
+    for column in ("", "messages a second", "pysmtpx is"):
+        table.add_column(column, justify="right")
+    table.add_row("pysmtpx", f"{COUNT / ours:,.0f}", "")
+    table.add_row("smtplib", f"{COUNT / theirs:,.0f}", f"{theirs / ours:.2f} ×")
+    console.print(table)
 
 
 def _problem(sample: Sample, result: pysmtpx.SendResult, received: ReceivedMessage) -> str:

@@ -10,6 +10,8 @@
         print(refused.recipient, refused.reply)
 """
 
+import logging
+
 from .connecting import connect
 from .connection import SmtpConnection
 from .errors import (
@@ -35,6 +37,10 @@ from .errors import (
     UsageError,
 )
 from .outcome import Outcome
+from .pool import SmtpPool
+from .pooling.arguments import PoolStats
+from .pooling.events import Event
+from .retry import RetryPolicy
 from .sending import SendOptions
 from .server import Server
 from .wire.address import ForwardPath, ReversePath
@@ -44,6 +50,8 @@ from .wire.limits import Stage
 from .wire.params import DeliverBy, MailFromParams, RcptToParams
 from .wire.reply import EnhancedCode, Reply
 from .wire.result import RejectedRecipient, SendResult
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 __version__ = "0.1.0"
 
@@ -58,6 +66,7 @@ __all__ = [
     "DeliverBy",
     "DeliveryUnknown",
     "EnhancedCode",
+    "Event",
     "ForwardPath",
     "InputError",
     "MailFromParams",
@@ -66,6 +75,7 @@ __all__ = [
     "MessageTooLarge",
     "NotSupportedError",
     "Outcome",
+    "PoolStats",
     "Protocol",
     "ProtocolError",
     "RcptToParams",
@@ -73,6 +83,7 @@ __all__ = [
     "RejectedError",
     "RejectedRecipient",
     "Reply",
+    "RetryPolicy",
     "ReversePath",
     "SendOptions",
     "SendResult",
@@ -81,6 +92,7 @@ __all__ = [
     "ServiceUnavailable",
     "SmtpConnection",
     "SmtpError",
+    "SmtpPool",
     "Stage",
     "Timeout",
     "TlsError",

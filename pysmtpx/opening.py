@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -19,15 +21,21 @@ from .wire.capabilities import Capabilities
 _STARTTLS: Final = {"starttls": "required", "opportunistic": "opportunistic"}
 
 
-def open_channel(server: Server, deadline: Deadline) -> tuple[Channel, Capabilities]:
+def open_channel(
+    server: Server, deadline: Deadline, watch: Callable[[Callable[[], None]], None] | None = None
+) -> tuple[Channel, Capabilities]:
     """A channel on which the session is open, and what the server offered last.
 
     Everything happens within the deadline, and nothing is left open where it
-    fails. Raises what ``connect`` raises.
+    fails. ``watch`` is given what ends the wait at once, from any thread; the
+    last that it was given is the one to call. Raises what ``connect`` raises.
     """
+    watch = watch or _unwatched
     tls = partial(_tls_of, server)
+    watch(deadline.stop)
     sock = _dial(server, deadline)
     try:
+        watch(partial(_shut, sock, deadline))
         name = server.local_hostname or own_name(sock)
         if server.tls == "implicit":
             sock = handshake(sock, *tls(), deadline)
@@ -35,12 +43,23 @@ def open_channel(server: Server, deadline: Deadline) -> tuple[Channel, Capabilit
         sock.close()
         raise
     channel = Channel(Stream(sock), tls)
+    watch(channel.close)
     try:
         opening = _opening(server, name, channel.binding())
         return channel, channel.run(lambda: open_session(opening), deadline, fresh=True)
     except BaseException:
         channel.close()
         raise
+
+
+def _unwatched(stop: Callable[[], None]) -> None:
+    """Nobody will want to end it."""
+
+
+def _shut(sock: socket.socket, deadline: Deadline) -> None:
+    deadline.stop()
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
 
 
 def _dial(server: Server, deadline: Deadline) -> socket.socket:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from email.message import Message
-from typing import Any, Literal, TypeAlias
+from itertools import repeat
+from typing import Any, Final, Literal, TypeAlias
 
 from .errors import SmtpError
 from .wire.envelope import MailObject
+from .wire.reply import Reply
 from .wire.result import RejectedRecipient, SendResult
 
 Status: TypeAlias = Literal["accepted", "rejected", "unknown", "unsent"]
+
+_ACCEPTED: Final = Reply(250)
+"""What an acceptance amounts to whose own reply was not kept: an error names the paths only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +25,10 @@ class Outcome:
 
     ``status`` is ``"unknown"`` where a recipient is in doubt (the end of data
     was written and no reply came), else ``"accepted"`` where at least one has
-    the message, else ``"rejected"`` where the server refused all of it, else
-    ``"unsent"``. ``result`` names who accepted; ``error`` says why somebody
-    has not got it, other than by a refusal at RCPT that ``result`` names.
+    the message, else ``"rejected"`` where the server refused it for everybody,
+    else ``"unsent"``. With ``"accepted"`` there is a ``result``, which names who
+    accepted and who was refused. ``error`` says why somebody has not got the
+    message; it is None where ``result`` says all there is to say.
     """
 
     mail: MailObject | Message[Any, Any]
@@ -35,18 +42,18 @@ class Outcome:
         """The outcome that a result or an error amounts to."""
         if isinstance(fate, SendResult):
             return cls(mail, "accepted", fate)
-        status: Status = "unsent"
         if fate.unknown_recipients:
-            status = "unknown"
-        elif fate.accepted_recipients:
-            status = "accepted"
-        elif fate.rejected_recipients and not fate.unsent_recipients:
-            status = "rejected"
-        return cls(mail, status, None, fate)
+            return cls(mail, "unknown", None, fate)
+        if fate.accepted_recipients:
+            # Never the reply of the error, which refused the others.
+            result = SendResult(fate.accepted_recipients, fate.rejected_recipients, _ACCEPTED)
+            return cls(mail, "accepted", result, fate if fate.unsent_recipients else None)
+        is_refused = fate.rejected_recipients and not fate.unsent_recipients
+        return cls(mail, "rejected" if is_refused else "unsent", None, fate)
 
     @property
     def accepted_recipients(self) -> tuple[str, ...]:
-        """Who has the message."""
+        """Who has the message; each recipient is in one of the four tuples, once."""
         return self._told.accepted_recipients
 
     @property
@@ -69,3 +76,10 @@ class Outcome:
         told = self.error if self.error is not None else self.result
         assert told is not None
         return told
+
+
+def acceptances(fate: SendResult | SmtpError) -> Iterator[tuple[str, Reply]]:
+    """Each recipient who accepted, with the final reply to it where that is known, else a plain 250."""
+    if isinstance(fate, SmtpError):
+        return zip(fate.accepted_recipients, repeat(_ACCEPTED), strict=False)
+    return zip(fate.accepted_recipients, fate.replies or repeat(fate.reply), strict=False)

@@ -14,14 +14,17 @@ VALUES = {
     "Capabilities",
     "DeliverBy",
     "EnhancedCode",
+    "Event",
     "ForwardPath",
     "MailFromParams",
     "MailObject",
     "Outcome",
+    "PoolStats",
     "Protocol",
     "RcptToParams",
     "RejectedRecipient",
     "Reply",
+    "RetryPolicy",
     "ReversePath",
     "SendResult",
     "Stage",
@@ -48,7 +51,7 @@ ERRORS = {
     "TlsError",
     "UsageError",
 }
-DOING = {"SendOptions", "Server", "SmtpConnection", "connect"}
+DOING = {"SendOptions", "Server", "SmtpConnection", "SmtpPool", "connect"}
 
 CONNECTION = {
     "capabilities",
@@ -67,6 +70,7 @@ CONNECTION = {
     "send_lmtp",
     "send_lmtp_bdat",
     "send_lmtp_with_all_params",
+    "send_many",
     "send_message",
     "send_with_all_params",
     "send_with_params",

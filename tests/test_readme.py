@@ -28,7 +28,15 @@ def names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
                 return real(target)
             return real((lmtp if target.startswith("lmtp") else smtp).url)
 
+        pools: list[pysmtpx.SmtpPool] = []
+
+        def pool(target: str, **options: object) -> pysmtpx.SmtpPool:
+            pools.append(make_pool(smtp.url, **options))  # type: ignore[arg-type]
+            return pools[-1]
+
+        make_pool = pysmtpx.SmtpPool
         monkeypatch.setattr(pysmtpx, "connect", connect)
+        monkeypatch.setattr(pysmtpx, "SmtpPool", pool)
         monkeypatch.chdir(tmp_path)
         message = EmailMessage()
         message["From"], message["To"], message["Subject"] = (
@@ -45,9 +53,13 @@ def names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
                 "smtp": open_connection,
                 "sender": "ann@example.org",
                 "recipients": ["eve@example.com"],
+                "messages": [pysmtpx.MailObject("a@example.org", "eve@example.com", b"Subject: x\r\n\r\n")]
+                * 3,
                 "ask_a_person": print,
                 "try_later": print,
             }
+        for each in pools:
+            each.close()
 
 
 @pytest.mark.parametrize("number", range(len(SNIPPETS)))

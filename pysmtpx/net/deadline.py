@@ -32,6 +32,10 @@ class Deadline:
         """The same, but at most this many seconds from now."""
         return Deadline(min(self._at, monotonic() + seconds))
 
+    def stop(self) -> None:
+        """Let it have passed, from another thread; whoever waits by it notices at his next look."""
+        self._at = -math.inf
+
     def remaining(self) -> float:
         """Seconds left; zero or less when it has passed, infinite for never."""
         return self._at - monotonic()

@@ -19,7 +19,8 @@ from ..wire.limits import Stage
 from .deadline import Deadline
 
 STAGGER: Final = 0.25
-"""Seconds that one address may be alone before the next is tried (RFC 8305 8)."""
+"""Seconds that one address may be alone before the next is tried (RFC 8305 8), and at most
+between two looks at a deadline, which another thread may have stopped."""
 
 Address: TypeAlias = tuple[socket.AddressFamily, Any]
 
@@ -105,15 +106,23 @@ def resolve(host: str, port: int, deadline: Deadline) -> list[Address]:
         ).start()
     except RuntimeError:  # no new thread: the interpreter is at its end, or the limit is reached
         _answer(answer, name, port)
-    try:
-        found = answer.get(timeout=max(0.0, min(deadline.remaining(), 1e6)))
-    except queue.Empty:
-        raise Timeout(f"the look-up of {name} did not end in time", stage=Stage.CONNECT) from None
+    found = _awaited(answer, name, deadline)
     if isinstance(found, OSError):
         raise ConnectError(
             f"{name} cannot be looked up: {found.strerror or found}", stage=Stage.CONNECT
         ) from found
     return found
+
+
+def _awaited(
+    answer: queue.SimpleQueue[list[Address] | OSError], name: str, deadline: Deadline
+) -> list[Address] | OSError:
+    while True:
+        try:
+            return answer.get(timeout=max(0.0, min(deadline.remaining(), STAGGER)))
+        except queue.Empty:
+            if deadline.remaining() <= 0:
+                raise Timeout(f"the look-up of {name} did not end in time", stage=Stage.CONNECT) from None
 
 
 def _answer(answer: queue.SimpleQueue[list[Address] | OSError], name: str, port: int) -> None:
@@ -161,8 +170,7 @@ class _Race:
                 raise self._failed()
             if not self._selector.get_map():
                 continue
-            pause = min(STAGGER, deadline.remaining()) if addresses else deadline.remaining()
-            if (winner := self._first(pause)) is not None:
+            if (winner := self._first(min(STAGGER, deadline.remaining()))) is not None:
                 return winner
             if deadline.remaining() <= 0:
                 raise Timeout(f"no address answered in time: {self._told()}", stage=Stage.CONNECT)
@@ -190,7 +198,7 @@ class _Race:
 
     def _first(self, seconds: float) -> socket.socket | None:
         """The first attempt to succeed within this time, or None after a failure or the time."""
-        for key, _ in self._selector.select(max(0.0, min(seconds, 1e6))):
+        for key, _ in self._selector.select(max(0.0, seconds)):
             sock = key.fileobj
             assert isinstance(sock, socket.socket)
             self._selector.unregister(sock)

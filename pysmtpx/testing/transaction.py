@@ -192,6 +192,8 @@ class Transactions:
         elif body.judge.size:
             self._channel.breach("content was sent, no recipient is accepted (RFC 2920 3.1)")
         replies = [] if body.is_interjected else self._final_replies(body.judge)
+        if body.is_interjected:
+            self._channel.last = "FINAL"  # that reply stands for this one, and MAIL may follow it in a group
         if envelope.sender is not None and replies and envelope.recipients:
             self._channel.ledger.message(self._received(envelope.sender, body, content, replies))
         self.reset()

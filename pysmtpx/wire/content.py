@@ -58,6 +58,13 @@ class Content:
     def check_unspent(self) -> None:
         """Raise ``InputError`` where the content can be read only once, and was."""
 
+    def frozen(self) -> Content:
+        """Content whose octets the caller can no longer change: a copy of a mutable buffer, else itself.
+
+        A file or chunks are read when they are sent.
+        """
+        return self
+
     def prepare(self) -> None:
         """Do now, while the server thinks, what ``for_data`` would do later."""
 
@@ -148,6 +155,9 @@ class _Stream(Content):
         if self._measure is None and self.replayable:
             self._measure = measure_pieces(self._source)
         return self._measure
+
+    def frozen(self) -> Content:
+        return _Memory(b"".join(self._source)) if isinstance(self._source, _Buffer) else self
 
     def for_data(self, **allowed: bool) -> Iterator[Octets]:
         return cut(stuffed(self._lines(**allowed)))

@@ -138,7 +138,7 @@ def opened(case: Case) -> Line:
 
 @given(cases)
 def test_every_flow_tells_the_truth(case: Case) -> None:
-    """All-or-nothing by BDAT (FAULTS 50) has the chunk wait for the replies to RCPT: two round trips as well."""
+    """All-or-nothing by BDAT (FAULTS 50) too: the chunk waits for the replies to RCPT, in two round trips."""
     line = opened(case)
     recipients = tuple(f"r{i}@x.example" for i in range(len(case.rcpts)))
     content = iter([case.body]) if case.one_shot else case.body

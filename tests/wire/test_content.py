@@ -321,3 +321,19 @@ def test_what_is_not_allowed_never_leaves(source: str, bad: bytes, allowed: str,
     with pytest.raises(NotSupportedError):
         send(**{allowed: False})
     assert Content.of(SOURCES[source](bad)).for_bdat(binary=True, **{allowed: False})
+
+
+@pytest.mark.parametrize("kind", [bytearray, lambda octets: memoryview(bytearray(octets))])
+def test_frozen_content_does_not_follow_its_buffer(kind) -> None:
+    buffer = kind(b"Subject: x\r\n\r\nhello\r\n")
+    content = Content.of(buffer)
+    frozen = content.frozen()
+    buffer[0:1] = b"T"
+    assert b"".join(frozen.for_data()) == b"Subject: x\r\n\r\nhello\r\n"
+    assert b"".join(content.for_data()).startswith(b"Tubject")
+
+
+@pytest.mark.parametrize("source", [b"x\r\n", [b"x\r\n"], iter([b"x\r\n"])])
+def test_what_cannot_change_is_frozen_as_it_is(source) -> None:
+    content = Content.of(source)
+    assert content.frozen() is content

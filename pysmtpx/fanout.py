@@ -1,0 +1,159 @@
+"""Many messages over a pool: bounded memory, every outcome, and an end that leaves nothing running."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any, Final
+
+from .errors import SmtpError, UsageError
+from .net.deadline import Deadline
+from .outcome import Outcome
+from .pooling.bell import Bell
+from .pooling.feed import Feed
+from .pooling.jobs import Job
+from .pooling.rack import Rack
+from .pooling.shelf import closed
+
+_GRACE: Final = 10.0
+"""Seconds for the workers to notice that the sockets of a fan-out that was interrupted are shut down."""
+
+Maker = Callable[[Any, Callable[[Job], None]], Job]
+"""Makes a job of a message; takes also whom to tell when it has its outcome."""
+
+
+class FanOut:
+    """One ``send_many``: what was handed to the workers, and what came back and was not told yet.
+
+    At most ``window`` messages are between the iterable and the caller. The
+    iterable is only touched in the caller's thread.
+    """
+
+    def __init__(
+        self, feed: Feed, rack: Rack, make: Maker, messages: Iterable[Any], *, window: int, ordered: bool
+    ) -> None:
+        self._feed = feed
+        self._rack = rack
+        self._make = make
+        self._messages = iter(messages)
+        self._window = window
+        self._ordered = ordered
+        self._bell = Bell()
+        self._lock = threading.Lock()
+        self._arrived: deque[int] = deque()
+        """Numbers of those that have their outcome, in the order of that."""
+        self._jobs: dict[int, Job] = {}
+        """Those that the caller was not told of yet, by number."""
+        self._done: dict[int, Outcome] = {}
+        self._number = 0
+        self._turn = 0
+        """The number that is told next, where the order counts."""
+        self._is_exhausted = False
+        self._failure: Exception | None = None
+
+    def run(self) -> Iterator[Outcome]:
+        """Yield every outcome; then raise what the iterable raised, if it did.
+
+        Closed early, it withdraws what is still queued. An interrupt in the
+        middle also shuts down the connections on which messages of it are
+        under way, waits for their outcomes and names on itself who is in doubt.
+        """
+        try:
+            while True:
+                self._collect()
+                while (outcome := self._next()) is not None:
+                    yield outcome
+                    self._collect()
+                if not self._is_exhausted and len(self._jobs) + len(self._done) < self._window:
+                    self._pull()
+                elif self._jobs:
+                    self._bell.wait(math.inf)
+                else:
+                    break
+        except (Exception, GeneratorExit):
+            self._withdraw()
+            raise
+        except BaseException as error:
+            self._abort(error)
+            raise
+        if self._failure is not None:
+            raise self._failure
+
+    # -- in ---------------------------------------------------------------------------
+
+    def _pull(self) -> None:
+        """Hand the next message to the workers; what is wrong with it is its outcome."""
+        try:
+            message = next(self._messages)
+        except StopIteration:
+            self._is_exhausted = True
+            return
+        except Exception as error:
+            self._is_exhausted, self._failure = True, error
+            return
+        number, self._number = self._number, self._number + 1
+        try:
+            job = self._make(message, partial(self._arrive, number))
+        except SmtpError as error:
+            self._done[number] = Outcome.of(message, error)
+            return
+        self._jobs[number] = job
+        try:
+            self._feed.put(job, job.deadline or Deadline.after(None))
+        except SmtpError as error:
+            job.end(error)
+            if isinstance(error, UsageError):  # the pool was closed: there is no point in asking for more
+                self._is_exhausted, self._failure = True, error
+
+    def _arrive(self, number: int, job: Job) -> None:
+        with self._lock:
+            self._arrived.append(number)
+        self._bell.ring()
+
+    # -- out --------------------------------------------------------------------------
+
+    def _collect(self) -> None:
+        while True:
+            with self._lock:
+                if not self._arrived:
+                    return
+                number = self._arrived.popleft()
+            job = self._jobs.get(number)
+            if job is not None and job.outcome is not None:
+                self._done[number] = Outcome.of(job.mail, job.outcome)
+                del self._jobs[number]
+
+    def _next(self) -> Outcome | None:
+        if not self._ordered:
+            return self._done.pop(next(iter(self._done))) if self._done else None
+        outcome = self._done.pop(self._turn, None)
+        self._turn += outcome is not None
+        return outcome
+
+    # -- an early end -------------------------------------------------------------------
+
+    def _withdraw(self) -> None:
+        """End what no worker has taken as unsent."""
+        for job in self._feed.withdraw(list(self._jobs.values())):
+            job.end(closed())
+
+    def _abort(self, error: BaseException) -> None:
+        limit = Deadline.after(_GRACE)
+        while self._jobs and limit.remaining() > 0:
+            self._withdraw()
+            self._collect()
+            if self._jobs:
+                # Again and again: one may have been on its way to a connection.
+                self._rack.close_those_with(self._jobs.values())
+                self._bell.wait(0.05)
+                self._collect()
+        doubtful = [path for outcome in self._done.values() for path in outcome.unknown_recipients]
+        doubtful += [path for job in self._jobs.values() for path in job.recipients]
+        if doubtful:
+            error.add_note(f"perhaps delivered: {', '.join(doubtful)}")
+        accepted = [path for outcome in self._done.values() for path in outcome.accepted_recipients]
+        if accepted:
+            error.add_note(f"delivered, and not yet told: {', '.join(accepted)}")

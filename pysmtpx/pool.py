@@ -1,0 +1,353 @@
+"""Many connections to one server or several: a pool that sends in any thread and loses track of nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Final, Literal, Self, Unpack
+
+from .connection import SmtpConnection
+from .errors import InputError, SmtpError, UsageError
+from .fanout import FanOut
+from .flow.effects import Flow
+from .message import AnyMessage
+from .net.deadline import Deadline
+from .outcome import Outcome
+from .pooling.arguments import PoolStats, check_messages, positive, servers, whole
+from .pooling.engine import Engine, Settings
+from .pooling.events import Event, Events
+from .pooling.health import Health
+from .pooling.jobs import Job
+from .pooling.pace import Pace
+from .pooling.session import Claim, Session, Site
+from .pooling.shelf import Limits
+from .pooling.source import Pacer
+from .pooling.worker import is_serving, step_aside
+from .retry import RetryPolicy
+from .sending import Mail, SendOptions, as_options, check_mail
+from .server import Server
+from .wire.envelope import MailObject, Source
+from .wire.limits import CONNECT_TIMEOUT, SEND_TIMEOUT
+from .wire.params import MailFromParams, RcptToParams
+from .wire.result import SendResult
+
+_LOOK: Final = 1.0
+"""Seconds for a look at an idle connection, which takes none."""
+_WINDOW: Final = 64
+"""Messages between the iterable and the caller of ``send_many``, at least."""
+_WINDOW_SECONDS: Final = 30.0
+"""Where the rate is limited, what it allows in so many seconds."""
+
+
+class SmtpPool:
+    """Connections to one server, or to several, kept and shared; a context manager, safe in any thread.
+
+    ``server`` is what ``connect`` takes, or a sequence of these: used by
+    ``balance``, the first that works (``"priority"``) or all (``"even"``).
+    At most ``max_connections`` are open over all of them, those that are being
+    dialled counted. Each is closed after ``max_messages``, ``max_age`` seconds
+    or ``max_idle`` seconds without use; None is no limit. ``rate`` and
+    ``recipient_rate`` are the most messages and recipients a second, strictly.
+    ``retry`` says what is tried again. ``in_flight`` is that of
+    ``SmtpConnection.send_many``. ``on_event`` is called for each ``Event``, in
+    the thread in which it happened. Other keywords are those of ``Server``.
+
+    Leaving the ``with`` block sends what is queued first; an interrupt shuts
+    everything down at once. Raises ``InputError`` for what cannot be right.
+    """
+
+    def __init__(
+        self,
+        server: str | os.PathLike[str] | Server | Sequence[str | os.PathLike[str] | Server],
+        *,
+        max_connections: int = 4,
+        max_messages: int | None = None,
+        max_age: float | None = 300.0,
+        max_idle: float | None = 60.0,
+        rate: float | None = None,
+        recipient_rate: float | None = None,
+        retry: RetryPolicy | None = None,
+        balance: Literal["priority", "even"] = "priority",
+        in_flight: int = 1,
+        max_queued: int = 1000,
+        on_event: Callable[[Event], None] | None = None,
+        **server_options: Any,
+    ) -> None:
+        limits = Limits(
+            whole("max_connections", max_connections),
+            None if max_messages is None else whole("max_messages", max_messages),
+            positive("max_age", max_age),
+            positive("max_idle", max_idle),
+        )
+        self._rate = positive("rate", rate)
+        pace = Pace(self._rate, positive("recipient_rate", recipient_rate))
+        if balance not in ("priority", "even"):
+            raise InputError('balance is "priority" or "even"')
+        if retry is not None and not isinstance(retry, RetryPolicy):
+            raise InputError("retry is a RetryPolicy")
+        self._sites = [Site(each, Health(limits.connections)) for each in servers(server, server_options)]
+        settings = Settings(
+            limits=limits,
+            policy=retry or RetryPolicy(),
+            events=Events(on_event),
+            by_priority=balance == "priority",
+            in_flight=whole("in_flight", in_flight),
+            most_queued=whole("max_queued", max_queued),
+            pacer=None if rate is None and recipient_rate is None else Pacer(pace),
+        )
+        self._engine = Engine(self._sites, settings)
+
+    # -- sending ----------------------------------------------------------------------
+
+    def send(
+        self,
+        sender: str,
+        recipients: str | Sequence[str],
+        message: Source,
+        *,
+        mail_params: MailFromParams | None = None,
+        rcpt_params: Sequence[RcptToParams] | None = None,
+        **options: Unpack[SendOptions],
+    ) -> SendResult:
+        """Send a message in the calling thread, over SMTP or LMTP.
+
+        The arguments are those of ``SmtpConnection.send``, and so is what it
+        raises, besides what ``connect`` raises. ``timeout`` holds for the whole
+        call: the wait for a connection, dialling, and every try. An interrupt
+        closes the connection in use and leaves the pool usable.
+        """
+        mail = MailObject(sender, recipients, message, mail_params=mail_params, rcpt_params=rcpt_params)
+        return self._engine.send(_job(mail, **options))
+
+    def send_message(
+        self,
+        message: AnyMessage,
+        *,
+        sender: str | None = None,
+        recipients: str | Sequence[str] | None = None,
+        mail_params: MailFromParams | None = None,
+        rcpt_params: Sequence[RcptToParams] | None = None,
+        **options: Unpack[SendOptions],
+    ) -> SendResult:
+        """``send`` for an ``email`` message, or the octets or file of one: see ``SmtpConnection``."""
+        envelope = _Envelope(sender, recipients, mail_params, rcpt_params)
+        return self._engine.send(_job(message, envelope, **options))
+
+    def submit(
+        self,
+        message: Mail,
+        *,
+        sender: str | None = None,
+        recipients: str | Sequence[str] | None = None,
+        **options: Unpack[SendOptions],
+    ) -> Future[SendResult]:
+        """Queue a message for the workers. The future has the result, or raises what ``send`` would.
+
+        The message is copied, and may be changed afterwards. ``timeout`` counts
+        from now, and includes the wait in the queue and, where that is full,
+        for a place in it. ``cancel`` on the future succeeds until a worker has
+        taken the message; callbacks are called in the worker.
+
+        Raises ``InputError`` for what is no message, ``Timeout`` where the
+        queue stays full, ``UsageError`` where the pool is closed or the process
+        is ending.
+        """
+        check_mail(message)
+        if isinstance(message, MailObject) and not (sender is None and recipients is None):
+            raise InputError("a MailObject has an envelope of its own")
+        future: Future[SendResult] = Future()
+        job = _job(message, _Envelope(sender, recipients, None, None), future=future, **options)
+        job.freeze()
+        self._engine.put(job)
+        return future
+
+    def send_many(
+        self, messages: Iterable[Mail], *, ordered: bool = False, **options: Unpack[SendOptions]
+    ) -> Iterator[Outcome]:
+        """Send messages over all connections, and tell what became of each as soon as it is known.
+
+        In order of completion, or with ``ordered`` in that of ``messages``,
+        which may be endless: a bounded number of them is in memory. It is
+        iterated in the calling thread, and what it raises comes after all
+        outcomes. Closed early (``break``), what is queued is withdrawn and what
+        is under way ends in the background. An interrupt also shuts down the
+        connections in use for it, and names those in doubt in a note.
+
+        Raises ``InputError`` and ``UsageError`` at once, and nothing later: an
+        outcome holds its error.
+        """
+        self._engine.check_open()
+        if is_serving():
+            raise UsageError("send_many cannot be called from a callback: its workers may wait for that")
+        check_messages(messages)
+        _job(None, **options)  # refuses what is no option
+
+        def make(message: Mail, done: Callable[[Job], None]) -> Job:
+            check_mail(message)
+            job = _job(message, done=done, **options)
+            job.freeze()
+            return job
+
+        engine = self._engine
+        return FanOut(engine.feed, engine.rack, make, messages, window=self._window(), ordered=ordered).run()
+
+    def _window(self) -> int:
+        settings = self._engine.settings
+        most = max(_WINDOW, 4 * settings.limits.connections * (settings.in_flight + 1))
+        if self._rate is not None:  # a message must not run out of time in the queue
+            most = min(most, max(settings.limits.connections, int(self._rate * _WINDOW_SECONDS)))
+        return most
+
+    @contextlib.contextmanager
+    def connection(self, *, timeout: float | None = CONNECT_TIMEOUT) -> Iterator[SmtpConnection]:
+        """Lease a connection for the ``with`` block; it goes back afterwards, unless it was closed.
+
+        ``timeout`` is in seconds, for the wait and for dialling. Raises what
+        ``connect`` raises, ``Timeout`` and ``UsageError``.
+        """
+        self._engine.check_open()
+        step_aside()
+        rack = self._engine.rack
+        claim = Claim(urgent=True)
+        try:
+            session = self._alive(claim, Deadline.after(timeout))
+            assert session.channel is not None
+            session.served += 1
+            try:
+                yield SmtpConnection(session.channel, session.site.server, session.capabilities)
+            except Exception:
+                rack.give_back(session)
+                raise
+            rack.give_back(session)
+        finally:
+            try:
+                rack.release(claim)
+            except BaseException:  # an interrupt in the middle of it; it does nothing twice
+                rack.release(claim)
+                raise
+
+    def _alive(self, claim: Claim, deadline: Deadline) -> Session:
+        """A leased session that is alive: one that was idle may have died of it."""
+        while True:
+            session = self._engine.rack.lease(claim, deadline)
+            assert session.channel is not None
+            try:
+                session.channel.run(_look, Deadline.after(_LOOK))
+            except SmtpError:
+                if not session.has_rested:
+                    raise
+                self._engine.rack.give_back(session)
+            else:
+                return session
+
+    # -- telling ----------------------------------------------------------------------
+
+    def stats(self) -> PoolStats:
+        """The live state."""
+        rack, feed = self._engine.rack.counts(), self._engine.feed.counts()
+        counts = self._engine.shop.tally.counts()
+        names = ("accepted", "rejected", "unknown", "unsent", "retried")
+        return PoolStats(
+            connections=rack.open,
+            idle=rack.idle,
+            dialling=rack.dialling,
+            waiting=rack.waiting,
+            workers=feed.workers,
+            queued=feed.queued,
+            under_way=feed.under_way,
+            **{name: counts.get(name, 0) for name in names},
+        )
+
+    @property
+    def servers(self) -> tuple[Server, ...]:
+        """Where it sends."""
+        return tuple(site.server for site in self._sites)
+
+    @property
+    def closed(self) -> bool:
+        """True once ``close`` was called."""
+        return self._engine.is_closed
+
+    def __repr__(self) -> str:
+        names = ", ".join(site.name for site in self._sites)
+        if self.closed:
+            return f"<SmtpPool {names} closed>"
+        now, most = self.stats(), self._engine.settings.limits.connections
+        return (
+            f"<SmtpPool {names} {now.connections} of {most} connections, {now.idle} idle; "
+            f"{now.queued} queued, {now.under_way} under way>"
+        )
+
+    # -- the end ----------------------------------------------------------------------
+
+    def drain(self, timeout: float | None = SEND_TIMEOUT) -> bool:
+        """Take in nothing more by ``submit``, and wait until all that was has its outcome.
+
+        False where ``timeout`` seconds were not enough. ``send`` goes on working.
+        """
+        return self._engine.drain(timeout)
+
+    def close(self, timeout: float | None = 30.0) -> None:
+        """End the pool; does nothing twice.
+
+        What is queued, or waits for another try, ends unsent at once:
+        its future raises ``ConnectionLost``, or what its last try came to. What
+        is under way has ``timeout`` seconds (0: none, None: any) to end, then
+        the sockets are shut down and it ends as the rules say. Later calls
+        raise ``UsageError``. Called from a callback or hook it does not wait.
+        """
+        if timeout != 0:
+            Deadline.after(timeout)  # refuses what is no timeout
+        self._engine.close(timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None or issubclass(kind, Exception):
+                self.drain()
+                self.close(SEND_TIMEOUT)
+        finally:
+            self.close(0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Envelope:
+    """What the caller says of a message's envelope."""
+
+    sender: str | None = None
+    recipients: str | Sequence[str] | None = None
+    mail_params: MailFromParams | None = None
+    rcpt_params: Sequence[RcptToParams] | None = None
+
+
+def _job(
+    mail: Any,
+    envelope: _Envelope = _Envelope(),
+    *,
+    future: Future[SendResult] | None = None,
+    done: Callable[[Job], None] | None = None,
+    timeout: float | None = SEND_TIMEOUT,
+    all_or_nothing: bool = False,
+    allow_long_lines: bool = False,
+) -> Job:
+    return Job(
+        mail,
+        sender=envelope.sender,
+        recipients=envelope.recipients,
+        mail_params=envelope.mail_params,
+        rcpt_params=envelope.rcpt_params,
+        options=as_options(False, all_or_nothing, allow_long_lines),
+        deadline=None if timeout is None else Deadline.after(timeout),
+        future=future,
+        done=done,
+    )
+
+
+def _look() -> Flow[None]:
+    """No conversation at all: the channel looks whether it is alive."""
+    yield from ()

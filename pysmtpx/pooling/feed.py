@@ -1,0 +1,361 @@
+"""The messages that wait to be sent: a bounded queue, and who is woken for it."""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from itertools import count
+from typing import Final, NamedTuple
+
+from ..errors import Timeout, UsageError
+from ..net.deadline import Deadline, now
+from ..wire.limits import Stage
+from .bell import Bell
+from .jobs import Job
+from .source import Pacer
+
+_LINGER: Final = 1.0
+"""Seconds that a worker without work waits for some before it ends."""
+
+
+class Counts(NamedTuple):
+    """The queue at one moment."""
+
+    queued: int
+    under_way: int
+    finished: int
+    """Messages that have their outcome, since it was made."""
+    workers: int
+
+
+class Feed:
+    """The queue of a pool's workers.
+
+    ``start`` starts one more worker, in a thread of its own, and hands it the
+    token that it comes with. Whoever puts a message in wakes or starts one for
+    it; a worker that takes one while others wait to be taken wakes the next.
+    """
+
+    def __init__(
+        self, limit: int, workers: int, start: Callable[[object], None], pacer: Pacer | None = None
+    ) -> None:
+        self._limit = limit
+        self._most_workers = workers
+        self._start = start
+        self._pacer = pacer
+        self._number = count()
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Begin empty, as after a fork."""
+        self._lock = threading.RLock()
+        self._ready: deque[Job] = deque()
+        self._later: list[tuple[float, int, Job]] = []
+        self._workers: set[object] = set()
+        self._started: set[object] = set()
+        """Workers that have not come yet."""
+        self._idle: list[Bell] = []
+        self._woken: set[Bell] = set()
+        """Workers that were idle and have not come back yet."""
+        self._seeking: set[Bell] = set()
+        """Workers that have not taken anything yet, since they have no connection."""
+        self._keeper: Bell | None = None
+        """The idle worker that watches the clock for all."""
+        self._putters: deque[Bell] = deque()
+        self._watchers: list[Bell] = []
+        self._under_way = 0
+        self._finished = 0
+        self._earliest = math.inf
+        """No deadline in the queue is earlier."""
+        self._slot: float | None = None
+        """When the first in the queue may be sent, where that was reserved."""
+        self._why_closed = ""
+        self._is_ended = False
+
+    # -- putting in -------------------------------------------------------------------
+
+    def put(self, job: Job, deadline: Deadline, *, bounded: bool = True) -> None:
+        """Queue a message, after a wait in turn where the queue is full.
+
+        Raises ``Timeout`` where it is full until the deadline, ``UsageError``
+        where nothing is taken in any more. Not ``bounded``: never waits.
+        """
+        bell = Bell()
+        try:
+            while not self._put(job, bell, bounded):
+                left = deadline.remaining()
+                if left <= 0:
+                    raise Timeout("the queue is full", stage=Stage.INPUT)
+                bell.wait(left)
+        except BaseException:
+            self.withdraw([job])
+            with self._lock:
+                if bell in self._putters:
+                    self._putters.remove(bell)
+                self._ring_putter_locked()
+            raise
+
+    def _put(self, job: Job, bell: Bell, bounded: bool) -> bool:
+        with self._lock:
+            if self._why_closed:
+                raise UsageError(self._why_closed)
+            putters = self._putters
+            first = not putters or putters[0] is bell
+            if bounded and not (first and len(self._ready) + len(self._later) < self._limit):
+                if bell not in putters:
+                    putters.append(bell)
+                return False
+            if bell in putters:
+                putters.remove(bell)
+                self._ring_putter_locked()
+            self._ready.append(job)
+            self._note_deadline_locked(job)
+            self._call_locked()
+            if not self._workers and not self._started:
+                raise UsageError("no thread can be started: the process is ending, or at its limit")
+        return True
+
+    def _call_locked(self) -> None:
+        """Wake or start a worker where more wait to be taken than workers are coming."""
+        coming = self._coming_locked()
+        if self._keeper is not None:
+            if self._slot is not None or coming >= len(self._ready):
+                return  # none may be sent just now, or each is looked after
+        elif coming >= len(self._ready) + bool(self._later):
+            return
+        if self._idle:
+            bell = self._idle[-1]
+            self._woken.add(bell)
+            self._idle.pop()
+            bell.ring()
+        elif len(self._workers) + len(self._started) < self._most_workers:
+            token = object()
+            with contextlib.suppress(RuntimeError):
+                self._start(token)
+                # Only now: an interrupt before must not leave us waiting for a worker that never comes.
+                self._started.add(token)
+
+    def _coming_locked(self) -> int:
+        """Workers that are on their way to take something."""
+        return len(self._started) + len(self._woken) + len(self._seeking)
+
+    def put_back(self, jobs: Sequence[Job]) -> bool:
+        """Put messages that were not begun back in front, in their order."""
+        with self._lock:
+            if self._is_ended:
+                return False
+            self._ready.extendleft(reversed(jobs))
+            self._under_way -= len(jobs)
+            for job in jobs:
+                self._note_deadline_locked(job)
+        return True
+
+    def put_later(self, job: Job, moment: float) -> bool:
+        """Queue a message for another try at this moment."""
+        with self._lock:
+            if self._is_ended:
+                return False
+            heapq.heappush(self._later, (moment, next(self._number), job))
+            self._under_way -= 1
+            self._note_deadline_locked(job)
+        return True
+
+    def _note_deadline_locked(self, job: Job) -> None:
+        if job.deadline is not None:
+            self._earliest = min(self._earliest, now() + job.deadline.remaining())
+
+    # -- taking out -------------------------------------------------------------------
+
+    def take(self, bell: Bell, *, eager: bool) -> Job | None:
+        """The next message, or None, for the worker that waits with this bell.
+
+        One that another worker was woken for is left to it, unless ``eager``:
+        on a connection where nothing is under way it cannot be sent sooner.
+        """
+        with self._lock:
+            self._seeking.discard(bell)
+            if self._is_ended or self._next_locked(now()) > -math.inf:
+                return None
+            if not eager and len(self._ready) <= self._coming_locked():
+                return None
+            self._slot = None
+            job = self._ready.popleft()
+            self._under_way += 1
+            self._ring_putter_locked()
+            if self._ready or self._later:
+                self._call_locked()
+        return job
+
+    def _next_locked(self, moment: float) -> float:
+        """When something can be taken; minus infinity is now."""
+        later = self._later
+        while later and later[0][0] <= moment:
+            self._ready.append(heapq.heappop(later)[2])
+        if not self._ready:
+            return later[0][0] if later else math.inf
+        if self._pacer is None:
+            return -math.inf
+        if self._slot is None:
+            self._slot = self._pacer.reserve(self._ready[0].recipients_count)
+        return -math.inf if self._slot <= moment else self._slot
+
+    def _ring_putter_locked(self) -> None:
+        if self._putters:
+            self._putters[0].ring()
+
+    def expired(self) -> list[Job]:
+        """Take out what was not sent in time."""
+        with self._lock:
+            if self._earliest > now():
+                return []
+            over = [job for job in self._queued_locked() if _is_over(job)]
+            self._remove_locked(over)
+            self._under_way += len(over)
+            self._earliest = math.inf
+            for job in self._queued_locked():
+                self._note_deadline_locked(job)
+            return over
+
+    def take_all(self) -> list[Job]:
+        """Take out everything."""
+        with self._lock:
+            jobs = self._queued_locked()
+            self._remove_locked(jobs)
+            self._under_way += len(jobs)
+            return jobs
+
+    def withdraw(self, jobs: Collection[Job]) -> list[Job]:
+        """Take out those of these that are still in the queue."""
+        with self._lock:
+            wanted = {id(job) for job in jobs}
+            found = [job for job in self._queued_locked() if id(job) in wanted]
+            self._remove_locked(found)
+            self._notify_locked()
+            return found
+
+    def _queued_locked(self) -> list[Job]:
+        return [*self._ready, *(entry[2] for entry in self._later)]
+
+    def _remove_locked(self, jobs: Sequence[Job]) -> None:
+        gone = {id(job) for job in jobs}
+        self._ready = deque(job for job in self._ready if id(job) not in gone)
+        self._later = [entry for entry in self._later if id(entry[2]) not in gone]
+        heapq.heapify(self._later)
+        self._ring_putter_locked()
+
+    def patience(self) -> Deadline:
+        """Until the first message of the queue runs out of time."""
+        with self._lock:
+            return Deadline(self._earliest)
+
+    def done(self, job: Job) -> None:
+        """A message that was taken has its outcome."""
+        with self._lock:
+            self._under_way -= 1
+            self._finished += 1
+            self._notify_locked()
+
+    # -- workers ----------------------------------------------------------------------
+
+    def arrive(self, token: object) -> None:
+        """A worker that was started is there."""
+        with self._lock:
+            self._workers.add(token)
+            self._started.discard(token)
+
+    def leave(self, token: object, bell: Bell) -> None:
+        """A worker is there no more, for whatever reason."""
+        with self._lock:
+            self._workers.discard(token)
+            self._seeking.discard(bell)
+            self._call_locked()
+            self._notify_locked()
+
+    def wait(self, bell: Bell) -> bool:
+        """Wait for work; False where there is none and the worker is to leave."""
+        has_lingered = False
+        while True:
+            with self._lock:
+                self._seeking.discard(bell)
+                moment = now()
+                due = min(self._next_locked(moment), self._earliest)
+                if self._is_ended:
+                    return False
+                if due <= moment:
+                    self._seeking.add(bell)
+                    return True
+                if has_lingered and (math.isinf(due) or self._keeper is not None):
+                    return False
+                if self._keeper is None and due < math.inf:
+                    self._keeper = bell
+                seconds = due - moment if self._keeper is bell else _LINGER
+                self._idle.append(bell)
+            has_lingered = not bell.wait(seconds)
+            with self._lock:
+                if self._keeper is bell:
+                    self._keeper = None
+                self._woken.discard(bell)
+                if bell in self._idle:
+                    self._idle.remove(bell)
+
+    # -- the whole --------------------------------------------------------------------
+
+    @property
+    def is_ended(self) -> bool:
+        """True once nothing more is taken out."""
+        return self._is_ended
+
+    def close(self, why: str = "the pool is closed") -> None:
+        """Take nothing more in, and say why to whoever tries."""
+        with self._lock:
+            self._why_closed = self._why_closed or why
+            for bell in self._putters:
+                bell.ring()
+
+    def end(self) -> list[Job]:
+        """Give nothing more out, and let the workers go; what was queued."""
+        self.close()
+        with self._lock:
+            self._is_ended = True
+            queued = self._queued_locked()
+            self._remove_locked(queued)
+            for bell in (*self._idle, *self._putters):
+                bell.ring()
+            self._notify_locked()
+            return queued
+
+    def watch(self, bell: Bell) -> None:
+        """Ring it from now on whenever something was finished."""
+        with self._lock:
+            self._watchers.append(bell)
+
+    def unwatch(self, bell: Bell) -> None:
+        """Ring it no more."""
+        with self._lock:
+            if bell in self._watchers:
+                self._watchers.remove(bell)
+
+    @property
+    def is_done(self) -> bool:
+        """Nothing is queued or under way and, once it is ended, no worker is left."""
+        with self._lock:
+            workers = self._is_ended and (self._workers or self._started)
+            return not (self._ready or self._later or self._under_way or workers)
+
+    def _notify_locked(self) -> None:
+        for bell in self._watchers:
+            bell.ring()
+
+    def counts(self) -> Counts:
+        """The queue at this moment."""
+        with self._lock:
+            queued = len(self._ready) + len(self._later)
+            return Counts(queued, self._under_way, self._finished, len(self._workers))
+
+
+def _is_over(job: Job) -> bool:
+    return job.deadline is not None and job.deadline.remaining() <= 0

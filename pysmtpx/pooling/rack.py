@@ -1,0 +1,280 @@
+"""The connections of a pool: leased, dialled, given back and closed; the lock over the shelf."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from random import random
+from typing import Final, TypeAlias
+
+from ..channel import Channel
+from ..errors import SmtpError, Timeout
+from ..net.deadline import Deadline, now
+from ..opening import open_channel
+from ..server import Server
+from ..wire.capabilities import Capabilities
+from ..wire.limits import Stage
+from .events import Event, Events
+from .session import Claim, Session, Site
+from .shelf import Counts, Limits, Shelf, Step, closed
+
+_JITTER: Final = 0.2
+"""The share of its age by which a connection may end early: made together, they must not end together."""
+
+Watch: TypeAlias = Callable[[Callable[[], None]], None]
+Opener: TypeAlias = Callable[[Server, Deadline, Watch], tuple[Channel, Capabilities]]
+"""Dials: takes the server, the deadline, and whom to tell how the dial is ended from another thread."""
+
+
+class Rack:
+    """All connections of one pool, those that are being dialled counted; never more than the limit.
+
+    Everything is decided under the lock and done outside it. Whoever waits is
+    served in turn: the first in the queue alone may take what becomes free.
+    """
+
+    def __init__(
+        self,
+        sites: Sequence[Site],
+        limits: Limits,
+        events: Events,
+        *,
+        by_priority: bool = True,
+        opener: Opener | None = None,
+        share: Callable[[], float] = random,
+    ) -> None:
+        self._events = events
+        self._opener = opener or open_channel
+        self._share = share
+        self._make = partial(Shelf, sites, limits, by_priority=by_priority)
+        self._closer = Claim(urgent=False)
+        self._lock = threading.RLock()
+        self._shelf = self._make()
+
+    def abandon(self) -> None:
+        """Begin empty, after a fork: descriptors are closed, and not one octet is written."""
+        held, self._shelf = self._shelf, self._make()
+        self._lock = threading.RLock()
+        for session in held.sessions:
+            if session.channel is not None:
+                session.channel.close()
+
+    # -- taking -----------------------------------------------------------------------
+
+    def lease(self, claim: Claim, deadline: Deadline, *, fresh: bool = False) -> Session:
+        """A connection of the claim's own, idle or newly dialled (``fresh``: dialled in any case).
+
+        Raises what ``connect`` raises where no server can be reached, at once
+        where a password was refused before; ``Timeout`` where the deadline
+        passes, ``ConnectionLost`` where the pool is closed, ``UsageError`` where
+        the wait could never end. The claim holds nothing then.
+        """
+        events: list[Event] = []
+        try:
+            while True:
+                session = self._leased(claim, deadline, fresh, events)
+                # Told here and not before: whoever listens may need a connection himself, and gets this one.
+                self._tell(events)
+                if session.owner is claim:
+                    return session
+        except BaseException:
+            self.release(claim)
+            self._tell(events)
+            raise
+
+    def _leased(self, claim: Claim, deadline: Deadline, fresh: bool, events: list[Event]) -> Session:
+        failure: SmtpError | None = None
+        while True:
+            step = self._step(claim, fresh)
+            if isinstance(step, list):
+                for session in step:
+                    session.part()
+                    self._remove(session, events, "idle for too long, or in the way")
+            elif isinstance(step, float):
+                if failure is not None:
+                    raise failure
+                self._wait(claim, step, deadline)
+            else:
+                if step.channel is None:
+                    failure = self._dial(step, deadline, events)
+                if step.channel is not None:
+                    return step
+
+    def _step(self, claim: Claim, fresh: bool) -> Step:
+        with self._lock:
+            return self._shelf.step(claim, now(), fresh=fresh)
+
+    def _wait(self, claim: Claim, seconds: float, deadline: Deadline) -> None:
+        left = deadline.remaining()
+        if left <= 0:
+            raise Timeout("no connection became free in time", stage=Stage.INPUT) from self._shelf.error
+        claim.bell.wait(min(seconds, left))
+
+    def must_yield(self, session: Session) -> bool:
+        """Whether a call waits for a connection and this one is to be it: the stream on it ends."""
+        # Read without the lock: what is missed now is seen at the next message.
+        if self._shelf.urgent and not session.is_yielding:
+            with self._lock:
+                yielding = sum(s.is_yielding for s in self._shelf.sessions)
+                session.is_yielding = yielding < self._shelf.urgent
+        return session.is_yielding
+
+    # -- dialling ---------------------------------------------------------------------
+
+    def _dial(self, session: Session, deadline: Deadline, events: list[Event]) -> SmtpError | None:
+        """Dial; what it failed with, unless there are other connections to wait for."""
+        site, claim = session.site, session.owner
+        seconds = site.server.connect_timeout
+        # A call's own short limit is kept, and not laid to the server's charge. A worker dials for many.
+        is_short = claim is not None and claim.is_urgent and deadline.remaining() < seconds
+        limit = deadline.within(seconds) if is_short else Deadline.after(seconds)
+        began = now()
+        try:
+            opened = self._opener(site.server, limit, session.watch)
+        except SmtpError as error:
+            self._remove(session, events, "")
+            events.append(Event("refused", site.name, now() - began, why=str(error)))
+            return error if is_short and isinstance(error, Timeout) else self._failed(site, error)
+        with self._lock:
+            self._equip_locked(session, *opened)
+            ended = self._shelf.is_ended or session.is_stopped
+        events.append(Event("connected", site.name, now() - began))
+        if ended:
+            raise closed()
+        return None
+
+    def _failed(self, site: Site, error: SmtpError) -> SmtpError | None:
+        with self._lock:
+            others = len(self._shelf.on(site))  # of dials that began together the last to fail tells
+            site.health.dial_failed(error, others, now())
+            site.failing, site.error = True, error
+            self._shelf.ring()
+            return error if others == 0 or self._shelf.is_ended else None
+
+    def _equip_locked(self, session: Session, channel: Channel, capabilities: Capabilities) -> None:
+        limits, site = self._shelf.limits, session.site
+        budgets = (limits.messages, getattr(capabilities, "mail_max", None))
+        session.budget = min((b for b in budgets if b is not None), default=math.inf)
+        session.made = session.since = now()
+        if limits.age is not None:
+            session.ends = session.made + limits.age * (1 - _JITTER * self._share())
+        session.channel, session.capabilities = channel, capabilities
+        site.health.dialled(session.made)
+        site.failing, site.error = False, None
+        self._shelf.ring()
+
+    # -- giving back ------------------------------------------------------------------
+
+    def give_back(self, session: Session) -> None:
+        """Put it back for the next one, or let it go where it is closed, spent, too old or one too many."""
+        with self._lock:
+            is_idle = self._shelf.park(session, now())
+        if not is_idle:
+            session.part()
+            self._retire(session, "closed, or used up")
+
+    def yield_up(self, claim: Claim) -> None:
+        """Give back what the claim holds."""
+        with self._lock:
+            held = [s for s in self._shelf.held_by(claim) if s.channel is not None]
+        for session in held:
+            self.give_back(session)
+
+    def release(self, claim: Claim) -> None:
+        """Close whatever the claim holds and take it out of the queue; does nothing twice."""
+        with self._lock:
+            held = self._shelf.held_by(claim)
+            self._shelf.leave(claim)
+        for session in held:
+            session.close()
+            self._retire(session, "its use ended badly")
+
+    def distrust(self, session: Session) -> None:
+        """Close what has been idle for as long as this one was, which turned out to be dead."""
+        claim = session.owner or Claim(urgent=False)
+        with self._lock:
+            old = self._shelf.take_idle(claim, like=session)
+        for each in old:
+            each.close()
+            self._retire(each, "another one as old was dead")
+
+    def _retire(self, session: Session, why: str) -> None:
+        events: list[Event] = []
+        self._remove(session, events, why)
+        self._tell(events)
+
+    def _remove(self, session: Session, events: list[Event], why: str) -> None:
+        with self._lock:
+            known = self._shelf.remove(session)
+        if known and session.channel is not None:
+            events.append(Event("closed", session.site.name, now() - session.made, why=why))
+
+    def _tell(self, events: list[Event]) -> None:
+        while events:
+            self._events.emit(events.pop(0))
+
+    # -- health -----------------------------------------------------------------------
+
+    def slowed(self, site: Site) -> None:
+        """The server asked for less: fewer connections, after a rest."""
+        with self._lock:
+            site.health.slowed(now(), len(self._shelf.on(site)))
+
+    def accepted(self, site: Site) -> None:
+        """The server took a message."""
+        if site.health.is_well:
+            return
+        with self._lock:
+            site.health.accepted(now())
+            self._shelf.ring()
+
+    # -- the whole --------------------------------------------------------------------
+
+    def end(self) -> None:
+        """Lease no more: who waits is told, and what is idle is closed."""
+        with self._lock:
+            self._shelf.is_ended = True
+        self.close_idle()
+
+    def close_idle(self) -> None:
+        """Close what nobody uses."""
+        with self._lock:
+            self._shelf.take_idle(self._closer)
+            idle = self._shelf.held_by(self._closer)
+            self._ring_all_locked()
+        for session in idle:
+            session.part()
+            self._retire(session, "the pool was closed")
+
+    def _ring_all_locked(self) -> None:
+        for claim in self._shelf.queue:
+            claim.bell.ring()
+
+    def shut_down(self, *, workers_only: bool = False) -> None:
+        """Close what is in use, dials under way included; who waits for it is woken.
+
+        With ``workers_only`` calls go on, and no worker gets another connection.
+        """
+        with self._lock:
+            self._shelf.is_dismissed = True
+            held = [(s, s.owner) for s in self._shelf.sessions]
+            self._ring_all_locked()
+        for session, owner in held:
+            if owner is not None and not (workers_only and owner.is_urgent):
+                session.close()
+
+    def close_those_with(self, tokens: Iterable[object]) -> None:
+        """Close the connections on which one of these messages is under way."""
+        wanted = {id(token) for token in tokens}
+        with self._lock:
+            sessions = self._shelf.sessions.copy()
+        for session in sessions:
+            if any(id(entry.token) in wanted for entry in session.under_way.copy()):
+                session.close()
+
+    def counts(self) -> Counts:
+        """The connections at this moment."""
+        with self._lock:
+            return self._shelf.counts()

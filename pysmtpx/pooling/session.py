@@ -1,0 +1,140 @@
+"""What the rack is filled with: servers, sessions that are open on them, and claims to one."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+from collections.abc import Callable
+from typing import Any, Final
+
+from ..channel import Channel
+from ..errors import SmtpError
+from ..flow.effects import CLOSE, Flow, Send
+from ..net.deadline import Deadline
+from ..server import Server
+from ..wire import command
+from ..wire.capabilities import Capabilities
+from .bell import Bell
+from .health import Health
+
+_PARTING: Final = 1.0
+"""Seconds for the write of a QUIT whose answer nobody waits for."""
+
+
+class Site:
+    """One server, and what is known of it."""
+
+    __slots__ = ("error", "failing", "health", "last", "name", "server")
+
+    def __init__(self, server: Server, health: Health) -> None:
+        self.server = server
+        self.health = health
+        self.name = server.path or f"{server.host}:{server.port}"
+        self.last = 0
+        """The lease that used it last, counted from the first."""
+        self.failing = False
+        """The last dial failed: the next one goes alone."""
+        self.error: SmtpError | None = None
+        """Why it failed."""
+
+
+class Claim:
+    """A right to one connection, or a wish for it; belongs to one call or worker.
+
+    It is made before anything is held, so that whatever an interrupt leaves
+    half done can be found by it and given back.
+    """
+
+    __slots__ = ("bell", "is_urgent", "thread")
+
+    def __init__(self, *, urgent: bool) -> None:
+        self.bell = Bell()
+        self.is_urgent = urgent
+        """A call waits for it: a stream is to end for its sake."""
+        self.thread = threading.get_ident()
+
+
+class Session:
+    """One place on the rack: a connection, or the dial that is to become one.
+
+    ``owner`` alone says whose it is; None is idle. Whoever owns it is the only
+    one to touch the rest.
+    """
+
+    __slots__ = (
+        "budget",
+        "capabilities",
+        "channel",
+        "ends",
+        "has_rested",
+        "is_stopped",
+        "is_yielding",
+        "made",
+        "owner",
+        "served",
+        "since",
+        "site",
+        "stop",
+        "under_way",
+    )
+
+    def __init__(self, site: Site, owner: Claim) -> None:
+        self.site = site
+        self.owner: Claim | None = owner
+        self.channel: Channel | None = None
+        """None while it is being dialled."""
+        self.capabilities = Capabilities.none()
+        self.stop: Callable[[], None] | None = None
+        """Ends the dial from another thread."""
+        self.is_stopped = False
+        self.under_way: list[Any] = []
+        """Messages that were taken for it and not reported yet."""
+        self.made = self.since = -math.inf
+        self.ends = math.inf
+        """When it is too old."""
+        self.has_rested = False
+        """It has been idle, and may have died of it."""
+        self.served = 0
+        """Messages that were taken for it."""
+        self.budget: float = math.inf
+        """Messages that it may serve in all."""
+        self.is_yielding = False
+        """It is about to be handed to somebody who waits."""
+
+    @property
+    def is_spent(self) -> bool:
+        """True where it has served what it may."""
+        return self.served >= self.budget
+
+    def must_rest(self, moment: float) -> bool:
+        """True where it is too old, or its server wants to be left alone for a while."""
+        return self.ends <= moment or self.site.health.rest_until > moment
+
+    def watch(self, stop: Callable[[], None]) -> None:
+        """Take note of how the dial is ended from another thread."""
+        self.stop = stop
+        if self.is_stopped:
+            stop()
+
+    def close(self) -> None:
+        """End it at once, whoever uses it; from any thread."""
+        self.is_stopped = True
+        channel, stop = self.channel, self.stop
+        if channel is not None:
+            channel.close()
+        elif stop is not None:
+            stop()
+
+    def part(self) -> None:
+        """Say QUIT without waiting for the answer, and close (RFC 5321 4.1.1.10)."""
+        channel = self.channel
+        if channel is not None and not channel.closed:
+            with contextlib.suppress(SmtpError):
+                channel.run(_farewell, Deadline.after(_PARTING))
+        self.close()
+
+
+def _farewell() -> Flow[None]:
+    yield Send(command.QUIT)
+    yield CLOSE

@@ -1,0 +1,333 @@
+"""The one loop that sends, from a source of messages over a connection, for a worker and for a call."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from typing import Final, Literal
+
+from ..errors import (
+    ConnectError,
+    ConnectionLost,
+    DeliveryUnknown,
+    InputError,
+    ProtocolError,
+    ServiceUnavailable,
+    SmtpError,
+    Timeout,
+    UsageError,
+)
+from ..flow.effects import END, LATER, Pause, Report
+from ..flow.stream import Entry
+from ..net.deadline import now
+from ..sending import possible_in_flight
+from ..wire.limits import Stage
+from ..wire.result import SendResult
+from .events import Event
+from .feed import Feed
+from .health import is_slowdown
+from .jobs import Job
+from .session import Claim, Session
+from .shelf import again, closed
+from .shop import Shop
+from .source import Source
+
+_log: Final = logging.getLogger("pysmtpx")
+_HALF_OPEN: Final = (ConnectionLost, Timeout, ServiceUnavailable)
+"""What a connection that died while it was idle fails with."""
+_BREAKS: Final = (*_HALF_OPEN, DeliveryUnknown, ProtocolError)
+"""What ends a connection with the message on which it happened."""
+
+
+def work(shop: Shop, feed: Feed, token: object) -> None:
+    """What a worker's thread does: serve the feed until there is nothing for it."""
+    claim = Claim(urgent=False)
+    feed.arrive(token)
+    try:
+        serve(shop, feed, claim)
+    except Exception:
+        _log.exception("a worker of the pool failed; its messages have their outcome")
+    finally:
+        feed.leave(token, claim.bell)
+
+
+def serve(shop: Shop, source: Source, claim: Claim) -> None:
+    """Send what a source gives until it says that this is all.
+
+    Made from within another ``serve`` of the same thread, by a callback or
+    hook, it has the connection of that one: what is under way there is ended
+    first.
+    """
+    step_aside()
+    service = _Service(shop, source, claim)
+    _stack().append(service)
+    try:
+        service.run()
+    finally:
+        try:
+            service.end()
+        except BaseException:  # an interrupt in the middle of it; it does nothing twice
+            service.end()
+            raise
+
+
+def step_aside() -> None:
+    """Give the connection of the ``serve`` that this thread is in the middle of back to the rack."""
+    for service in _stack():
+        service.step_aside()
+
+
+def is_serving() -> bool:
+    """Whether this thread is in the middle of a ``serve``: nobody else may do its work meanwhile."""
+    return bool(_stack())
+
+
+_local: Final = threading.local()
+
+
+def _stack() -> list[_Service]:
+    try:
+        stack: list[_Service] = _local.stack
+    except AttributeError:
+        stack = _local.stack = []
+    return stack
+
+
+class _Service:
+    """One ``serve``: a claim, and the session and stream that it has at the moment."""
+
+    def __init__(self, shop: Shop, source: Source, claim: Claim) -> None:
+        self._shop = shop
+        self._rack = shop.rack
+        self._source = source
+        self._claim = claim
+        self._session: Session | None = None
+        self._reports: Iterator[Report] | None = None
+        self._again: list[Job] = []
+        """Taken and not begun: they go back."""
+        self._reused = self._heard = self._took = self._broke = False
+        self._in_flight = 1
+        self._fresh = False
+        """The next connection must be a new one."""
+        self._is_aside = False
+
+    def run(self) -> None:
+        """Rounds of one connection each, until the source has nothing more."""
+        while self._source.wait(self._claim.bell):
+            self._expire()
+            self._round()
+
+    def end(self) -> None:
+        """Let go of everything; does nothing twice."""
+        stack = _stack()
+        if self in stack:
+            stack.remove(self)
+        self._rack.release(self._claim)
+
+    # -- one connection ---------------------------------------------------------------
+
+    def _round(self) -> None:
+        try:
+            session = self._rack.lease(self._claim, self._source.patience(), fresh=self._fresh)
+        except SmtpError as error:
+            self._not_leased(error)
+            return
+        except Exception as error:
+            failure = ConnectError("the connection could not be made", stage=Stage.CONNECT)
+            failure.__cause__ = error
+            self._not_leased(failure)
+            return
+        self._heard = self._took = self._broke = self._fresh = self._is_aside = False
+        self._session = session
+        self._reports = self._stream(session)
+        self._hear()
+
+    def _stream(self, session: Session) -> Iterator[Report]:
+        assert session.channel is not None
+        self._reused = session.has_rested
+        self._in_flight = 1
+        if self._shop.in_flight > 1 and session.site.health.chunking_works:
+            self._in_flight = possible_in_flight(self._shop.in_flight, session.capabilities)
+        return session.channel.stream(
+            self._take, seconds=None, in_flight=self._in_flight, reused=self._reused
+        )
+
+    def _hear(self) -> None:
+        """Settle every report of the stream, then put the session down."""
+        session, reports = self._session, self._reports
+        if session is None or reports is None:
+            return
+        try:
+            for report in reports:
+                self._settle(session, report)
+        except BaseException as error:
+            self._broken(session, error)
+            if not isinstance(error, Exception):
+                raise
+        self._put_down(session)
+
+    def _put_down(self, session: Session) -> None:
+        if self._session is session:
+            self._session = self._reports = None
+            jobs, self._again = self._again, []
+            if not self._source.put_back(jobs):
+                for job in jobs:
+                    self._conclude(job, closed())
+            self._rack.give_back(session)
+
+    def step_aside(self) -> None:
+        """End the stream after what is under way, and give the connection back."""
+        self._is_aside = True
+        if not getattr(self._reports, "gi_running", False):  # else from within a message's own content
+            self._hear()
+            self._rack.yield_up(self._claim)
+
+    def _take(self, wait: bool) -> Entry | Pause:
+        """What the stream asks for its next message."""
+        session = self._session
+        if session is None or self._is_aside or session.is_spent:
+            return END
+        if self._took and (session.must_rest(now()) or self._rack.must_yield(session)):
+            return END
+        if not wait and not session.site.health.overlap_works:
+            return LATER
+        while (job := self._source.take(self._claim.bell, eager=wait)) is not None:
+            if job.begin():
+                self._took = True
+                session.served += 1
+                entry = self._entry(job, session)
+                session.under_way.append(entry)
+                return entry
+            self._source.done(job)
+        return END if wait else LATER
+
+    def _entry(self, job: Job, session: Session) -> Entry:
+        assert session.channel is not None
+        try:
+            return job.entry(
+                session.capabilities,
+                session.site.server.protocol,
+                is_tls=session.channel.is_tls,
+                bdat=self._in_flight > 1,
+            )
+        except Exception as error:
+            failure = InputError("the message could not be prepared")
+            failure.__cause__ = error
+            return Entry(job, None, failure)
+
+    # -- what became of it ------------------------------------------------------------
+
+    def _settle(self, session: Session, report: Report) -> None:
+        job: Job = report.token
+        outcome = report.outcome
+        is_first, self._heard = not self._heard, True
+        del session.under_way[0]
+        if isinstance(outcome, SendResult):
+            self._rack.accepted(session.site)
+        elif self._is_forgiven(job, outcome, is_first):
+            self._again.append(job)
+            return
+        else:
+            self._broke = self._broke or isinstance(outcome, _BREAKS)
+        if is_slowdown(outcome):
+            self._rack.slowed(session.site)
+        self._conclude(job, outcome, session.site.name)
+
+    def _is_forgiven(self, job: Job, error: SmtpError, is_first: bool) -> bool:
+        """Whether the connection alone is to blame: that is no try of the message.
+
+        So for whatever was taken behind the message on which it broke, which
+        has had its try, and once for the first one on a connection that had
+        been idle.
+        """
+        if not error.safe_to_retry or not isinstance(error, _HALF_OPEN):
+            return False
+        if error.stage not in (Stage.INPUT, Stage.MAIL):
+            return False
+        if self._broke or not (is_first and self._reused):
+            return self._broke
+        if self._session is not None:
+            self._rack.distrust(self._session)
+        self._fresh = True
+        return job.forgive()
+
+    def _broken(self, session: Session, error: BaseException) -> None:
+        """The stream ended by what is no report: whatever was taken for it is in doubt."""
+        entries, session.under_way = session.under_way, []
+        if isinstance(error, SmtpError) and not entries:
+            if not self._took and not self._reused:
+                self._charge(
+                    error
+                )  # a new connection that is dead at once counts, or it would go on for ever
+            return
+        session.close()
+        for entry in entries:
+            self._conclude(entry.token, _doubt(entry, error), session.site.name)
+
+    def _conclude(self, job: Job, outcome: SendResult | SmtpError, server: str = "") -> None:
+        """Note an outcome: the message is to be tried again later, or has it."""
+        shop = self._shop
+        try:
+            delay = job.note(outcome, shop.policy, now())
+        except Exception:
+            _log.exception("the outcome of a message could not be weighed; it stands as it is")
+            job.outcome, delay = outcome, None
+        if delay is not None and self._source.put_later(job, now() + delay):
+            shop.tally.add("retried")
+            shop.events.emit(_event("retried", server, job, delay))
+            return
+        job.finish()
+        shop.tally.add(job.status)
+        shop.events.emit(_event("sent" if isinstance(job.outcome, SendResult) else "refused", server, job))
+        self._source.done(job)
+
+    # -- no connection ----------------------------------------------------------------
+
+    def _not_leased(self, error: SmtpError) -> None:
+        """Nobody has to wait for what will not come; otherwise one message has had its try."""
+        if self._source.is_ended or (isinstance(error, Timeout) and error.stage is Stage.INPUT):
+            self._expire()
+        elif error.temporary or isinstance(error, UsageError):
+            self._charge(error)
+        else:
+            for job in self._source.take_all():
+                self._begun(job, again(error))
+
+    def _charge(self, error: SmtpError) -> None:
+        job = self._source.take(self._claim.bell, eager=True)
+        if job is not None:
+            self._begun(job, again(error))
+
+    def _expire(self) -> None:
+        for job in self._source.expired():
+            if self._source.is_ended:
+                self._begun(job, closed())
+            else:
+                self._begun(job, Timeout("its time was over before it was sent", stage=Stage.INPUT))
+
+    def _begun(self, job: Job, error: SmtpError) -> None:
+        if job.begin():
+            self._conclude(job, error)
+        else:
+            self._source.done(job)
+
+
+def _event(
+    kind: Literal["sent", "refused", "retried"], server: str, job: Job, delay: float | None = None
+) -> Event:
+    why = str(job.outcome) if isinstance(job.outcome, SmtpError) else ""
+    return Event(
+        kind, server, now() - job.began, job.mail, job.outcome, attempt=job.attempts, delay=delay, why=why
+    )
+
+
+def _doubt(entry: Entry, error: BaseException) -> SmtpError:
+    """The outcome of a message that was under way when something failed that should not."""
+    if entry.plan is None:
+        assert entry.error is not None
+        return entry.error
+    doubt = DeliveryUnknown("the sending broke off in the middle", stage=Stage.FINAL)
+    doubt.unknown_recipients = entry.plan.mail.recipients
+    doubt.__cause__ = error
+    return doubt

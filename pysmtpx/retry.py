@@ -1,0 +1,117 @@
+"""What is tried again, how often and when: a value, and nothing that waits."""
+
+from __future__ import annotations
+
+import logging
+import math
+import random as _random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from .errors import (
+    ConnectError,
+    ConnectionLost,
+    DeliveryUnknown,
+    InputError,
+    NotSupportedError,
+    ProtocolError,
+    SmtpError,
+    Timeout,
+)
+
+_log: Final = logging.getLogger("pysmtpx")
+
+_POINTLESS: Final = (InputError, NotSupportedError)
+"""Nothing was written, and the next try would end the same."""
+_BROKEN: Final = (ConnectError, ConnectionLost, ProtocolError, Timeout)
+"""Where no reply refused anything, these are about the connection and not about the message."""
+_SHUTDOWN: Final = 421
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """What a pool sends again of its own accord, to the recipients that are still owed it.
+
+    By default only what failed before the end of data was written and without
+    a refusal: no connection, a lost one, a timeout, a breach of the protocol, or
+    421. What is in doubt is sent again only where ``unknown`` asks for it. A
+    refusal for good (5xx), a certificate or password that was refused, and what
+    is wrong with the call itself are never tried again.
+
+    Raises ``InputError`` for values that make no sense.
+    """
+
+    attempts: int = 3
+    """Tries in all, the first one included; 1 is never again."""
+    backoff: float = 0.2
+    """Seconds before the second try, doubled for each further one."""
+    max_backoff: float = 60.0
+    """Seconds that a wait does not exceed."""
+    jitter: float = 0.5
+    """The share of each wait that is left to chance: all connections may have died at once."""
+    total: float | None = None
+    """Seconds from the first try after which no further one begins; None is no limit of its own."""
+    temporary: bool = False
+    """Refusals for now (4xx) too, for the recipients that were refused so."""
+    unknown: bool = False
+    """``DeliveryUnknown`` too. This may deliver twice."""
+    retryable: Callable[[SmtpError], bool] | None = None
+    """Has a last word on each error that would be tried again; it can forbid that, and allow nothing more.
+
+    One that raises forbids.
+    """
+
+    def __post_init__(self) -> None:
+        if isinstance(self.attempts, bool) or not isinstance(self.attempts, int) or self.attempts < 1:
+            raise InputError("attempts is a whole number from 1")
+        _check_number("backoff", self.backoff)
+        _check_number("max_backoff", self.max_backoff)
+        _check_number("jitter", self.jitter, most=1)
+        if self.total is not None:
+            _check_number("total", self.total)
+        for name in ("temporary", "unknown"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"{name} is True or False")
+        if self.retryable is not None and not callable(self.retryable):
+            raise InputError("retryable is a function of an error, or None")
+
+    def wants(self, error: SmtpError) -> bool:
+        """Whether what failed with this may be tried again: by kind, and by ``retryable``."""
+        return self.covers(error) and self.allows(error)
+
+    def covers(self, error: SmtpError) -> bool:
+        """Whether errors of this kind are tried again, for those who have no message yet.
+
+        Who has it already (``error.accepted_recipients``) plays no part: it is
+        not sent to them again.
+        """
+        if isinstance(error, _POINTLESS):
+            return False
+        if isinstance(error, DeliveryUnknown):
+            return self.unknown
+        reply = error.reply
+        if reply is None or reply.code < 400:
+            return isinstance(error, _BROKEN)
+        return reply.code == _SHUTDOWN or (self.temporary and error.temporary)
+
+    def allows(self, error: SmtpError) -> bool:
+        """What ``retryable`` says; True without it."""
+        if self.retryable is None:
+            return True
+        try:
+            return bool(self.retryable(error))
+        except Exception:
+            _log.exception("retryable failed for %s: that is not tried again", type(error).__name__)
+            return False
+
+    def delay(self, attempt: int, random: Callable[[], float] = _random.random) -> float:
+        """Seconds to wait after ``attempt`` tries; ``random`` gives a number from 0 to 1."""
+        longest = min(self.max_backoff, self.backoff * 2.0 ** min(attempt - 1, 64))
+        return longest * (1 - self.jitter * random())
+
+
+def _check_number(name: str, value: Any, most: float = math.inf) -> None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or not 0 <= value <= most:
+        raise InputError(f"{name} is a number from 0" + ("" if math.isinf(most) else f" to {most:g}"))

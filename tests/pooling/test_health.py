@@ -1,0 +1,283 @@
+"""What is known of a server follows from what it said, and from nothing else."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pysmtpx import (
+    AllRecipientsFailed,
+    AuthenticationError,
+    ConnectError,
+    ConnectionLost,
+    DataRejected,
+    DeliveryUnknown,
+    ProtocolError,
+    SenderRejected,
+    SendResult,
+    ServiceUnavailable,
+    SmtpError,
+    Timeout,
+)
+from pysmtpx.pooling.health import (
+    FIRST_REST,
+    LONGEST_DIAL_REST,
+    LONGEST_PROBE,
+    LONGEST_REST,
+    QUIET,
+    Health,
+    is_slowdown,
+)
+from pysmtpx.wire.limits import Stage
+from pysmtpx.wire.reply import EnhancedCode, Reply
+
+MOST = 4
+PASSWORD = AuthenticationError(reply=Reply(535))
+BUSY = ConnectError("greeting", reply=Reply(421))
+DOWN = ConnectError("nobody answered")
+SENT = SendResult(("a@x.example",), (), Reply(250))
+
+
+def health(share: float = 0.0) -> Health:
+    return Health(MOST, lambda: share)
+
+
+def rests(state: Health, error: SmtpError, times: int, open_now: int = 0) -> list[float]:
+    """How long a dial has to wait after each of so many failures, each as soon as it may."""
+    now, found = 1000.0, []
+    for _ in range(times):
+        state.dial_failed(error, open_now, now)
+        found.append(state.may_dial(0, now) - now)
+        now += found[-1]
+    return found
+
+
+# -- dialling
+
+
+def test_a_new_server_may_be_dialled_up_to_the_cap() -> None:
+    assert [health().may_dial(count, 0.0) <= 0.0 for count in range(6)] == [True] * MOST + [False] * 2
+    assert health().may_dial(MOST, 0.0) == math.inf
+
+
+def test_a_server_that_cannot_be_reached_is_left_alone_for_longer_and_longer() -> None:
+    assert rests(health(), DOWN, 10) == [1, 2, 4, 8, 16, 32, 64, 128, 256, LONGEST_DIAL_REST]
+    assert rests(health(share=1.0), DOWN, 3) == [0.5, 1, 2]
+
+
+def test_dials_that_fail_together_are_one_failure() -> None:
+    state = health()
+    for _ in range(MOST):
+        state.dial_failed(DOWN, 0, 10.0)
+    assert state.may_dial(0, 10.0) == 11.0
+
+
+def test_a_session_ends_all_rests_of_dialling() -> None:
+    state = health()
+    rests(state, DOWN, 5)
+    state.dialled(2000.0)
+    assert state.may_dial(0, 2000.0) <= 2000.0
+    assert rests(state, DOWN, 1) == [1]
+
+
+@pytest.mark.parametrize("open_now", [1, 2, 3])
+def test_one_connection_too_many_shrinks_the_cap_and_rests_nobody(open_now: int) -> None:
+    """FAULTS 90."""
+    state = health()
+    state.dial_failed(BUSY, open_now, 10.0)
+    assert state.cap == open_now
+    assert state.may_dial(open_now, 10.0) == math.inf
+    assert state.may_dial(open_now - 1, 10.0) <= 10.0
+
+
+def test_a_busy_server_without_a_connection_of_ours_is_left_alone() -> None:
+    state = health()
+    state.dial_failed(BUSY, 0, 10.0)
+    assert (state.cap, state.may_dial(0, 10.0)) == (MOST, 11.0)
+
+
+# -- credentials
+
+
+def test_a_refused_password_is_probed_rarely_and_by_one() -> None:
+    """FAULTS 86."""
+    state = health()
+    assert rests(state, PASSWORD, 7) == [30, 60, 120, 240, 480, LONGEST_PROBE, LONGEST_PROBE]
+    assert state.refused is PASSWORD
+    now = 1e6
+    assert state.may_dial(0, now) <= now
+    state.dialling(now)
+    assert state.may_dial(1, now) > now
+
+
+def test_an_accepted_password_closes_the_breaker() -> None:
+    state = health()
+    rests(state, PASSWORD, 3)
+    state.dialled(1e6)
+    assert state.refused is None
+    assert rests(state, PASSWORD, 1) == [30]
+
+
+def test_a_server_that_cannot_check_just_now_has_refused_no_password() -> None:
+    state = health()
+    state.dial_failed(AuthenticationError(reply=Reply(454)), 0, 10.0)
+    assert state.refused is None
+
+
+@given(st.floats(0, 1))
+def test_chance_never_makes_a_probe_come_early_or_after_the_longest(share: float) -> None:
+    found = rests(health(share), PASSWORD, 8)
+    assert found[0] >= 30 - 1e-6
+    assert max(found) <= LONGEST_PROBE + 1e-6
+
+
+# -- slower, and faster again
+
+
+def test_a_complaint_costs_one_connection_and_a_rest_that_doubles() -> None:
+    state, now, caps, found = health(), 10.0, [], []
+    for _ in range(12):
+        state.slowed(now, state.cap)
+        caps.append(state.cap)
+        found.append(state.rest_until - now)
+        now = state.rest_until
+    assert caps == [3, 2] + [1] * 10
+    assert found[:3] == pytest.approx([FIRST_REST, 2 * FIRST_REST, 4 * FIRST_REST])
+    assert found[-1] == pytest.approx(LONGEST_REST)
+
+
+def test_complaints_about_the_same_burst_count_once() -> None:
+    state = health()
+    for _ in range(MOST):
+        state.slowed(10.0, MOST)
+    assert (state.cap, state.rest_until) == (MOST - 1, 10.0 + FIRST_REST)
+
+
+def test_the_cap_follows_what_is_open() -> None:
+    state = health()
+    state.slowed(10.0, 2)
+    assert state.cap == 1
+
+
+def test_an_acceptance_resets_the_rest_and_quiet_spells_raise_the_cap() -> None:
+    state = health()
+    state.slowed(0.0, MOST)
+    state.slowed(1.0, 3)
+    assert (state.cap, state.is_well) == (2, False)
+    state.accepted(1.0 + QUIET - 0.1)
+    assert state.cap == 2
+    state.accepted(1.0 + QUIET)
+    assert state.cap == 3
+    state.accepted(1.0 + 100 * QUIET)
+    assert (state.cap, state.is_well) == (MOST, True)
+
+
+STEPS = st.tuples(
+    st.sampled_from(["slowed", "accepted", "busy", "down", "password", "dialled"]),
+    st.integers(0, MOST),
+    st.floats(0, 1000),
+)
+
+
+@given(st.lists(STEPS, max_size=40), st.floats(0, 1))
+def test_whatever_happens_one_connection_is_allowed_and_every_rest_ends(
+    steps: list[tuple[str, int, float]], share: float
+) -> None:
+    state, now = health(share), 0.0
+    acts: dict[str, Any] = {
+        "slowed": lambda open_now: state.slowed(now, open_now),
+        "accepted": lambda open_now: state.accepted(now),
+        "busy": lambda open_now: state.dial_failed(BUSY, open_now, now),
+        "down": lambda open_now: state.dial_failed(DOWN, open_now, now),
+        "password": lambda open_now: state.dial_failed(PASSWORD, open_now, now),
+        "dialled": lambda open_now: state.dialled(now),
+    }
+    for act, open_now, gap in steps:
+        now += gap
+        acts[act](min(open_now, state.cap))
+        assert 1 <= state.cap <= MOST
+        assert state.may_dial(0, now) <= now + LONGEST_PROBE
+        assert state.rest_until <= now + LONGEST_REST
+
+
+# -- which replies
+
+
+def reply(code: int, *enhanced: int) -> Reply:
+    return Reply(code, (b"",), EnhancedCode(*enhanced) if enhanced else None)
+
+
+@pytest.mark.parametrize(
+    ("given", "slows"),
+    [
+        (reply(421), True),
+        (reply(432), True),
+        (reply(451), True),
+        (reply(452), True),
+        (reply(454), True),
+        (reply(450), False),
+        (reply(450, 4, 7, 1), True),
+        (reply(451, 4, 3, 0), True),
+        (reply(452, 4, 3, 1), True),
+        (reply(452, 4, 5, 3), False),
+        (reply(452, 4, 2, 2), False),
+        (reply(451, 4, 1, 8), False),
+        (reply(550), False),
+        (reply(550, 5, 7, 1), False),
+        (reply(552), False),
+    ],
+    ids=str,
+)
+def test_which_replies_ask_for_less(given: Reply, slows: bool) -> None:
+    for error in (SenderRejected(reply=given), DataRejected(reply=given), AllRecipientsFailed(1, [given])):
+        assert is_slowdown(error) is slows
+
+
+def test_what_the_server_took_or_did_not_answer_asks_for_nothing() -> None:
+    assert not is_slowdown(SENT)
+    assert not any(map(is_slowdown, (ConnectionLost(), Timeout(), ProtocolError(), DeliveryUnknown())))
+    assert is_slowdown(ServiceUnavailable(reply=Reply(421)))
+
+
+# -- what is learnt
+
+
+def hang() -> SmtpError:
+    error = DeliveryUnknown("no reply")
+    error.__cause__ = Timeout("late")
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "works"),
+    [(hang(), False), (Timeout(stage=Stage.FINAL), False), (Timeout(stage=Stage.MAIL), True), (SENT, True)],
+)
+def test_a_hang_under_bdat_rules_bdat_out(error: SmtpError | SendResult, works: bool) -> None:
+    """FAULTS 53."""
+    state = health()
+    state.learn(error, by_bdat=False, overlapped=False)
+    assert state.chunking_works
+    state.learn(error, by_bdat=True, overlapped=False)
+    assert state.chunking_works is works
+
+
+def test_losses_in_a_row_behind_an_end_of_data_rule_the_overlap_out() -> None:
+    """FAULTS 46."""
+    state, lost = health(), ConnectionLost(stage=Stage.MAIL)
+    for outcome in (lost, SENT, lost, ConnectionLost(stage=Stage.INPUT)):
+        state.learn(outcome, by_bdat=False, overlapped=True)
+        assert state.overlap_works
+    state.learn(lost, by_bdat=False, overlapped=True)
+    assert not state.overlap_works
+
+
+def test_a_breach_of_the_protocol_behind_an_end_of_data_rules_the_overlap_out_at_once() -> None:
+    state = health()
+    state.learn(ProtocolError(stage=Stage.MAIL), by_bdat=False, overlapped=False)
+    assert state.overlap_works
+    state.learn(ProtocolError(stage=Stage.MAIL), by_bdat=False, overlapped=True)
+    assert not state.overlap_works
