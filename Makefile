@@ -18,6 +18,7 @@ check: .venv/.dev
 
 bench: .venv/.bench
 	scripts/servers
+	scripts/peers
 	.venv/bin/python -m benchmarks
 
 soak: .venv/.dev

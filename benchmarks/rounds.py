@@ -6,6 +6,10 @@ import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+OURS = "pysmtpx"
+Contestant = Callable[[int], float]
+"""Sends so many messages and returns how many a second that was."""
+
 
 @dataclass(frozen=True, slots=True)
 class Measured:
@@ -20,32 +24,31 @@ class Measured:
         return statistics.median(self.rates)
 
 
-def interleave(contestants: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, Measured]:
+Rates = dict[str, Measured]
+
+
+def interleave(
+    contestants: Mapping[str, Contestant],
+    rounds: int,
+    *,
+    seconds: float = 0.5,
+    probe: int = 50,
+    fixed: int | None = None,
+) -> Rates:
     """Run each contestant once a round, A B C A B C …, after one round to warm up.
 
-    A contestant returns its rate (messages or octets a second) for one round.
+    The first round sends ``probe`` messages; from its rate each contestant gets as many as take ``seconds``,
+    or ``fixed`` in every round.
     """
+    warm = {name: run(fixed or probe) for name, run in contestants.items()}
+    counts = {name: fixed or max(2, int(rate * seconds)) for name, rate in warm.items()}
     rates: dict[str, list[float]] = {name: [] for name in contestants}
-    for turn in range(rounds + 1):
+    for _ in range(rounds):
         for name, run in contestants.items():
-            rate = run()
-            if turn:
-                rates[name].append(rate)
+            rates[name].append(run(counts[name]))
     return {name: Measured(name, tuple(values)) for name, values in rates.items()}
 
 
 def ratio(ours: Measured, theirs: Measured) -> float:
     """The median of the ratios round by round."""
     return statistics.median(a / b for a, b in zip(ours.rates, theirs.rates, strict=True))
-
-
-def table(title: str, unit: str, measured: Mapping[str, Measured], ours: str, scale: float = 1.0) -> str:
-    """A table of medians, with ours as a multiple of each."""
-    lines = [title, f"  {'':28}{unit:>14}{'min':>12}{'max':>12}{'ours is':>10}"]
-    for name, m in measured.items():
-        times = "" if name == ours else f"{ratio(measured[ours], m):9.2f}×"
-        lines.append(
-            f"  {name:28}{m.median / scale:14,.1f}{min(m.rates) / scale:12,.1f}"
-            f"{max(m.rates) / scale:12,.1f}{times:>10}"
-        )
-    return "\n".join(lines)

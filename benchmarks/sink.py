@@ -29,7 +29,7 @@ def smtp_sink(*options: str) -> Iterator[int]:
         [SMTP_SINK, *_as_nobody(), *options, f"127.0.0.1:{port}", "128"], stderr=subprocess.DEVNULL
     )
     try:
-        _wait_for(port, process)
+        wait_for(port, process, "smtp-sink")
         yield port
     finally:
         process.terminate()
@@ -41,11 +41,12 @@ def _as_nobody() -> list[str]:
     return ["-u", "nobody"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
 
 
-def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+def wait_for(port: int, process: subprocess.Popen[bytes], name: str) -> None:
+    """Return when the port is listened on."""
     for _ in range(500):
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return
         if process.poll() is not None:
             break
         time.sleep(0.01)
-    raise SystemExit("smtp-sink did not start")
+    raise SystemExit(f"{name} did not start")
