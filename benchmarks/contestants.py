@@ -96,8 +96,10 @@ def our_pool(task: Task, count: int) -> float:
     """``SmtpPool.send_many``."""
     prepared = mails(task.content, count)
     with pysmtpx.SmtpPool("127.0.0.1", port=task.port, max_connections=task.connections) as pool:
-        # More than one for each: a connection may take several before the last one is dialled.
-        accept(pool.send_many(mails(task.content, task.warm * task.connections * 4)))
+        with contextlib.ExitStack() as held:  # all at once, so that each of them is dialled
+            lines = [held.enter_context(pool.connection(timeout=30)) for _ in range(task.connections)]
+            for line in lines:
+                accept(line.send_many(mails(task.content, task.warm)))
         start = time.perf_counter()
         accept(pool.send_many(prepared))
         return count / (time.perf_counter() - start)
@@ -213,10 +215,16 @@ def available(names: Iterable[str] = ALL) -> dict[str, Callable[[Task, int], flo
     return {name: runs[name] for name in names if name in runs}
 
 
+def missing(names: Iterable[str] = ALL) -> list[str]:
+    """Those of the names that cannot be run here."""
+    runs = available(names)
+    return [name for name in names if name not in runs]
+
+
 def starters(task: Task, names: Iterable[str] = ALL) -> tuple[dict[str, Contestant], list[str]]:
     """The contestants of a measure, and the names of those that are missing."""
     runs = available(names)
     if OURS in runs and task.connections > 1:
         runs[OURS] = our_pool
     contestants: dict[str, Contestant] = {name: partial(run, task) for name, run in runs.items()}
-    return contestants, [name for name in names if name not in runs]
+    return contestants, missing(names)

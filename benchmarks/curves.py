@@ -56,20 +56,20 @@ def _over_connections() -> Curves:
     return curves
 
 
-def _plot(name: str, title: str, x_label: str, xs: Iterable[float], curves: Curves, scale: str) -> str:
+def _plot(name: str, title: str, x_label: str, xs: Iterable[float], curves: Curves) -> str:
     """Write the plot; return the table of its points."""
     mpl.use("Agg")
     mpl.rcParams["svg.hashsalt"] = "pysmtpx"
     from matplotlib import pyplot
 
     points = list(xs)
+    places = range(len(points))  # evenly, so that 0 has a place beside powers
     figure, axes = pyplot.subplots(figsize=(7.5, 4.5))
     for contestant, rates in curves.items():
         width = 2.6 if contestant == OURS else 1.3
         style = "--" if contestant == who.BARE else "-"
-        axes.plot(points, rates, style, marker="o", markersize=4, linewidth=width, label=contestant)
-    if scale == "log":
-        axes.set_xscale("log")
+        axes.plot(places, rates, style, marker="o", markersize=4, linewidth=width, label=contestant)
+    axes.set_xticks(places, [f"{x:,g}" for x in points])
     axes.set_yscale("log")
     axes.set(title=title, xlabel=x_label, ylabel="messages a second")
     axes.grid(True, which="major", alpha=0.3)
@@ -80,6 +80,7 @@ def _plot(name: str, title: str, x_label: str, xs: Iterable[float], curves: Curv
     pyplot.close(figure)
     rows = [f"| {x_label} | {' | '.join(f'{x:g}' for x in points)} |", "|---|" + "---:|" * len(points)]
     rows += [f"| {key} | {' | '.join(f'{rate:,.0f}' for rate in rates)} |" for key, rates in curves.items()]
+    rows += [f"| {key} | missing |" + " |" * (len(points) - 1) for key in who.missing() if key not in curves]
     return f"### {title}\n\n![{title}]({name}.svg)\n\n" + "\n".join(rows)
 
 
@@ -94,7 +95,6 @@ def plots() -> Report:
             "round trip, ms",
             trips,
             _over_round_trip(),
-            "linear",
         ),
         _plot(
             "connections",
@@ -102,7 +102,6 @@ def plots() -> Report:
             "connections",
             CONNECTIONS,
             _over_connections(),
-            "log",
         ),
         _plot(
             "sizes",
@@ -110,7 +109,6 @@ def plots() -> Report:
             "octets a message",
             SIZES,
             _over_size(),
-            "log",
         ),
     ]
     return report

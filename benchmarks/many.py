@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 
 import pysmtpx
@@ -46,7 +46,7 @@ def pool(rounds: int = 3, connections: int = 16) -> Report:
 def memory(count: int = MILLION) -> Report:
     """A million messages from a generator, in a process of its own."""
     run = subprocess.run(
-        [sys.executable, "-m", "benchmarks.many", str(count)], check=True, capture_output=True, text=True
+        [sys.executable, "-m", "benchmarks.many", str(count)], check=True, stdout=subprocess.PIPE, text=True
     )
     above, rate = map(float, run.stdout.split())
     report = Report(f"{count:,} messages from a generator through the pool, a sink in the same process")
@@ -63,12 +63,23 @@ def _generate(count: int) -> Iterator[pysmtpx.MailObject]:
         yield pysmtpx.MailObject(SENDER, RECIPIENT, bytes(bytearray(content)))
 
 
+def _watched(outcomes: Iterable[pysmtpx.Outcome], count: int) -> Iterable[pysmtpx.Outcome]:
+    """With a progress bar on the standard error, where that is a terminal."""
+    if not sys.stderr.isatty():
+        return outcomes
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    return track(outcomes, f"{count:,} messages", total=count, console=console, update_period=0.5)
+
+
 def _child(count: int) -> None:
     with in_process() as port, pysmtpx.SmtpPool("127.0.0.1", port=port) as smtp:
-        accept(smtp.send_many(_generate(1)))
+        accept(_watched(smtp.send_many(_generate(1)), 1))
         before = peak()
         start = time.perf_counter()
-        accept(smtp.send_many(_generate(count)))
+        accept(_watched(smtp.send_many(_generate(count)), count))
         seconds = time.perf_counter() - start
         print(peak() - before, count / seconds)
 
