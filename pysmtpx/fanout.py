@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -42,7 +41,6 @@ class FanOut:
         self._window = window
         self._ordered = ordered
         self._bell = Bell()
-        self._lock = threading.Lock()
         self._arrived: deque[int] = deque()
         """Numbers of those that have their outcome, in the order of that."""
         self._jobs: dict[int, Job] = {}
@@ -109,22 +107,19 @@ class FanOut:
                 self._is_exhausted, self._failure = True, error
 
     def _arrive(self, number: int, job: Job) -> None:
-        with self._lock:
-            self._arrived.append(number)
+        self._arrived.append(number)
         self._bell.ring()
 
     # -- out --------------------------------------------------------------------------
 
     def _collect(self) -> None:
-        while True:
-            with self._lock:
-                if not self._arrived:
-                    return
-                number = self._arrived.popleft()
+        while self._arrived:
+            number = self._arrived[0]
             job = self._jobs.get(number)
             if job is not None and job.outcome is not None:
                 self._done[number] = Outcome.of(job.mail, job.outcome)
                 del self._jobs[number]
+            self._arrived.popleft()
 
     def _next(self) -> Outcome | None:
         if not self._ordered:

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, Self, Unpack
 
 from .connection import SmtpConnection
-from .errors import InputError, SmtpError, UsageError
+from .errors import InputError, UsageError
 from .fanout import FanOut
-from .flow.effects import Flow
 from .message import AnyMessage
 from .net.deadline import Deadline
 from .outcome import Outcome
@@ -34,8 +33,6 @@ from .wire.limits import CONNECT_TIMEOUT, SEND_TIMEOUT
 from .wire.params import MailFromParams, RcptToParams
 from .wire.result import SendResult
 
-_LOOK: Final = 1.0
-"""Seconds for a look at an idle connection, which takes none."""
 _WINDOW: Final = 64
 """Messages between the iterable and the caller of ``send_many``, at least."""
 _WINDOW_SECONDS: Final = 30.0
@@ -151,9 +148,8 @@ class SmtpPool:
         for a place in it. ``cancel`` on the future succeeds until a worker has
         taken the message; callbacks are called in the worker.
 
-        Raises ``InputError`` for what is no message, ``Timeout`` where the
-        queue stays full, ``UsageError`` where the pool is closed or the process
-        is ending.
+        Raises ``InputError`` for what is no message, ``Timeout`` where the queue
+        stays full, ``UsageError`` where the pool is closed or the process ends.
         """
         check_mail(message)
         if isinstance(message, MailObject) and not (sender is None and recipients is None):
@@ -170,14 +166,12 @@ class SmtpPool:
         """Send messages over all connections, and tell what became of each as soon as it is known.
 
         In order of completion, or with ``ordered`` in that of ``messages``,
-        which may be endless: a bounded number of them is in memory. It is
-        iterated in the calling thread, and what it raises comes after all
-        outcomes. Closed early (``break``), what is queued is withdrawn and what
-        is under way ends in the background. An interrupt also shuts down the
-        connections in use for it, and names those in doubt in a note.
+        which may be endless: a bounded number of them is in memory. What it
+        raises comes after all outcomes. Closed early (``break``), what is
+        queued is withdrawn, and what is under way ends in the background. An
+        interrupt shuts that down too, and names those in doubt in a note.
 
-        Raises ``InputError`` and ``UsageError`` at once, and nothing later: an
-        outcome holds its error.
+        Raises ``InputError`` and ``UsageError`` at once; later an outcome holds its error.
         """
         self._engine.check_open()
         if is_serving():
@@ -219,9 +213,9 @@ class SmtpPool:
             try:
                 yield SmtpConnection(session.channel, session.site.server, session.capabilities)
             except Exception:
-                rack.give_back(session)
+                self._put_back(session)
                 raise
-            rack.give_back(session)
+            self._put_back(session)
         finally:
             try:
                 rack.release(claim)
@@ -229,19 +223,19 @@ class SmtpPool:
                 rack.release(claim)
                 raise
 
+    def _put_back(self, session: Session) -> None:
+        """Give it back, unless somebody has the line still, such as a stream that was left half-way."""
+        if not session.is_free():
+            session.close()
+        self._engine.rack.give_back(session)
+
     def _alive(self, claim: Claim, deadline: Deadline) -> Session:
         """A leased session that is alive: one that was idle may have died of it."""
         while True:
             session = self._engine.rack.lease(claim, deadline)
-            assert session.channel is not None
-            try:
-                session.channel.run(_look, Deadline.after(_LOOK))
-            except SmtpError:
-                if not session.has_rested:
-                    raise
-                self._engine.rack.give_back(session)
-            else:
+            if not session.has_rested or session.is_free():
                 return session
+            self._engine.rack.give_back(session)
 
     # -- telling ----------------------------------------------------------------------
 
@@ -346,8 +340,3 @@ def _job(
         future=future,
         done=done,
     )
-
-
-def _look() -> Flow[None]:
-    """No conversation at all: the channel looks whether it is alive."""
-    yield from ()

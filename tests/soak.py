@@ -177,7 +177,16 @@ class Server:
     """The server in its process."""
 
     def __init__(self, messages: int, seed: int, share: float) -> None:
-        words = [sys.executable, __file__, str(messages), "--seed", str(seed), "--faults", str(share), "--serve"]
+        words = [
+            sys.executable,
+            __file__,
+            str(messages),
+            "--seed",
+            str(seed),
+            "--faults",
+            str(share),
+            "--serve",
+        ]
         self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.url = self._line()
 
@@ -254,6 +263,10 @@ _ALLOWED: Final = {1: (1,), 2: (0,), 3: (0, 1), 4: (0,)}
 """How often a recipient may have been delivered to, by the fate that it has here."""
 
 
+def _learn_nothing(*_: object, **__: object) -> None:
+    pass
+
+
 @contextlib.contextmanager
 def hurried() -> Iterator[None]:
     """Let the pool rest for milliseconds and never learn to overlap less: all connections stay busy."""
@@ -264,7 +277,7 @@ def hurried() -> Iterator[None]:
         "FIRST_DIAL_REST": 0.001,
         "LONGEST_DIAL_REST": 0.01,
     }
-    learn = mock.patch.object(health.Health, "learn", lambda self, outcome, **options: None)
+    learn = mock.patch.object(health.Health, "learn", _learn_nothing)
     with mock.patch.multiple(health, **rests), learn:
         yield
 
@@ -324,8 +337,8 @@ class Verdict:
         return (
             f"{total:,} messages to {RECIPIENTS} recipients each in {self.seconds:.1f} s "
             f"({total / self.seconds:,.0f} a second): {outcomes}\n"
-            f"{met:,} faults, {self.retried:,} further tries, {self.told.get('connections', 0):,} connections; "
-            f"MiB resident at each quarter: {memory}"
+            f"{met:,} faults, {self.retried:,} further tries, "
+            f"{self.told.get('connections', 0):,} connections; MiB resident at each quarter: {memory}"
         )
 
 

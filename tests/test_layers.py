@@ -59,7 +59,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("retry",),
     ("pooling.bell", "pooling.pace", "pooling.health", "pooling.events", "pooling.arguments"),
     ("pooling.standing",),
-    ("pooling.lifetime", "pooling.session", "pooling.jobs"),
+    ("pooling.lifetime", "pooling.session", "pooling.crew", "pooling.jobs"),
     ("pooling.shelf", "pooling.source"),
     ("pooling.rack", "pooling.feed"),
     ("pooling.shop",),

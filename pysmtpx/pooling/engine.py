@@ -109,8 +109,7 @@ class Engine:
         with self._lock:
             self.is_closed = True
             singles = list(self._singles)
-        for job in self.feed.end():
-            job.end(closed())
+        self._end_queued()
         for single in singles:
             single.end()
         self.rack.end()
@@ -124,6 +123,13 @@ class Engine:
         done = done or self._wait(self._is_done, Deadline.after(_GRACE))
         if self._executor is not None:
             self._executor.shutdown(wait=done)
+
+    def _end_queued(self) -> None:
+        queued = self.feed.end()
+        for job in queued:  # an interrupt in here leaves the rest in the queue, for the next close
+            if job.end(closed()):
+                self.shop.ended(job)
+        self.feed.withdraw(queued)
 
     def _is_done(self) -> bool:
         with self._lock:
@@ -156,6 +162,8 @@ class Engine:
         self.feed.abandon()
         self.rack.abandon()
         self.shop.tally.abandon()
+        if self.settings.pacer is not None:
+            self.settings.pacer.abandon()
         if was_closed:
             self.feed.close()
             self.rack.end()
@@ -177,8 +185,7 @@ class Engine:
 
     def give_up(self) -> None:
         """End what is queued as unsent, and shut down the sockets of all workers."""
-        for job in self.feed.end():
-            job.end(closed())
+        self._end_queued()
         self.rack.shut_down(workers_only=True)
 
     def close_idle(self) -> None:

@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import heapq
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
-from typing import Final, NamedTuple
+from typing import Final
 
 from ..errors import Timeout, UsageError
 from ..net.deadline import Deadline, now
 from ..wire.limits import Stage
 from .bell import Bell
+from .crew import Crew
 from .jobs import Job
-from .source import Pacer
+from .source import Counts, Pacer, is_over
 
 _LINGER: Final = 1.0
 """Seconds that a worker without work waits for some before it ends."""
-
-
-class Counts(NamedTuple):
-    """The queue at one moment."""
-
-    queued: int
-    under_way: int
-    finished: int
-    """Messages that have their outcome, since it was made."""
-    workers: int
 
 
 class Feed:
@@ -55,24 +45,15 @@ class Feed:
         self._lock = threading.RLock()
         self._ready: deque[Job] = deque()
         self._later: list[tuple[float, int, Job]] = []
-        self._workers: set[object] = set()
-        self._started: set[object] = set()
-        """Workers that have not come yet."""
-        self._idle: list[Bell] = []
-        self._woken: set[Bell] = set()
-        """Workers that were idle and have not come back yet."""
-        self._seeking: set[Bell] = set()
-        """Workers that have not taken anything yet, since they have no connection."""
-        self._keeper: Bell | None = None
-        """The idle worker that watches the clock for all."""
+        self._crew = Crew(self._most_workers, self._start)
         self._putters: deque[Bell] = deque()
         self._watchers: list[Bell] = []
-        self._under_way = 0
+        self._under_way: set[Job] = set()
         self._finished = 0
         self._earliest = math.inf
         """No deadline in the queue is earlier."""
-        self._slot: float | None = None
-        """When the first in the queue may be sent, where that was reserved."""
+        self._slot: tuple[float, Job] | None = None
+        """When the first in the queue may be sent, and which it was when that was reserved."""
         self._why_closed = ""
         self._is_ended = False
 
@@ -115,33 +96,18 @@ class Feed:
             self._ready.append(job)
             self._note_deadline_locked(job)
             self._call_locked()
-            if not self._workers and not self._started:
+            if not self._crew.exists:
                 raise UsageError("no thread can be started: the process is ending, or at its limit")
         return True
 
     def _call_locked(self) -> None:
-        """Wake or start a worker where more wait to be taken than workers are coming."""
-        coming = self._coming_locked()
-        if self._keeper is not None:
-            if self._slot is not None or coming >= len(self._ready):
-                return  # none may be sent just now, or each is looked after
-        elif coming >= len(self._ready) + bool(self._later):
-            return
-        if self._idle:
-            bell = self._idle[-1]
-            self._woken.add(bell)
-            self._idle.pop()
-            bell.ring()
-        elif len(self._workers) + len(self._started) < self._most_workers:
-            token = object()
-            with contextlib.suppress(RuntimeError):
-                self._start(token)
-                # Only now: an interrupt before must not leave us waiting for a worker that never comes.
-                self._started.add(token)
-
-    def _coming_locked(self) -> int:
-        """Workers that are on their way to take something."""
-        return len(self._started) + len(self._woken) + len(self._seeking)
+        """Call a worker, where more wait to be taken than are coming."""
+        wanted = len(self._ready)
+        if self._crew.keeper is not None:
+            wanted = 0 if self._slot is not None else wanted  # the first may not be sent yet: it is watched
+        elif self._later:
+            wanted += 1
+        self._crew.call(wanted)
 
     def put_back(self, jobs: Sequence[Job]) -> bool:
         """Put messages that were not begun back in front, in their order."""
@@ -149,7 +115,7 @@ class Feed:
             if self._is_ended:
                 return False
             self._ready.extendleft(reversed(jobs))
-            self._under_way -= len(jobs)
+            self._under_way.difference_update(jobs)
             for job in jobs:
                 self._note_deadline_locked(job)
         return True
@@ -160,13 +126,18 @@ class Feed:
             if self._is_ended:
                 return False
             heapq.heappush(self._later, (moment, next(self._number), job))
-            self._under_way -= 1
+            self._under_way.discard(job)
             self._note_deadline_locked(job)
+            self._crew.alert()
+            self._call_locked()
         return True
 
     def _note_deadline_locked(self, job: Job) -> None:
         if job.deadline is not None:
-            self._earliest = min(self._earliest, now() + job.deadline.remaining())
+            moment = now() + job.deadline.remaining()
+            if moment < self._earliest:
+                self._earliest = moment
+                self._crew.alert()
 
     # -- taking out -------------------------------------------------------------------
 
@@ -177,14 +148,14 @@ class Feed:
         on a connection where nothing is under way it cannot be sent sooner.
         """
         with self._lock:
-            self._seeking.discard(bell)
+            self._crew.found(bell)
             if self._is_ended or self._next_locked(now()) > -math.inf:
                 return None
-            if not eager and len(self._ready) <= self._coming_locked():
+            if not eager and len(self._ready) <= self._crew.coming:
                 return None
             self._slot = None
             job = self._ready.popleft()
-            self._under_way += 1
+            self._under_way.add(job)
             self._ring_putter_locked()
             if self._ready or self._later:
                 self._call_locked()
@@ -196,12 +167,15 @@ class Feed:
         while later and later[0][0] <= moment:
             self._ready.append(heapq.heappop(later)[2])
         if not self._ready:
+            if not later:
+                self._earliest = math.inf
             return later[0][0] if later else math.inf
         if self._pacer is None:
             return -math.inf
-        if self._slot is None:
-            self._slot = self._pacer.reserve(self._ready[0].recipients_count)
-        return -math.inf if self._slot <= moment else self._slot
+        first = self._ready[0]
+        if self._slot is None or self._slot[1] is not first:
+            self._slot = self._pacer.reserve(first.recipients_count), first
+        return -math.inf if self._slot[0] <= moment else self._slot[0]
 
     def _ring_putter_locked(self) -> None:
         if self._putters:
@@ -212,9 +186,9 @@ class Feed:
         with self._lock:
             if self._earliest > now():
                 return []
-            over = [job for job in self._queued_locked() if _is_over(job)]
+            over = [job for job in self._queued_locked() if is_over(job)]
             self._remove_locked(over)
-            self._under_way += len(over)
+            self._under_way.update(over)
             self._earliest = math.inf
             for job in self._queued_locked():
                 self._note_deadline_locked(job)
@@ -225,17 +199,16 @@ class Feed:
         with self._lock:
             jobs = self._queued_locked()
             self._remove_locked(jobs)
-            self._under_way += len(jobs)
+            self._under_way.update(jobs)
             return jobs
 
-    def withdraw(self, jobs: Collection[Job]) -> list[Job]:
-        """Take out those of these that are still in the queue."""
+    def withdraw(self, jobs: Iterable[Job]) -> list[Job]:
+        """Take these out of the queue; those that no worker has, whether they were queued or not."""
         with self._lock:
-            wanted = {id(job) for job in jobs}
-            found = [job for job in self._queued_locked() if id(job) in wanted]
-            self._remove_locked(found)
+            free = [job for job in jobs if job not in self._under_way]
+            self._remove_locked(free)
             self._notify_locked()
-            return found
+            return free
 
     def _queued_locked(self) -> list[Job]:
         return [*self._ready, *(entry[2] for entry in self._later)]
@@ -255,7 +228,7 @@ class Feed:
     def done(self, job: Job) -> None:
         """A message that was taken has its outcome."""
         with self._lock:
-            self._under_way -= 1
+            self._under_way.discard(job)
             self._finished += 1
             self._notify_locked()
 
@@ -264,43 +237,34 @@ class Feed:
     def arrive(self, token: object) -> None:
         """A worker that was started is there."""
         with self._lock:
-            self._workers.add(token)
-            self._started.discard(token)
+            self._crew.arrive(token)
 
     def leave(self, token: object, bell: Bell) -> None:
         """A worker is there no more, for whatever reason."""
         with self._lock:
-            self._workers.discard(token)
-            self._seeking.discard(bell)
+            self._crew.leave(token, bell)
             self._call_locked()
             self._notify_locked()
 
     def wait(self, bell: Bell) -> bool:
         """Wait for work; False where there is none and the worker is to leave."""
-        has_lingered = False
+        crew, has_lingered = self._crew, False
         while True:
             with self._lock:
-                self._seeking.discard(bell)
+                crew.wake(bell)
+                crew.found(bell)
                 moment = now()
-                due = min(self._next_locked(moment), self._earliest)
+                due = self._next_locked(moment)
+                due = min(due, self._earliest)
                 if self._is_ended:
                     return False
                 if due <= moment:
-                    self._seeking.add(bell)
+                    crew.seek(bell)
                     return True
-                if has_lingered and (math.isinf(due) or self._keeper is not None):
+                if has_lingered and (math.isinf(due) or crew.keeper is not None):
                     return False
-                if self._keeper is None and due < math.inf:
-                    self._keeper = bell
-                seconds = due - moment if self._keeper is bell else _LINGER
-                self._idle.append(bell)
-            has_lingered = not bell.wait(seconds)
-            with self._lock:
-                if self._keeper is bell:
-                    self._keeper = None
-                self._woken.discard(bell)
-                if bell in self._idle:
-                    self._idle.remove(bell)
+                watches = crew.rest(bell, watch=due < math.inf)
+            has_lingered = not bell.wait(due - moment if watches else _LINGER)
 
     # -- the whole --------------------------------------------------------------------
 
@@ -317,16 +281,14 @@ class Feed:
                 bell.ring()
 
     def end(self) -> list[Job]:
-        """Give nothing more out, and let the workers go; what was queued."""
+        """Give nothing more out, and let the workers go; what is queued, until it is withdrawn."""
         self.close()
         with self._lock:
             self._is_ended = True
-            queued = self._queued_locked()
-            self._remove_locked(queued)
-            for bell in (*self._idle, *self._putters):
+            self._crew.wake_all()
+            for bell in self._putters:
                 bell.ring()
-            self._notify_locked()
-            return queued
+            return self._queued_locked()
 
     def watch(self, bell: Bell) -> None:
         """Ring it from now on whenever something was finished."""
@@ -343,7 +305,7 @@ class Feed:
     def is_done(self) -> bool:
         """Nothing is queued or under way and, once it is ended, no worker is left."""
         with self._lock:
-            workers = self._is_ended and (self._workers or self._started)
+            workers = self._is_ended and self._crew.exists
             return not (self._ready or self._later or self._under_way or workers)
 
     def _notify_locked(self) -> None:
@@ -354,8 +316,4 @@ class Feed:
         """The queue at this moment."""
         with self._lock:
             queued = len(self._ready) + len(self._later)
-            return Counts(queued, self._under_way, self._finished, len(self._workers))
-
-
-def _is_over(job: Job) -> bool:
-    return job.deadline is not None and job.deadline.remaining() <= 0
+            return Counts(queued, len(self._under_way), self._finished, len(self._crew.workers))

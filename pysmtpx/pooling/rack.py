@@ -16,13 +16,19 @@ from ..opening import open_channel
 from ..server import Server
 from ..wire.capabilities import Capabilities
 from ..wire.limits import Stage
+from ..wire.result import SendResult
 from .events import Event, Events
+from .health import is_slowdown
 from .session import Claim, Session, Site
 from .shelf import Counts, Limits, Shelf, Step, closed
 
 _JITTER: Final = 0.2
 """The share of its age by which a connection may end early: made together, they must not end together."""
 
+_LOOK_AGAIN: Final = 1.0
+"""Seconds until whoever waits looks himself: an interrupt can fall between a change and its ring."""
+
+Fate: TypeAlias = SendResult | SmtpError
 Watch: TypeAlias = Callable[[Callable[[], None]], None]
 Opener: TypeAlias = Callable[[Server, Deadline, Watch], tuple[Channel, Capabilities]]
 """Dials: takes the server, the deadline, and whom to tell how the dial is ended from another thread."""
@@ -86,6 +92,7 @@ class Rack:
 
     def _leased(self, claim: Claim, deadline: Deadline, fresh: bool, events: list[Event]) -> Session:
         failure: SmtpError | None = None
+        failed: list[Site] = []
         while True:
             step = self._step(claim, fresh)
             if isinstance(step, list):
@@ -96,11 +103,18 @@ class Rack:
                 if failure is not None:
                     raise failure
                 self._wait(claim, step, deadline)
+            elif step.is_open:
+                return step
+            elif failure is not None and step.site in failed:
+                raise failure
             else:
-                if step.channel is None:
-                    failure = self._dial(step, deadline, events)
-                if step.channel is not None:
+                failure = self._dial(step, deadline, events)
+                if failure is None and self._is_made(step):
                     return step
+                failed.append(step.site)
+
+    def _is_made(self, session: Session) -> bool:
+        return session.is_open
 
     def _step(self, claim: Claim, fresh: bool) -> Step:
         with self._lock:
@@ -110,7 +124,7 @@ class Rack:
         left = deadline.remaining()
         if left <= 0:
             raise Timeout("no connection became free in time", stage=Stage.INPUT) from self._shelf.error
-        claim.bell.wait(min(seconds, left))
+        claim.bell.wait(min(seconds, left, _LOOK_AGAIN))
 
     def must_yield(self, session: Session) -> bool:
         """Whether a call waits for a connection and this one is to be it: the stream on it ends."""
@@ -126,6 +140,8 @@ class Rack:
     def _dial(self, session: Session, deadline: Deadline, events: list[Event]) -> SmtpError | None:
         """Dial; what it failed with, unless there are other connections to wait for."""
         site, claim = session.site, session.owner
+        with self._lock:
+            site.health.dialling(now())
         seconds = site.server.connect_timeout
         # A call's own short limit is kept, and not laid to the server's charge. A worker dials for many.
         is_short = claim is not None and claim.is_urgent and deadline.remaining() < seconds
@@ -134,9 +150,9 @@ class Rack:
         try:
             opened = self._opener(site.server, limit, session.watch)
         except SmtpError as error:
-            self._remove(session, events, "")
-            events.append(Event("refused", site.name, now() - began, why=str(error)))
-            return error if is_short and isinstance(error, Timeout) else self._failed(site, error)
+            failure = self._failed(session, error, blame=not (is_short and isinstance(error, Timeout)))
+            events.append(Event("refused", site.name, now() - began, outcome=error, why=str(error)))
+            return failure
         with self._lock:
             self._equip_locked(session, *opened)
             ended = self._shelf.is_ended or session.is_stopped
@@ -145,13 +161,19 @@ class Rack:
             raise closed()
         return None
 
-    def _failed(self, site: Site, error: SmtpError) -> SmtpError | None:
-        with self._lock:
-            others = len(self._shelf.on(site))  # of dials that began together the last to fail tells
-            site.health.dial_failed(error, others, now())
-            site.failing, site.error = True, error
-            self._shelf.ring()
-            return error if others == 0 or self._shelf.is_ended else None
+    def _failed(self, session: Session, error: SmtpError, *, blame: bool) -> SmtpError | None:
+        shelf, site = self._shelf, session.site
+        with self._lock:  # in one: whoever waits must not dial before he knows what came of this
+            if session in shelf.sessions:
+                shelf.sessions.remove(session)
+            others = len(shelf.on(site))  # of dials that began together the last to fail tells
+            if blame:
+                site.health.dial_failed(error, others, now())
+                site.failing, site.error = True, error
+            shelf.ring()
+            if blame and not shelf.is_ended and (others or shelf.has_another(site, now())):
+                return None
+            return error
 
     def _equip_locked(self, session: Session, channel: Channel, capabilities: Capabilities) -> None:
         limits, site = self._shelf.limits, session.site
@@ -217,17 +239,19 @@ class Rack:
 
     # -- health -----------------------------------------------------------------------
 
-    def slowed(self, site: Site) -> None:
-        """The server asked for less: fewer connections, after a rest."""
+    def heard(self, site: Site, outcome: Fate, *, by_bdat: bool, overlapped: bool) -> None:
+        """What became of a message on a server, and how it went there: learn from it."""
+        health = site.health
+        is_taken = isinstance(outcome, SendResult)
+        if is_taken and health.is_well and not site.is_watched:
+            return  # nearly always; and it costs no lock
         with self._lock:
-            site.health.slowed(now(), len(self._shelf.on(site)))
-
-    def accepted(self, site: Site) -> None:
-        """The server took a message."""
-        if site.health.is_well:
-            return
-        with self._lock:
-            site.health.accepted(now())
+            site.is_watched = not (is_taken and overlapped)
+            health.learn(outcome, by_bdat=by_bdat, overlapped=overlapped)
+            if is_slowdown(outcome):
+                health.slowed(now(), len(self._shelf.on(site)))
+            elif is_taken:
+                health.accepted(now())
             self._shelf.ring()
 
     # -- the whole --------------------------------------------------------------------

@@ -18,6 +18,8 @@ from ..wire.capabilities import Capabilities
 from .bell import Bell
 from .health import Health
 
+_LOOK: Final = 0.01
+"""Seconds for a look at a connection, which takes none where nobody has it."""
 _PARTING: Final = 1.0
 """Seconds for the write of a QUIT whose answer nobody waits for."""
 
@@ -25,7 +27,7 @@ _PARTING: Final = 1.0
 class Site:
     """One server, and what is known of it."""
 
-    __slots__ = ("error", "failing", "health", "last", "name", "server")
+    __slots__ = ("error", "failing", "health", "is_watched", "last", "name", "server")
 
     def __init__(self, server: Server, health: Health) -> None:
         self.server = server
@@ -37,6 +39,8 @@ class Site:
         """The last dial failed: the next one goes alone."""
         self.error: SmtpError | None = None
         """Why it failed."""
+        self.is_watched = False
+        """Something failed, and no message has gone there as it did since."""
 
 
 class Claim:
@@ -103,6 +107,21 @@ class Session:
         """It is about to be handed to somebody who waits."""
 
     @property
+    def is_open(self) -> bool:
+        """True once it has been dialled."""
+        return self.channel is not None
+
+    def is_free(self) -> bool:
+        """True where it is alive, and nobody has the line."""
+        if self.channel is None:
+            return False
+        try:
+            self.channel.run(_look, Deadline.after(_LOOK))
+        except SmtpError:
+            return False
+        return True
+
+    @property
     def is_spent(self) -> bool:
         """True where it has served what it may."""
         return self.served >= self.budget
@@ -133,6 +152,11 @@ class Session:
             with contextlib.suppress(SmtpError):
                 channel.run(_farewell, Deadline.after(_PARTING))
         self.close()
+
+
+def _look() -> Flow[None]:
+    """No conversation at all: the channel looks whether it is alive before each."""
+    yield from ()
 
 
 def _farewell() -> Flow[None]:

@@ -98,11 +98,16 @@ class Shelf:
             return rest if rest > moment else self._claimed(claim, max(idle, key=_since))
         when = self._may_dial(site, mine, moment)
         if when > moment:
-            return when
+            # A new one is wanted, and an idle one may stand in its way.
+            return self._made_room(claim, mine, when) if fresh and math.isinf(when) else when
         if len(self.sessions) < self.limits.connections:
             return self._claimed(claim, Session(site, claim))
-        spare = [s for s in self.sessions if s.owner is None] if self._by_priority or fresh else []
-        return self._doomed(claim, [min(spare, key=_since)]) if spare else math.inf
+        return self._made_room(claim, self.sessions if self._by_priority or fresh else [], math.inf)
+
+    def _made_room(self, claim: Claim, sessions: list[Session], when: float) -> Step:
+        """Close the one of these that has been idle for longest, if there is one."""
+        idle = [s for s in sessions if s.owner is None]
+        return self._doomed(claim, [min(idle, key=_since)]) if idle else when
 
     def _may_dial(self, site: Site, mine: list[Session], moment: float) -> float:
         if mine and all(s.channel is None for s in mine) and (site.failing or site.server.credentials):
@@ -111,7 +116,13 @@ class Shelf:
 
     def _is_usable(self, site: Site, moment: float) -> bool:
         """Whether it is only busy, so that a server of lower priority must not take over."""
-        return bool(self.on(site)) or site.health.may_dial(0, moment) <= moment
+        if any(s.channel is not None for s in self.on(site)):
+            return True
+        return not site.failing and site.health.may_dial(0, moment) <= moment
+
+    def has_another(self, site: Site, moment: float) -> bool:
+        """Whether there is a server besides this one that works, as far as is known."""
+        return any(other is not site and self._is_usable(other, moment) for other in self.sites)
 
     def _order(self) -> Sequence[Site]:
         if self._by_priority or len(self.sites) == 1:

@@ -6,8 +6,11 @@ import threading
 from collections import Counter
 from dataclasses import dataclass, field
 
+from ..net.deadline import now
 from ..retry import RetryPolicy
-from .events import Events
+from ..wire.result import SendResult
+from .events import Event, Events, Kind
+from .jobs import Job
 from .rack import Rack
 
 
@@ -42,3 +45,17 @@ class Shop:
     policy: RetryPolicy
     in_flight: int = 1
     tally: Tally = field(default_factory=Tally)
+
+    def ended(self, job: Job, server: str = "") -> None:
+        """A message has its outcome: count it and tell it."""
+        self.tally.add(job.status)
+        self._tell("sent" if isinstance(job.outcome, SendResult) else "refused", job, server)
+
+    def retried(self, job: Job, server: str, delay: float) -> None:
+        """A message is to be tried again in so many seconds."""
+        self.tally.add("retried")
+        self._tell("retried", job, server, delay)
+
+    def _tell(self, kind: Kind, job: Job, server: str, delay: float | None = None) -> None:
+        event = Event(kind, server, now() - job.began, job.mail, job.outcome, job.attempts, delay)
+        self.events.emit(event)

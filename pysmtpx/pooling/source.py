@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ..net.deadline import Deadline, now
 from .bell import Bell
 from .jobs import Job
 from .pace import Pace
+
+
+class Counts(NamedTuple):
+    """The queue at one moment."""
+
+    queued: int
+    under_way: int
+    finished: int
+    """Messages that have their outcome, since it was made."""
+    workers: int
+
+
+def is_over(job: Job) -> bool:
+    """True where its time has passed."""
+    return job.deadline is not None and job.deadline.remaining() <= 0
 
 
 class Source(Protocol):
@@ -49,6 +64,10 @@ class Pacer:
 
     def __init__(self, pace: Pace) -> None:
         self._pace = pace
+        self._lock = threading.Lock()
+
+    def abandon(self) -> None:
+        """Another lock, after a fork."""
         self._lock = threading.Lock()
 
     def reserve(self, recipients: int) -> float:

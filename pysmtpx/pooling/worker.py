@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
-from typing import Final, Literal
+from typing import Final
 
 from ..errors import (
     ConnectError,
@@ -24,9 +24,7 @@ from ..net.deadline import now
 from ..sending import possible_in_flight
 from ..wire.limits import Stage
 from ..wire.result import SendResult
-from .events import Event
 from .feed import Feed
-from .health import is_slowdown
 from .jobs import Job
 from .session import Claim, Session
 from .shelf import again, closed
@@ -123,7 +121,18 @@ class _Service:
         stack = _stack()
         if self in stack:
             stack.remove(self)
+        self._return()
         self._rack.release(self._claim)
+
+    def _return(self) -> None:
+        """Hand back what was taken and not begun."""
+        if self._again and self._source.put_back(self._again):
+            self._again = []
+        while self._again:
+            job = self._again[-1]
+            job.end(closed())
+            self._hand_over(job)
+            self._again.pop()
 
     # -- one connection ---------------------------------------------------------------
 
@@ -170,10 +179,7 @@ class _Service:
     def _put_down(self, session: Session) -> None:
         if self._session is session:
             self._session = self._reports = None
-            jobs, self._again = self._again, []
-            if not self._source.put_back(jobs):
-                for job in jobs:
-                    self._conclude(job, closed())
+            self._return()
             self._rack.give_back(session)
 
     def step_aside(self) -> None:
@@ -193,7 +199,7 @@ class _Service:
         if not wait and not session.site.health.overlap_works:
             return LATER
         while (job := self._source.take(self._claim.bell, eager=wait)) is not None:
-            if job.begin():
+            if job.begin(now()):
                 self._took = True
                 session.served += 1
                 entry = self._entry(job, session)
@@ -223,15 +229,19 @@ class _Service:
         outcome = report.outcome
         is_first, self._heard = not self._heard, True
         del session.under_way[0]
+        self._rack.heard(
+            session.site,
+            outcome,
+            by_bdat=self._in_flight > 1,
+            overlapped=not is_first and self._in_flight == 1,
+        )
         if isinstance(outcome, SendResult):
-            self._rack.accepted(session.site)
+            pass
         elif self._is_forgiven(job, outcome, is_first):
             self._again.append(job)
             return
         else:
             self._broke = self._broke or isinstance(outcome, _BREAKS)
-        if is_slowdown(outcome):
-            self._rack.slowed(session.site)
         self._conclude(job, outcome, session.site.name)
 
     def _is_forgiven(self, job: Job, error: SmtpError, is_first: bool) -> bool:
@@ -256,10 +266,9 @@ class _Service:
         """The stream ended by what is no report: whatever was taken for it is in doubt."""
         entries, session.under_way = session.under_way, []
         if isinstance(error, SmtpError) and not entries:
+            # Found dead before anything was taken. A new one counts, or this would go on for ever.
             if not self._took and not self._reused:
-                self._charge(
-                    error
-                )  # a new connection that is dead at once counts, or it would go on for ever
+                self._charge(error)
             return
         session.close()
         for entry in entries:
@@ -267,59 +276,58 @@ class _Service:
 
     def _conclude(self, job: Job, outcome: SendResult | SmtpError, server: str = "") -> None:
         """Note an outcome: the message is to be tried again later, or has it."""
-        shop = self._shop
         try:
-            delay = job.note(outcome, shop.policy, now())
+            delay = job.note(outcome, self._shop.policy, now())
         except Exception:
             _log.exception("the outcome of a message could not be weighed; it stands as it is")
             job.outcome, delay = outcome, None
         if delay is not None and self._source.put_later(job, now() + delay):
-            shop.tally.add("retried")
-            shop.events.emit(_event("retried", server, job, delay))
+            self._shop.retried(job, server, delay)
             return
-        job.finish()
-        shop.tally.add(job.status)
-        shop.events.emit(_event("sent" if isinstance(job.outcome, SendResult) else "refused", server, job))
-        self._source.done(job)
+        self._hand_over(job, server)
+
+    def _hand_over(self, job: Job, server: str = "") -> None:
+        try:
+            if job.finish():
+                self._shop.ended(job, server)
+        finally:
+            self._source.done(job)
 
     # -- no connection ----------------------------------------------------------------
 
     def _not_leased(self, error: SmtpError) -> None:
         """Nobody has to wait for what will not come; otherwise one message has had its try."""
         if self._source.is_ended or (isinstance(error, Timeout) and error.stage is Stage.INPUT):
-            self._expire()
+            self._expire(error)
         elif error.temporary or isinstance(error, UsageError):
             self._charge(error)
         else:
             for job in self._source.take_all():
-                self._begun(job, again(error))
+                self._tried(job, again(error))
 
     def _charge(self, error: SmtpError) -> None:
         job = self._source.take(self._claim.bell, eager=True)
         if job is not None:
-            self._begun(job, again(error))
+            self._tried(job, again(error))
 
-    def _expire(self) -> None:
-        for job in self._source.expired():
-            if self._source.is_ended:
-                self._begun(job, closed())
-            else:
-                self._begun(job, Timeout("its time was over before it was sent", stage=Stage.INPUT))
-
-    def _begun(self, job: Job, error: SmtpError) -> None:
-        if job.begin():
+    def _tried(self, job: Job, error: SmtpError) -> None:
+        if job.begin(now()):
             self._conclude(job, error)
         else:
             self._source.done(job)
 
-
-def _event(
-    kind: Literal["sent", "refused", "retried"], server: str, job: Job, delay: float | None = None
-) -> Event:
-    why = str(job.outcome) if isinstance(job.outcome, SmtpError) else ""
-    return Event(
-        kind, server, now() - job.began, job.mail, job.outcome, attempt=job.attempts, delay=delay, why=why
-    )
+    def _expire(self, why: SmtpError | None = None) -> None:
+        """End what was not sent in time, or before the end of the pool, with what its last try came to."""
+        for job in self._source.expired():
+            error = closed()
+            if not self._source.is_ended:
+                error = Timeout("its time was over before it was sent", stage=Stage.INPUT)
+                error.__cause__ = why.__cause__ if why is not None else None
+            try:
+                if job.end(error):
+                    self._shop.ended(job)
+            finally:
+                self._source.done(job)
 
 
 def _doubt(entry: Entry, error: BaseException) -> SmtpError:

@@ -39,7 +39,9 @@ _ESTABLISHED: Final = 1
 _GATES: Final = ("MAIL", "FINAL")
 
 _CUTS: Final = st.builds(Cut, st.sampled_from([0, 2, 7]), reset=st.booleans())
-_REFUSALS: Final = st.sampled_from(["450 4.2.0 later", "550 5.7.1 no", "421 4.3.2 going", "451 4.3.0 not now"])
+_REFUSALS: Final = st.sampled_from(
+    ["450 4.2.0 later", "550 5.7.1 no", "421 4.3.2 going", "451 4.3.0 not now"]
+)
 _FAULTS: Final = st.one_of(
     st.tuples(st.sampled_from(["MAIL", "RCPT", "DATA", "FINAL"]), st.one_of(_CUTS, _REFUSALS)),
     st.tuples(st.sampled_from(["MAIL", "RCPT", "FINAL"]), st.just(Cut(None))),
@@ -154,10 +156,11 @@ class PoolMachine(RuleBasedStateMachine):
             self._tell(each.mail, each.error or each.result)
         return None
 
-    @precondition(lambda self: self.futures)
-    @rule(which=st.integers(0, 1000))
+    @rule(which=st.integers(0, 20))
     def cancel(self, which: int) -> None:
-        self.futures[which % len(self.futures)][1].cancel()
+        # No precondition: what has its outcome already is a matter of time.
+        for _, future in self.futures[which : which + 1]:
+            future.cancel()
 
     @rule(faults=st.lists(_FAULTS, min_size=1, max_size=3))
     def faults(self, faults: list[tuple[str, Any]]) -> None:

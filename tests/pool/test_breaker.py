@@ -1,0 +1,78 @@
+"""One refused password, and several servers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from support.pools import BODY, ONCE, SENDER, fates, in_threads, mails, outcome, pool_of
+
+from pysmtpx import AuthenticationError, SendResult, Server
+from pysmtpx.pool import SmtpPool
+from pysmtpx.testing import MailServer
+
+
+def with_password(server: MailServer, password: str) -> Server:
+    return Server(server.host, server.port, username="ann", password=password)
+
+
+def tried(server: MailServer) -> int:
+    """Connections on which a password was tried."""
+    return sum("AUTH" in commands for commands in server.ledger.commands)
+
+
+def test_a_refused_password_is_tried_once() -> None:
+    """FAULTS 86: however many workers and callers there are, and nobody waits for it."""
+    with MailServer(users={"ann": "s3cret"}, require_auth=True) as server:
+        with SmtpPool(with_password(server, "wrong"), max_connections=8) as pool:
+            futures = [pool.submit(each) for each in mails(30)]
+            called = in_threads(4, lambda n: pool.send(SENDER, f"t{n}@x.example", BODY))
+            errors = [future.exception(10) for future in futures] + called
+            assert {type(error) for error in errors} == {AuthenticationError}
+            assert fates(errors[7]) == {"r7@x.example": "unsent"}
+            later = outcome(pool.send, SENDER, "a@x.example", BODY)
+            assert type(later) is AuthenticationError
+            assert {each.status for each in pool.send_many(mails(100))} == {"unsent"}
+        assert tried(server) == 1
+
+
+def test_the_first_password_goes_ahead_and_the_others_follow() -> None:
+    with (
+        MailServer(users={"ann": "s3cret"}, require_auth=True) as server,
+        SmtpPool(with_password(server, "s3cret"), max_connections=4) as pool,
+    ):
+        assert {each.status for each in pool.send_many(mails(100))} == {"accepted"}
+
+
+def test_the_second_server_serves_where_the_first_cannot() -> None:
+    with MailServer() as gone:
+        url = gone.url
+    with MailServer() as server, SmtpPool([url, server.url], retry=ONCE) as pool:
+        for _ in range(3):
+            assert isinstance(pool.send(SENDER, "a@x.example", BODY), SendResult)
+        assert {each.status for each in pool.send_many(mails(50))} == {"accepted"}
+        assert pool.stats().retried == 0
+
+
+def test_by_priority_the_second_one_is_left_alone() -> None:
+    with MailServer() as first, MailServer() as second, pool_of(first, second) as pool:
+        assert {each.status for each in pool.send_many(mails(100))} == {"accepted"}
+        assert not second.ledger.connections
+
+
+def test_evenly_both_are_used() -> None:
+    with MailServer() as first, MailServer() as second:
+        options: dict[str, Any] = {"balance": "even", "max_connections": 2}
+        with pool_of(first, second, **options) as pool:
+            for _ in range(10):
+                pool.send(SENDER, "a@x.example", BODY)
+            assert (len(first.messages), len(second.messages)) == (5, 5)
+
+
+def test_a_refused_password_at_the_first_server_leaves_the_second() -> None:
+    with (
+        MailServer(users={"ann": "s3cret"}, require_auth=True) as first,
+        MailServer() as second,
+        SmtpPool([with_password(first, "wrong"), second.url]) as pool,
+    ):
+        assert {each.status for each in pool.send_many(mails(20))} == {"accepted"}
+        assert tried(first) == 1

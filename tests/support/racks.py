@@ -1,0 +1,133 @@
+"""The parts of a pool alone: connections without sockets, servers that are only names, a lock that looks."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from pysmtpx import MailObject, RetryPolicy, Server, SmtpError
+from pysmtpx.flow.effects import Pause, Report
+from pysmtpx.flow.stream import Entry
+from pysmtpx.pooling.events import Event, Events
+from pysmtpx.pooling.health import Health
+from pysmtpx.pooling.jobs import Job
+from pysmtpx.pooling.rack import Rack
+from pysmtpx.pooling.session import Site
+from pysmtpx.pooling.shelf import Limits
+from pysmtpx.pooling.shop import Shop
+from pysmtpx.wire.capabilities import Capabilities
+from pysmtpx.wire.reply import Reply
+from pysmtpx.wire.result import SendResult
+
+OK = Reply(250)
+BODY = b"Subject: x\r\n\r\nhello\r\n"
+
+Talk = Callable[[Callable[[bool], Entry | Pause]], Iterator[Report]]
+"""What a connection does with the messages that it takes."""
+
+
+def job(path: str = "r@x.example", **options: Any) -> Job:
+    return Job(MailObject("s@x.example", path, BODY), **options)
+
+
+def accepted(entry: Entry) -> SendResult:
+    assert entry.plan is not None
+    return SendResult(entry.plan.mail.recipients, (), OK)
+
+
+def takes_all(take: Callable[[bool], Entry | Pause]) -> Iterator[Report]:
+    """A server that takes every message, one at a time."""
+    while isinstance(entry := take(True), Entry):
+        yield Report(entry.token, accepted(entry), True)
+
+
+class Line:
+    """A channel without a socket."""
+
+    is_foreign = is_tls = False
+    round_trips = 0
+
+    def __init__(self, talk: Talk = takes_all) -> None:
+        self.closed = False
+        self.said: list[str] = []
+        self._talk = talk
+
+    def run(self, make: Any, deadline: Any, **options: Any) -> Any:
+        self.said.append("run")
+
+    def stream(self, take: Callable[[bool], Entry | Pause], **options: Any) -> Iterator[Report]:
+        return self._talk(take)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def site(name: str = "a.example", most: int = 2, **options: Any) -> Site:
+    return Site(Server(name, **options), Health(most, lambda: 0.0))
+
+
+class Exchange:
+    """Dials by hand: what each dial comes to is taken from a list, at the end of it a new ``Line``."""
+
+    def __init__(self, *results: Any, mail_max: int | None = None) -> None:
+        self.dials: list[str] = []
+        self.lines: list[Line] = []
+        self._results = list(results)
+        self._keywords = {"LIMITS": (f"MAILMAX={mail_max}",)} if mail_max else {}
+        self._lock = threading.Lock()
+
+    def __call__(self, server: Server, deadline: Any, watch: Any) -> Any:
+        with self._lock:
+            self.dials.append(server.host)
+            result = self._results.pop(0) if self._results else None
+        if callable(result) and not isinstance(result, Line):
+            result = result(server, deadline, watch)
+        if isinstance(result, BaseException):
+            raise result
+        line = result if isinstance(result, Line) else Line()
+        self.lines.append(line)
+        return line, Capabilities(self._keywords)
+
+
+def rack_of(exchange: Exchange, *sites: Site, events: list[Event] | None = None, **options: Any) -> Rack:
+    by_priority = options.pop("by_priority", True)
+    limits = Limits(options.pop("connections", 2), **options)
+    told = Events(None if events is None else events.append)
+    where = sites or (site(most=limits.connections),)
+    return Rack(where, limits, told, by_priority=by_priority, opener=exchange, share=lambda: 0.0)
+
+
+def shop_of(rack: Rack, events: list[Event] | None = None, **policy: Any) -> Shop:
+    told = Events(None if events is None else events.append)
+    return Shop(rack, told, RetryPolicy(**{"backoff": 0.0, "jitter": 0.0, **policy}))
+
+
+class Watched:
+    """A lock that calls a function at each release: what can be seen between two steps."""
+
+    def __init__(self, look: Callable[[], None]) -> None:
+        self._lock = threading.RLock()
+        self._look = look
+        self._depth = 0
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        self._depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._depth -= 1
+        try:
+            if not self._depth:
+                self._look()
+        finally:
+            self._lock.release()
+
+
+def raised(call: Callable[..., Any], *args: Any, **options: Any) -> SmtpError:
+    """The error that a call raises."""
+    try:
+        result = call(*args, **options)
+    except SmtpError as error:
+        return error
+    raise AssertionError(f"it returned {result!r}")
