@@ -137,6 +137,8 @@ class FanOut:
 
     def _abort(self, error: BaseException) -> None:
         limit = Deadline.after(_GRACE)
+        for job in self._jobs.values():
+            job.is_recalled = True
         while self._jobs and limit.remaining() > 0:
             self._withdraw()
             self._collect()

@@ -65,6 +65,7 @@ class Job:
         "attempts",
         "began",
         "deadline",
+        "is_recalled",
         "mail",
         "not_before",
         "outcome",
@@ -96,6 +97,8 @@ class Job:
         """When it was handed in; from the first ``begin`` with a moment on, that."""
         self.not_before = self.began
         """When the next try may begin."""
+        self.is_recalled = False
+        """Its caller has left: what is under way ends, and nothing more is begun."""
         self.outcome: SendResult | SmtpError | None = None
         """What is known by now, None before the first try; final once it is finished."""
         self._envelope = envelope
@@ -244,6 +247,8 @@ class Job:
         self._enter(outcome, policy)
         standing, whole = self._standing, self._whole
         if standing is None or whole is None or not standing.owed or self.attempts >= policy.attempts:
+            return None
+        if self.is_recalled:
             return None
         delay = policy.delay(self.attempts)
         if self.deadline is not None and self.deadline.remaining() <= delay:

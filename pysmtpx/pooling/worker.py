@@ -126,8 +126,9 @@ class _Service:
 
     def _return(self) -> None:
         """Hand back what was taken and not begun."""
-        if self._again and self._source.put_back(self._again):
-            self._again = []
+        back = [job for job in self._again if not job.is_recalled]
+        if back and self._source.put_back(back):
+            self._again = [job for job in self._again if job.is_recalled]
         while self._again:
             job = self._again[-1]
             job.end(closed())
@@ -199,7 +200,9 @@ class _Service:
         if not wait and not session.site.health.overlap_works:
             return LATER
         while (job := self._source.take(self._claim.bell, eager=wait)) is not None:
-            if job.begin(now()):
+            if job.is_recalled:
+                job.end(closed())
+            elif job.begin(now()):
                 self._took = True
                 session.served += 1
                 entry = self._entry(job, session)
