@@ -14,7 +14,7 @@ import time
 
 import pysmtpx
 
-from . import core, curves, many, secured, stream
+from . import core, curves, imports, many, secured, stream
 from .curves import RESULTS
 from .report import Report, goals_table
 
@@ -30,6 +30,7 @@ MEASURES = {
     "file": core.large_file,
     "drip": core.dripping_server,
     "memory": many.memory,
+    "imports": imports.imports,
     "plots": curves.plots,
 }
 

@@ -11,45 +11,48 @@
 """
 
 import logging
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
-from .connecting import connect
-from .connection import SmtpConnection
-from .errors import (
-    AllRecipientsFailed,
-    AuthenticationError,
-    CommandRejected,
-    ConnectError,
-    ConnectionLost,
-    DataRejected,
-    DeliveryUnknown,
-    InputError,
-    MechanismUnavailable,
-    MessageTooLarge,
-    NotSupportedError,
-    ProtocolError,
-    RecipientsRejected,
-    RejectedError,
-    SenderRejected,
-    ServiceUnavailable,
-    SmtpError,
-    Timeout,
-    TlsError,
-    UsageError,
-)
-from .outcome import Outcome
-from .pool import SmtpPool
-from .pooling.arguments import PoolStats
-from .pooling.events import Event
-from .retry import RetryPolicy
-from .sending import SendOptions
-from .server import Server
-from .wire.address import ForwardPath, ReversePath
-from .wire.capabilities import Capabilities, Protocol
-from .wire.envelope import MailObject
-from .wire.limits import Stage
-from .wire.params import DeliverBy, MailFromParams, RcptToParams
-from .wire.reply import EnhancedCode, Reply
-from .wire.result import RejectedRecipient, SendResult
+if TYPE_CHECKING:
+    from .connecting import connect
+    from .connection import SmtpConnection
+    from .errors import (
+        AllRecipientsFailed,
+        AuthenticationError,
+        CommandRejected,
+        ConnectError,
+        ConnectionLost,
+        DataRejected,
+        DeliveryUnknown,
+        InputError,
+        MechanismUnavailable,
+        MessageTooLarge,
+        NotSupportedError,
+        ProtocolError,
+        RecipientsRejected,
+        RejectedError,
+        SenderRejected,
+        ServiceUnavailable,
+        SmtpError,
+        Timeout,
+        TlsError,
+        UsageError,
+    )
+    from .outcome import Outcome
+    from .pool import SmtpPool
+    from .pooling.arguments import PoolStats
+    from .pooling.events import Event
+    from .retry import RetryPolicy
+    from .sending import SendOptions
+    from .server import Server
+    from .wire.address import ForwardPath, ReversePath
+    from .wire.capabilities import Capabilities, Protocol
+    from .wire.envelope import MailObject
+    from .wire.limits import Stage
+    from .wire.params import DeliverBy, MailFromParams, RcptToParams
+    from .wire.reply import EnhancedCode, Reply
+    from .wire.result import RejectedRecipient, SendResult
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
@@ -99,3 +102,41 @@ __all__ = [
     "UsageError",
     "connect",
 ]
+
+_HOMES: Final = {
+    "Capabilities": "wire.capabilities",
+    "DeliverBy": "wire.params",
+    "EnhancedCode": "wire.reply",
+    "Event": "pooling.events",
+    "ForwardPath": "wire.address",
+    "MailFromParams": "wire.params",
+    "MailObject": "wire.envelope",
+    "Outcome": "outcome",
+    "PoolStats": "pooling.arguments",
+    "Protocol": "wire.capabilities",
+    "RcptToParams": "wire.params",
+    "RejectedRecipient": "wire.result",
+    "Reply": "wire.reply",
+    "RetryPolicy": "retry",
+    "ReversePath": "wire.address",
+    "SendOptions": "sending",
+    "SendResult": "wire.result",
+    "Server": "server",
+    "SmtpConnection": "connection",
+    "SmtpPool": "pool",
+    "Stage": "wire.limits",
+    "connect": "connecting",
+}
+"""Where each name lives that is no error. It is loaded when it is first asked for (PEP 562): a process that
+may never send mail does not pay for `email`, `ssl` and the rest of it."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f".{_HOMES.get(name, 'errors')}", __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -67,6 +67,11 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("pooling.engine",),
     ("fanout",),
     ("pool",),
+    # The faces: for smtplib, Django, Flask and Celery.
+    ("contrib.pools",),
+    ("contrib.celery",),
+    ("contrib.django", "contrib.flask"),
+    ("smtplib",),
     ("__init__",),
 )
 RANK = {module: rank for rank, row in enumerate(LEVELS) for module in row}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import configparser
 import inspect
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -108,3 +111,31 @@ def test_the_package_is_typed_and_has_the_version_of_its_metadata() -> None:
     metadata.read(package.parent / "setup.cfg")
     assert (package / "py.typed").exists()
     assert pysmtpx.__version__ == metadata["metadata"]["version"]
+
+
+def test_a_name_that_is_not_public_is_refused_as_of_any_module() -> None:
+    with pytest.raises(AttributeError, match="module 'pysmtpx' has no attribute 'Smtp'"):
+        _ = pysmtpx.Smtp  # type: ignore[attr-defined]
+    assert set(pysmtpx.__all__) <= set(dir(pysmtpx))
+
+
+@pytest.mark.parametrize("name", sorted(VALUES | ERRORS | DOING))
+def test_a_type_checker_finds_each_name_where_it_is(name: str) -> None:
+    package = ast.parse(Path(pysmtpx.__file__).read_text("utf-8"))
+    homes = {
+        alias.name: f"pysmtpx.{node.module}"
+        for node in ast.walk(package)
+        if isinstance(node, ast.ImportFrom) and node.level
+        for alias in node.names
+    }
+    assert getattr(sys.modules[homes[name]], name) is getattr(pysmtpx, name)
+
+
+def test_the_import_loads_no_framework_and_nothing_that_only_sending_needs() -> None:
+    loaded = "import sys, pysmtpx; print(*sorted(sys.modules))"
+    names = set(subprocess.check_output([sys.executable, "-c", loaded], text=True).split())
+    assert not names & {"ssl", "email.message", "django", "flask", "celery", "certifi", "idna"}
+    loaded = "import sys; from pysmtpx import *; print(*sorted(sys.modules))"
+    names = set(subprocess.check_output([sys.executable, "-c", loaded], text=True).split())
+    assert {"ssl", "pysmtpx.pool"} <= names
+    assert not names & {"django", "flask", "celery", "smtplib"}
