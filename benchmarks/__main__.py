@@ -14,7 +14,7 @@ import time
 
 import pysmtpx
 
-from . import core, curves, imports, many, secured, stream
+from . import core, curves, django_mail, face, imports, many, secured, stream
 from .curves import RESULTS
 from .report import Report, goals_table
 
@@ -25,6 +25,8 @@ MEASURES = {
     "in_flight": stream.in_flight,
     "pool": many.pool,
     "one": secured.one_at_a_time,
+    "face": face.sendmail,
+    "django": django_mail.send_mail,
     "large": secured.large,
     "quickack": stream.quickack,
     "file": core.large_file,

@@ -120,27 +120,28 @@ class Channel:
             driver.brisk = REUSE_LIMIT if reused else None
             deadline: Deadline | None = Deadline.after(seconds)
             while True:
+                idle = False
                 report = self._step(lambda: driver.drive(flow, deadline), None, tenant)  # noqa: B023
                 if not isinstance(report, Report):
+                    idle = True
                     break
                 driver.source.reported()
                 if isinstance(report.outcome, SmtpError):
                     driver.transcribe(report.outcome)
                 idle = report.idle
                 yield report
-                idle, deadline = False, None
+                deadline = None
                 driver.renew()
-        except GeneratorExit:
-            if not idle:
-                self.close()
-            raise
-        except BaseException:
-            if self._tenant is tenant:
-                self.close()
-            raise
         finally:
-            flow.close()
-            self._leave(tenant)
+            try:
+                if not idle:
+                    self.close()
+                flow.close()
+                self._leave(tenant)
+            except BaseException:  # an interrupt in the middle of it; nothing of it is done twice
+                self.close()
+                self._leave(tenant)
+                raise
         if report is not None:
             raise report
 
@@ -154,9 +155,9 @@ class Channel:
             return  # a thread that is not in this process may have the lock
         with self._lock:
             if self._tenant is tenant:
-                self._tenant = self._holder = None
-                self._driver.source = None
                 self._turn.notify_all()
+                self._driver.source = None
+                self._tenant = self._holder = None
 
     # -- the line -------------------------------------------------------------------
 
@@ -175,8 +176,8 @@ class Channel:
                 self._take(deadline)
             else:
                 self._lock.acquire()
-            self._holder = me
             mine = True
+            self._holder = me
             return action()
         finally:
             if mine and self._tenant is None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from .connection import SmtpConnection
 from .net.deadline import Deadline
-from .opening import open_channel
+from .opening import Attempt, open_channel
 from .server import Server
 
 
@@ -26,8 +26,14 @@ def connect(
     ``AuthenticationError``, ``ProtocolError``, ``Timeout``, ``ConnectionLost``.
     """
     server = as_server(target, port, options)
-    channel, capabilities = open_channel(server, Deadline.after(server.connect_timeout))
-    return SmtpConnection(channel, server, capabilities)
+    deadline = Deadline.after(server.connect_timeout)
+    attempt = Attempt(deadline)
+    try:
+        channel, capabilities = open_channel(server, deadline, attempt)
+        return SmtpConnection(channel, server, capabilities)
+    except BaseException:  # an interrupt between the two, too
+        attempt.drop()
+        raise
 
 
 def as_server(target: str | os.PathLike[str] | Server, port: int | None, options: dict[str, Any]) -> Server:

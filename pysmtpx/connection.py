@@ -7,14 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Self, Unpack
 
 from .channel import Channel
-from .errors import (
-    ConnectionLost,
-    ProtocolError,
-    ServiceUnavailable,
-    SmtpError,
-    Timeout,
-    UsageError,
-)
+from .errors import ConnectionLost, ProtocolError, ServiceUnavailable, SmtpError, Timeout, UsageError
 from .flow.delivery import delivery
 from .flow.effects import Flow
 from .flow.plan import make_plan
@@ -277,8 +270,10 @@ class SmtpConnection:
         in_flight = possible_in_flight(in_flight, self._capabilities)
         options = as_options(in_flight > 1, all_or_nothing, allow_long_lines)
 
+        capabilities, protocol, is_tls = self._capabilities, self.protocol, self.is_tls
+
         def entry(message: Mail) -> Entry:
-            return make_entry(message, message, self._capabilities, self.protocol, self.is_tls, options)
+            return make_entry(message, message, capabilities, protocol, is_tls, options)
 
         source = Messages(messages, entry)
         return outcomes(self._channel.stream(source.take, seconds=timeout, in_flight=in_flight))

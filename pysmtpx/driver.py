@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
+import math
 import ssl
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from .errors import AuthenticationError, ConnectionLost, RejectedError, SmtpError
-from .flow.effects import END, Close, Effect, Flow, Pause, Receive, Report, Send, StartTls, Take
+from .flow.effects import END, Close, Effect, Flow, Hear, Pause, Receive, Report, Send, StartTls, Take
 from .flow.stream import Entry
 from .net.deadline import Deadline
 from .net.stream import Stream
@@ -25,6 +26,7 @@ from .wire.reply import Reply
 
 _T = TypeVar("_T")
 _log: Final = logging.getLogger("pysmtpx.wire")
+_NEVER: Final = Deadline.after(None)
 
 
 class Source:
@@ -34,7 +36,7 @@ class Source:
 
     def __init__(self, take: Callable[[bool], Entry | Pause], seconds: float | None) -> None:
         self._take = take
-        self._seconds = seconds
+        self._seconds = math.inf if seconds is None else seconds
         self._unreported: deque[Deadline | None] = deque()
 
     def take(self, wait: bool) -> tuple[Entry | Pause, Deadline | None]:
@@ -52,7 +54,7 @@ class Source:
     def deadline(self) -> Deadline:
         """The deadline of the oldest; without one of its own its time begins now."""
         own = self._unreported[0] if self._unreported else None
-        return own or Deadline.after(self._seconds)
+        return own or _NEVER.within(self._seconds)
 
 
 class Driver:
@@ -82,15 +84,10 @@ class Driver:
         try:
             effect = next(flow)
             while True:
+                if isinstance(effect, Report):
+                    return effect
                 try:
-                    if type(effect) is Receive:
-                        result: Any = self._receive(effect)
-                    elif type(effect) is Send:
-                        result = self._send(effect)
-                    elif type(effect) is Report:
-                        return effect
-                    else:
-                        result = self._perform(effect)
+                    result = _PERFORM[type(effect)](self, effect)
                 except BaseException as error:
                     effect = flow.throw(self._ended(error, effect))
                 else:
@@ -134,32 +131,29 @@ class Driver:
             self._transcript.tell(self._talk)
         return result
 
+    def _hear(self, effect: Hear) -> None:
+        listener, last = effect.listener, effect.last
+        for left in range(effect.count - 1, -1, -1):
+            listener.note(self._reply(listener.stage, last and not left))
+
     def _receive(self, effect: Receive) -> Reply:
+        return self._reply(effect.stage, effect.last)
+
+    def _reply(self, stage: Stage, last: bool) -> Reply:
         stream = self.stream
-        limit = REPLY_LIMITS[effect.stage]
+        limit = REPLY_LIMITS[stage]
         if self.brisk is not None:
             limit, self.brisk = min(limit, self.brisk), None
-        reply = stream.receive(self._deadline, limit, last=effect.last)
+        reply = stream.receive(self._deadline, limit, last)
         self._transcript.heard(reply)
         if self._talk is not None:
             self._transcript.tell(self._talk)
-        if stream.farewell is not None:
+        if reply.code == 421 or stream.farewell is not None:
             self._farewell = True
             # A refusal and a final reply stand; an acceptance was overtaken by the 421 behind it.
-            stands = reply.code >= 400 or effect.stage is Stage.FINAL
-            return reply if stands else stream.farewell
-        if reply.code == 421:
-            self._farewell = True
+            stands = reply.code >= 400 or stage is Stage.FINAL
+            return reply if stands or stream.farewell is None else stream.farewell
         return reply
-
-    def _perform(self, effect: Effect) -> Any:
-        if type(effect) is Take:
-            return self._take(effect)
-        if type(effect) is StartTls:
-            return self._start_tls()
-        assert type(effect) is Close
-        self.end("")
-        return None
 
     def _take(self, effect: Take) -> Entry | Pause:
         """The next message; none for a connection that is over."""
@@ -171,7 +165,10 @@ class Driver:
             self._deadline = deadline
         return entry
 
-    def _start_tls(self) -> bytes | None:
+    def _close(self, _: Close) -> None:
+        self.end("")
+
+    def _start_tls(self, _: StartTls) -> bytes | None:
         if self.stream.closed:
             raise ConnectionLost("the connection is closed")
         context, hostname = self._tls()
@@ -189,7 +186,7 @@ class Driver:
         if self.closing and isinstance(error, ConnectionLost):
             error = ConnectionLost("close() was called")
         if isinstance(error, SmtpError) and error.stage is None:
-            error.stage = effect.stage if isinstance(effect, Receive) else Stage.COMMAND
+            error.stage = _stage(effect)
         self.end(str(error) or type(error).__name__)
         return error
 
@@ -198,6 +195,23 @@ class Driver:
         if not self.stream.closed:
             self.why = why
             self.stream.close()
+
+
+_PERFORM: Final[dict[type, Callable[[Driver, Any], Any]]] = {
+    Send: Driver._send,
+    Receive: Driver._receive,
+    Hear: Driver._hear,
+    Take: Driver._take,
+    StartTls: Driver._start_tls,
+    Close: Driver._close,
+}
+
+
+def _stage(effect: Effect) -> Stage:
+    """At what a failure in an effect happened."""
+    if isinstance(effect, Hear):
+        return effect.listener.stage
+    return effect.stage if isinstance(effect, Receive) else Stage.COMMAND
 
 
 def _tell(flow: Flow[Any], error: BaseException) -> None:

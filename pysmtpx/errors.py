@@ -49,6 +49,8 @@ class SmtpError(Exception):
 
     accepted_recipients: tuple[str, ...] = ()
     """Took responsibility for; never send to these again."""
+    accepted_replies: tuple[Reply, ...] = ()
+    """The final reply to each of these, in the same order."""
     rejected_recipients: tuple[RejectedRecipient, ...] = ()
     unknown_recipients: tuple[str, ...] = ()
     """The end of data was written for these and no reply came."""

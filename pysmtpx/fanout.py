@@ -17,6 +17,8 @@ from .pooling.jobs import Job
 from .pooling.rack import Rack
 from .pooling.shelf import closed
 
+MOST_OCTETS: Final = 64 * 1024 * 1024
+"""Of content in memory from which on no further message is taken."""
 _GRACE: Final = 10.0
 """Seconds for the workers to notice that the sockets of a fan-out that was interrupted are shut down."""
 
@@ -27,7 +29,8 @@ Maker = Callable[[Any, Callable[[Job], None]], Job]
 class FanOut:
     """One ``send_many``: what was handed to the workers, and what came back and was not told yet.
 
-    At most ``window`` messages are between the iterable and the caller. The
+    At most ``window`` messages are between the iterable and the caller, and
+    where these are large no more than the first to exceed ``MOST_OCTETS``. The
     iterable is only touched in the caller's thread.
     """
 
@@ -46,6 +49,9 @@ class FanOut:
         self._jobs: dict[int, Job] = {}
         """Those that the caller was not told of yet, by number."""
         self._done: dict[int, Outcome] = {}
+        self._sizes: dict[int, int] = {}
+        """Octets of each that the caller was not told of."""
+        self._octets = 0
         self._number = 0
         self._turn = 0
         """The number that is told next, where the order counts."""
@@ -65,7 +71,7 @@ class FanOut:
                 while (outcome := self._next()) is not None:
                     yield outcome
                     self._collect()
-                if not self._is_exhausted and len(self._jobs) + len(self._done) < self._window:
+                if self._has_room():
                     self._pull()
                 elif self._jobs:
                     self._bell.wait(math.inf)
@@ -79,6 +85,10 @@ class FanOut:
             raise
         if self._failure is not None:
             raise self._failure
+
+    def _has_room(self) -> bool:
+        is_full = len(self._jobs) + len(self._done) >= self._window or self._octets >= MOST_OCTETS
+        return not (is_full or self._is_exhausted)
 
     # -- in ---------------------------------------------------------------------------
 
@@ -98,6 +108,8 @@ class FanOut:
         except SmtpError as error:
             self._done[number] = Outcome.of(message, error)
             return
+        self._sizes[number] = job.resident
+        self._octets += job.resident
         self._jobs[number] = job
         try:
             self._feed.put(job, job.deadline or Deadline.after(None))
@@ -122,10 +134,11 @@ class FanOut:
             self._arrived.popleft()
 
     def _next(self) -> Outcome | None:
-        if not self._ordered:
-            return self._done.pop(next(iter(self._done))) if self._done else None
-        outcome = self._done.pop(self._turn, None)
-        self._turn += outcome is not None
+        number = self._turn if self._ordered else next(iter(self._done), -1)
+        outcome = self._done.pop(number, None)
+        if outcome is not None:
+            self._octets -= self._sizes.pop(number, 0)
+            self._turn += 1
         return outcome
 
     # -- an early end -------------------------------------------------------------------

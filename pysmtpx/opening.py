@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
-from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -21,51 +20,66 @@ from .wire.capabilities import Capabilities
 _STARTTLS: Final = {"starttls": "required", "opportunistic": "opportunistic"}
 
 
+class Attempt:
+    """What an attempt to open a session holds, and how it is ended; does no harm once that is over."""
+
+    __slots__ = ("_deadline", "_sockets", "channel")
+
+    def __init__(self, deadline: Deadline) -> None:
+        self._deadline = deadline
+        self._sockets: list[socket.socket] = []
+        self.channel: Channel | None = None
+        """Has the last of the sockets, once it is there."""
+
+    def keep(self, sock: socket.socket) -> None:
+        """Take note of a socket."""
+        self._sockets.append(sock)
+
+    def stop(self) -> None:
+        """End the wait at once, from any thread; whoever waits closes everything."""
+        self._deadline.stop()
+        for sock in self._sockets.copy():
+            with contextlib.suppress(OSError):
+                # Not SSLSocket's own, which drops the TLS state from under the reader.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+        if self.channel is not None:
+            self.channel.close()
+
+    def drop(self) -> None:
+        """Close everything without an octet, for whoever waits himself or in a forked child."""
+        if self.channel is not None:
+            self.channel.close()
+        for sock in self._sockets:
+            sock.close()
+
+
 def open_channel(
-    server: Server, deadline: Deadline, watch: Callable[[Callable[[], None]], None] | None = None
+    server: Server, deadline: Deadline, attempt: Attempt | None = None
 ) -> tuple[Channel, Capabilities]:
     """A channel on which the session is open, and what the server offered last.
 
-    Everything happens within the deadline, and nothing is left open where it
-    fails. ``watch`` is given what ends the wait at once, from any thread; the
-    last that it was given is the one to call. Raises what ``connect`` raises.
+    Everything happens within the deadline, which is that of the ``attempt``,
+    and nothing is left open where it fails. Raises what ``connect`` raises.
     """
-    watch = watch or _unwatched
+    attempt = attempt or Attempt(deadline)
     tls = partial(_tls_of, server)
-    watch(deadline.stop)
-    sock = _dial(server, deadline)
     try:
-        watch(partial(_shut, sock, deadline))
+        sock = _dial(server, deadline, attempt)
         name = server.local_hostname or own_name(sock)
         if server.tls == "implicit":
-            sock = handshake(sock, *tls(), deadline)
-    except BaseException:
-        sock.close()
-        raise
-    channel = Channel(Stream(sock), tls)
-    watch(channel.close)
-    try:
+            sock = handshake(sock, *tls(), deadline, attempt.keep)
+        channel = attempt.channel = Channel(Stream(sock), tls)
         opening = _opening(server, name, channel.binding())
         return channel, channel.run(lambda: open_session(opening), deadline, fresh=True)
     except BaseException:
-        channel.close()
+        attempt.drop()
         raise
 
 
-def _unwatched(stop: Callable[[], None]) -> None:
-    """Nobody will want to end it."""
-
-
-def _shut(sock: socket.socket, deadline: Deadline) -> None:
-    deadline.stop()
-    with contextlib.suppress(OSError):
-        sock.shutdown(socket.SHUT_RDWR)
-
-
-def _dial(server: Server, deadline: Deadline) -> socket.socket:
+def _dial(server: Server, deadline: Deadline, attempt: Attempt) -> socket.socket:
     if server.path:
-        return dial_unix(server.path, deadline)
-    return dial(server.host, server.port, deadline, server.source_address)
+        return dial_unix(server.path, deadline, attempt.keep)
+    return dial(server.host, server.port, deadline, server.source_address, attempt.keep)
 
 
 def _tls_of(server: Server) -> tuple[ssl.SSLContext, str]:

@@ -16,7 +16,7 @@ from .wire.result import RejectedRecipient, SendResult
 Status: TypeAlias = Literal["accepted", "rejected", "unknown", "unsent"]
 
 _ACCEPTED: Final = Reply(250)
-"""What an acceptance amounts to whose own reply was not kept: an error names the paths only."""
+"""What an acceptance amounts to where an error names the path only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,8 @@ class Outcome:
             return cls(mail, "unknown", None, fate)
         if fate.accepted_recipients:
             # Never the reply of the error, which refused the others.
-            result = SendResult(fate.accepted_recipients, fate.rejected_recipients, _ACCEPTED)
+            replies = tuple(reply for _, reply in acceptances(fate))
+            result = SendResult(fate.accepted_recipients, fate.rejected_recipients, replies[-1], replies)
             return cls(mail, "accepted", result, fate if fate.unsent_recipients else None)
         is_refused = fate.rejected_recipients and not fate.unsent_recipients
         return cls(mail, "rejected" if is_refused else "unsent", None, fate)
@@ -81,5 +82,5 @@ class Outcome:
 def acceptances(fate: SendResult | SmtpError) -> Iterator[tuple[str, Reply]]:
     """Each recipient who accepted, with the final reply to it where that is known, else a plain 250."""
     if isinstance(fate, SmtpError):
-        return zip(fate.accepted_recipients, repeat(_ACCEPTED), strict=False)
+        return zip(fate.accepted_recipients, fate.accepted_replies or repeat(_ACCEPTED), strict=False)
     return zip(fate.accepted_recipients, fate.replies or repeat(fate.reply), strict=False)

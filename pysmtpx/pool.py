@@ -6,7 +6,6 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Any, Final, Literal, Self, Unpack
 
 from .connection import SmtpConnection
@@ -15,9 +14,10 @@ from .fanout import FanOut
 from .message import AnyMessage
 from .net.deadline import Deadline
 from .outcome import Outcome
-from .pooling.arguments import PoolStats, check_messages, positive, servers, whole
+from .pooling.arguments import PoolStats, positive, servers, whole
 from .pooling.engine import Engine, Settings
 from .pooling.events import Event, Events
+from .pooling.forms import Envelope
 from .pooling.health import Health
 from .pooling.jobs import Job
 from .pooling.pace import Pace
@@ -26,7 +26,7 @@ from .pooling.shelf import Limits
 from .pooling.source import Pacer
 from .pooling.worker import is_serving, step_aside
 from .retry import RetryPolicy
-from .sending import Mail, SendOptions, as_options, check_mail
+from .sending import Mail, SendOptions, as_options, check_mail, check_messages
 from .server import Server
 from .wire.envelope import MailObject, Source
 from .wire.limits import CONNECT_TIMEOUT, SEND_TIMEOUT
@@ -37,6 +37,8 @@ _WINDOW: Final = 64
 """Messages between the iterable and the caller of ``send_many``, at least."""
 _WINDOW_SECONDS: Final = 30.0
 """Where the rate is limited, what it allows in so many seconds."""
+_OF_ITS_OWN: Final = Envelope()
+"""The envelope of a mail object, or what the headers of a message say."""
 
 
 class SmtpPool:
@@ -130,7 +132,7 @@ class SmtpPool:
         **options: Unpack[SendOptions],
     ) -> SendResult:
         """``send`` for an ``email`` message, or the octets or file of one: see ``SmtpConnection``."""
-        envelope = _Envelope(sender, recipients, mail_params, rcpt_params)
+        envelope = Envelope(sender, recipients, mail_params, rcpt_params)
         return self._engine.send(_job(message, envelope, **options))
 
     def submit(
@@ -155,7 +157,7 @@ class SmtpPool:
         if isinstance(message, MailObject) and not (sender is None and recipients is None):
             raise InputError("a MailObject has an envelope of its own")
         future: Future[SendResult] = Future()
-        job = _job(message, _Envelope(sender, recipients, None, None), future=future, **options)
+        job = _job(message, Envelope(sender, recipients, None, None), future=future, **options)
         job.freeze()
         self._engine.put(job)
         return future
@@ -309,19 +311,9 @@ class SmtpPool:
             self.close(0)
 
 
-@dataclass(frozen=True, slots=True)
-class _Envelope:
-    """What the caller says of a message's envelope."""
-
-    sender: str | None = None
-    recipients: str | Sequence[str] | None = None
-    mail_params: MailFromParams | None = None
-    rcpt_params: Sequence[RcptToParams] | None = None
-
-
 def _job(
     mail: Any,
-    envelope: _Envelope = _Envelope(),
+    envelope: Envelope = _OF_ITS_OWN,
     *,
     future: Future[SendResult] | None = None,
     done: Callable[[Job], None] | None = None,
@@ -331,10 +323,7 @@ def _job(
 ) -> Job:
     return Job(
         mail,
-        sender=envelope.sender,
-        recipients=envelope.recipients,
-        mail_params=envelope.mail_params,
-        rcpt_params=envelope.rcpt_params,
+        **envelope._asdict(),
         options=as_options(False, all_or_nothing, allow_long_lines),
         deadline=None if timeout is None else Deadline.after(timeout),
         future=future,

@@ -63,14 +63,23 @@ def check_mail(message: object) -> None:
         raise InputError(f"a message is a MailObject or an email message, not {kind}")
 
 
+def check_messages(messages: object) -> None:
+    """Raise ``InputError`` for what is one message, or none."""
+    if isinstance(messages, MailObject | Message | str | bytes) or not isinstance(messages, Iterable):
+        raise InputError("messages is an iterable of MailObjects and email messages")
+
+
 def make_entry(
     token: Any, message: Mail, capabilities: Capabilities, protocol: Protocol, is_tls: bool, options: Options
 ) -> Entry:
     """One message of a stream, ready to be written, or with the error for which it cannot be."""
     mail: MailObject | None = None
     try:
-        check_mail(message)
-        mail = message if isinstance(message, MailObject) else prepare(message, capabilities)
+        if isinstance(message, MailObject):
+            mail = message
+        else:
+            check_mail(message)
+            mail = prepare(message, capabilities)
         return Entry(token, make_plan(mail, capabilities, protocol=protocol, is_tls=is_tls, options=options))
     except SmtpError as raised:
         error = raised
@@ -98,8 +107,7 @@ class Messages:
     __slots__ = ("_is_ready", "_make", "_messages")
 
     def __init__(self, messages: Iterable[Mail], make: Callable[[Mail], Entry]) -> None:
-        if isinstance(messages, MailObject | Message | str | bytes) or not isinstance(messages, Iterable):
-            raise InputError("messages is an iterable of MailObjects and email messages")
+        check_messages(messages)
         self._is_ready = isinstance(messages, Sequence)
         self._messages = iter(messages)
         self._make = make

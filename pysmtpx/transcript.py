@@ -18,25 +18,25 @@ _LONGEST: Final = 2048
 class Transcript:
     """What was said and heard last. Kept as it came, put into words only when asked for."""
 
-    __slots__ = ("_hide", "_kept")
+    __slots__ = ("_kept", "heard")
 
     def __init__(self) -> None:
         self._kept: deque[tuple[bytes, int] | Reply | int] = deque(maxlen=_KEPT)
-        self._hide = False
+        self.heard: Callable[[Reply], None] = self._kept.append
+        """Keeps a reply; only the code of one to a secret, which it may repeat."""
 
     def said(self, effect: Send) -> None:
         """Keep the command lines of a write, and how many octets of content went with them."""
-        self._hide = effect.secret
         if effect.secret:
-            self._kept.append((b"", -1))
+            kept = self._kept
+            kept.append((b"", -1))
+            self.heard = lambda reply: kept.append(reply.code)
             return
-        shown = effect.data if effect.shown is None else effect.shown
-        content = len(effect.data) - len(shown)
-        self._kept.append((bytes(shown if len(shown) <= _LONGEST else shown[:_LONGEST]), content))
-
-    def heard(self, reply: Reply) -> None:
-        """Keep a reply; only the code of one to a secret, which it may repeat."""
-        self._kept.append(reply.code if self._hide else reply)
+        self.heard = self._kept.append
+        data, shown = effect.data, effect.shown
+        if shown is None:
+            shown = bytes(data)
+        self._kept.append((shown[:_LONGEST], len(data) - len(shown)))
 
     def lines(self) -> tuple[str, ...]:
         """All that is kept, oldest first: ``C: `` for the client's lines, ``S: `` for the server's."""

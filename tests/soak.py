@@ -48,8 +48,6 @@ FATES: Final = ("accepted", "rejected", "unknown", "unsent")
 _NUMBER: Final = re.compile(r"(\d+)(?:\.(\d))?@")
 _HEADER: Final = b"Subject: soak\r\n\r\n"
 _LINE: Final = b"All is well that ends well, and this line ends by CRLF.\r\n"
-_LADDER: Final = (0, 1, 17, 60, 200, 1000, 20_000)
-"""Octets of content at which a fault may come; it comes at the first that the message reaches."""
 
 
 def size_of(number: int) -> int:
@@ -133,7 +131,8 @@ class Faults:
         if chance.random() >= self._share:
             return "", 0, None
         verb = chance.choice(["MAIL", "RCPT", "RCPT", "DATA", "BODY", "BODY", "FINAL", "FINAL"])
-        index = {"RCPT": chance.randrange(RECIPIENTS), "BODY": chance.choice(_LADDER)}.get(verb, 0)
+        octets = len(_HEADER) + len(_LINE) * size_of(number)
+        index = {"RCPT": chance.randrange(RECIPIENTS), "BODY": chance.randrange(octets)}.get(verb, 0)
         return verb, index, self._answer(chance, verb)
 
     def _answer(self, chance: random.Random, verb: str) -> Any:
@@ -160,8 +159,7 @@ def serve(messages: int, seed: int, share: float) -> None:
     """Be the server until standard input ends, then tell: a line of JSON, and the counters."""
     faults = Faults(messages, seed, share)
     books = Books(messages, faults)
-    ladder: Any = {("BODY", octets): None for octets in _LADDER}  # where the verdict is asked
-    server = MailServer(verdict=faults, replies=ladder, strict=False, receive_buffer=16 * 1024)
+    server = MailServer(verdict=faults, strict=False, receive_buffer=16 * 1024)
     server.ledger = books
     out = sys.stdout.buffer
     with server:

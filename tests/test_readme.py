@@ -7,8 +7,10 @@ from email.message import EmailMessage
 from pathlib import Path
 
 import pytest
+from support.certs import authority, server_context
 
 import pysmtpx
+from pysmtpx.net import dial
 from pysmtpx.testing import MailServer
 
 README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
@@ -46,7 +48,19 @@ def names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
         )
         message.set_content("hello")
         (tmp_path / "report.eml").write_bytes(message.as_bytes())
-        with real(smtp.url) as open_connection:
+        authority().cert_pem.write_to_path(tmp_path / "authority.pem")
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+        with (
+            MailServer(ssl_context=server_context("mail.example.org"), users={"user": "password"}) as secured,
+            real(smtp.url) as open_connection,
+        ):
+            look_up = dial._look_up
+
+            def nearby(host: str, port: int, flags: int) -> object:
+                secure = host == "mail.example.org"
+                return look_up("127.0.0.1" if secure else host, secured.port if secure else port, flags)
+
+            monkeypatch.setattr(dial, "_look_up", nearby)
             yield {
                 "pysmtpx": pysmtpx,
                 "message": message,
@@ -71,6 +85,8 @@ def test_a_snippet_runs(number: int, names: dict[str, object], capsys: pytest.Ca
     printed = capsys.readouterr().out
     if "refused.recipient" in snippet:
         assert printed == "bob@example.com 550 5.1.1 unknown\n"
+    if "smtplib" in snippet:
+        assert names["refused"] == {}
     if "ForwardPath" in snippet:
         assert printed == "(ForwardPath('ann@example.com'),)\nfinal\n"
 

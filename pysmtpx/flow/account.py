@@ -7,7 +7,7 @@ content starts; from then until its reply is read, delivery is unknown.
 from __future__ import annotations
 
 from itertools import zip_longest
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from ..errors import (
     AllRecipientsFailed,
@@ -27,6 +27,11 @@ from ..wire.result import RejectedRecipient, SendResult
 
 _E = TypeVar("_E", bound=SmtpError)
 
+_MAIL: Final = Stage.MAIL
+_RCPT: Final = Stage.RCPT
+_DATA: Final = Stage.DATA
+_FINAL: Final = Stage.FINAL
+
 
 class Account:
     """The replies of one transaction, in order, and whether the end of data was written."""
@@ -39,6 +44,7 @@ class Account:
         "finals",
         "lmtp",
         "mail",
+        "mail_refused",
         "rcpts",
         "recipients",
         "shut",
@@ -49,6 +55,8 @@ class Account:
         self.recipients = recipients
         self.lmtp = lmtp
         self.mail: Reply | None = None
+        self.mail_refused = False
+        """MAIL was answered, and not by 2xx."""
         self.rcpts: list[Reply] = []
         self.accepted_count = 0
         self.data: Reply | None = None
@@ -57,34 +65,43 @@ class Account:
         self.shut: Reply | None = None
         """A 421 among the final replies."""
         self._octets = 0
-        self.stage = Stage.MAIL
+        self.stage = _MAIL
+        """What the next reply answers, or what is being done."""
 
     def note(self, reply: Reply) -> None:
-        """Write down the reply to MAIL, to the next RCPT or to DATA, as ``stage`` says.
+        """Write down the reply to MAIL, to the next RCPT or to DATA, as ``stage`` says, and move that on.
 
         Raises ``ServiceUnavailable`` for 421 and ``ProtocolError`` for what is
         neither acceptance nor refusal; any 2xx is acceptance (RFC 5321 4.2.1).
         """
-        stage = self.stage
-        if reply.code == 421:
-            raise self.shutdown(reply)
-        if stage is Stage.DATA:
+        stage, is_positive = self.stage, reply.code < 300
+        if not is_positive:
+            self._check(reply, stage)
+        if stage is _DATA:
             self.data = reply
-            return
-        if 300 <= reply.code < 400:
-            raise ProtocolError(f"{reply.code} is no answer to {stage.upper()}", stage=stage, reply=reply)
-        if stage is Stage.MAIL:
+        elif stage is _MAIL:
             self.mail = reply
+            self.mail_refused = not is_positive
+            self.stage = _RCPT
         else:
             self.rcpts.append(reply)
-            self.accepted_count += reply.is_positive
-            self._octets += sum(map(len, reply.lines))
+            self.accepted_count += is_positive
+            if len(self.rcpts) == len(self.recipients):
+                self.stage = _DATA
+            for line in reply.lines:
+                self._octets += len(line)
             if self._octets > MAX_RCPT_REPLIES:
                 raise ProtocolError("the replies to RCPT are out of all proportion", stage=stage)
 
+    def _check(self, reply: Reply, stage: Stage) -> None:
+        if reply.code == 421:
+            raise self.shutdown(reply)
+        if reply.code < 400 and stage is not _DATA:
+            raise ProtocolError(f"{reply.code} is no answer to {stage.upper()}", stage=stage, reply=reply)
+
     def commit(self) -> None:
         """The write that holds the last octet of the content begins now."""
-        self.stage = Stage.FINAL
+        self.stage = _FINAL
         self.committed = True
 
     def note_doubt(self, error: BaseException) -> None:
@@ -100,21 +117,27 @@ class Account:
     # -- what was said so far -------------------------------------------------
 
     @property
-    def mail_refused(self) -> bool:
-        """MAIL was answered, and not by 2xx."""
-        return self.mail is not None and not self.mail.is_positive
+    def goes_ahead(self) -> bool:
+        """DATA was answered, and 354 is the only good answer (RFC 5321 4.1.1.4)."""
+        return self.data is not None and self.data.code == 354
 
     @property
-    def accepted(self) -> list[str]:
+    def accepted(self) -> tuple[str, ...]:
         """Recipients whose RCPT was accepted."""
         if self.accepted_count == len(self.recipients):
-            return list(self.recipients)
-        return [path for path, reply in zip(self.recipients, self.rcpts, strict=False) if reply.is_positive]
+            return self.recipients
+        rows = zip(self.recipients, self.rcpts, strict=False)
+        return tuple(path for path, reply in rows if reply.is_positive)
 
     @property
     def all_refused(self) -> bool:
         """Every RCPT was answered, and none accepted."""
         return not self.accepted_count and len(self.rcpts) == len(self.recipients)
+
+    @property
+    def is_refused(self) -> bool:
+        """Some reply refused the message for somebody who could have had it, or for everybody."""
+        return self.mail_refused or self.all_refused or not all(reply.is_positive for reply in self.finals)
 
     # -- what it amounts to -----------------------------------------------------
 
@@ -122,14 +145,14 @@ class Account:
         """The result after the final replies, or the error that they amount to."""
         if self.mail_refused:
             return self.sender_refused()
-        if self.all_refused:
+        if not self.accepted_count:
             return self.nobody()
         accepted = self.accepted
         if not self.lmtp:
             final = self.finals[0]
             if not final.is_positive:
                 return self.refusal(DataRejected, final, "the message was refused")
-            return SendResult(tuple(accepted), self._rejections(), final, (final,) * len(accepted))
+            return SendResult(accepted, self._rejections(), final, (final,) * len(accepted))
         if len(self.finals) < len(accepted):
             return self.unknown("421 came before every recipient had its reply (RFC 2033 4.2)")
         good = [(p, r) for p, r in zip(accepted, self.finals, strict=True) if r.is_positive]
@@ -207,11 +230,12 @@ class Account:
     def unknown(self, text: str) -> DeliveryUnknown:
         """The error where the end of data was written and a reply is missing."""
         # Whose RCPT has no reply yet may have been accepted (a chunk can be on its way before that).
-        accepted = self.accepted + list(self.recipients[len(self.rcpts) :])
+        accepted = self.accepted + self.recipients[len(self.rcpts) :]
         error = DeliveryUnknown(text, stage=Stage.FINAL)
         answered = list(zip(accepted, self.finals, strict=False))
         error.accepted_recipients = tuple(path for path, reply in answered if reply.is_positive)
-        error.unknown_recipients = tuple(accepted[len(answered) :])
+        error.accepted_replies = tuple(reply for _, reply in answered if reply.is_positive)
+        error.unknown_recipients = accepted[len(answered) :]
         error.rejected_recipients = self._rejections()
         return error
 

@@ -7,7 +7,7 @@ holds them begins the doubt, and may be shared with what comes next.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, TypeAlias
 
 from ..errors import DataRejected, InputError, NotSupportedError, ProtocolError, SmtpError
 from ..wire import command
@@ -23,31 +23,35 @@ LAST: Final = {stage: Receive(stage) for stage in Stage}
 """Receive the only reply that is owed."""
 
 
+Pieces: TypeAlias = tuple[Octets, ...]
+
+_CONTENT: Final = Stage.CONTENT
+
+
 class ContentFailed(Exception):
     """The caller's content raised what is no ``SmtpError``; its ``__cause__``."""
 
 
-def by_data(plan: Plan, account: Account) -> Flow[tuple[Octets, bytes]]:
+def by_data(plan: Plan, account: Account) -> Flow[tuple[Pieces, bytes]]:
     """Write the content for DATA; its last octets with the end of data, and which of them are a command."""
-    account.stage = Stage.CONTENT
-    held, _ = yield from _write(account, b"", _pieces(plan))
+    account.stage = _CONTENT
     # The terminator goes in the last write, so that the doubt begins with that.
-    return b"".join((held, command.END_OF_DATA)), b""
+    return _write(account, b"", _pieces(plan), command.END_OF_DATA)
 
 
-def by_bdat(plan: Plan, account: Account) -> Flow[tuple[Octets, bytes]]:
+def by_bdat(plan: Plan, account: Account) -> Flow[tuple[Pieces, bytes]]:
     """Write the content in chunks (RFC 3030 2), each after the reply to the one before; the same.
 
     Content of known size is one chunk and costs one round trip. A server that
     refuses a chunk without swallowing it reads content as commands, so after
     any refusal the connection is closed.
     """
-    account.stage = Stage.CONTENT
+    account.stage = _CONTENT
     for head, pieces, last in _chunks(_pieces(plan), bdat_size(plan)):
         held, shown = yield from _write(account, head, pieces)
         if last:
             return held, shown
-        yield Send(held, shown)
+        yield Send(b"".join(held), shown)
         reply: Reply = yield LAST[Stage.CONTENT]
         if not reply.is_positive:
             _refuse(account, reply, "a chunk was refused")
@@ -68,7 +72,7 @@ def pieces_for_bdat(plan: Plan) -> Iterator[Octets]:
 
 
 def _pieces(plan: Plan) -> Iterator[Octets]:
-    return pieces_for_bdat(plan) if plan.options.bdat else plan.content.for_data(**_allowed(plan))
+    return pieces_for_bdat(plan) if plan.options.bdat else plan.mail.content.for_data(**_allowed(plan))
 
 
 def _allowed(plan: Plan) -> dict[str, bool]:
@@ -81,8 +85,10 @@ def _allowed(plan: Plan) -> dict[str, bool]:
     }
 
 
-def _write(account: Account, head: bytes, pieces: Iterator[Octets]) -> Flow[tuple[Octets, bytes]]:
-    """Write ``head`` and the pieces, all but the last, which is returned with what of it is a command."""
+def _write(
+    account: Account, head: bytes, pieces: Iterator[Octets], end: bytes = b""
+) -> Flow[tuple[Pieces, bytes]]:
+    """Write ``head``, the pieces and ``end``, but for the last write: that, and what of it is a command."""
     held: Octets = b""
     shown = head
     while (piece := next_piece(pieces)) is not None:
@@ -92,7 +98,7 @@ def _write(account: Account, head: bytes, pieces: Iterator[Octets]) -> Flow[tupl
             held, shown = piece, b""
         else:
             held = b"".join((head, piece)) if head else piece
-    return held or head, shown
+    return (held or head, end), shown
 
 
 def next_piece(pieces: Iterator[Octets]) -> Octets | None:

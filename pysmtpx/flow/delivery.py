@@ -24,10 +24,14 @@ from .transaction import Meanwhile, begin, settle
 def delivery(plan: Plan) -> Flow[SendResult]:
     """Send one mail object and return who was accepted, in all its transactions together.
 
-    Raises what ``transaction`` raises, with two differences. Where somebody was
-    accepted before, and a further transaction for those refused by 452 fails
-    without leaving a doubt, they stay refused by that 452. Any other failure
-    after an acceptance names those who have the message in
+    Raises ``SenderRejected``, ``RecipientsRejected``, ``AllRecipientsFailed``
+    or ``DataRejected`` for a refusal, ``ServiceUnavailable`` for a 421,
+    ``Timeout``, ``ConnectionLost`` or ``ProtocolError`` where the line broke
+    before the end of data was written, and ``DeliveryUnknown`` after it.
+
+    Where somebody was accepted before, and a further transaction for those
+    refused by 452 fails without leaving a doubt, they stay refused by that 452.
+    Any other failure after an acceptance names those who have the message in
     ``accepted_recipients``, and is not safe to retry. Content that can be read
     only once, and all-or-nothing, go in one transaction.
     """
@@ -52,6 +56,8 @@ def _transactions(plan: Plan, lead: Tail | None, meanwhile: Meanwhile | None, id
         while True:
             part, account = tally.next()
             tail = yield from begin(part, account, lead, meanwhile, idle=idle)
+            if account.accepted_count == len(plan.mail.recipients):
+                return tail  # everybody is in this one, and nobody is owed another
             lead, idle = None, False
             tail.conclude, tail.tell = partial(tally.conclude, account), tally.tell
             if tail.fate is None:
@@ -181,6 +187,7 @@ class _Tally:
         before = (r for i, r in sorted(self._rejected.items()) if i not in now)
         never = (self._recipients[i] for i in self._untold(later))
         error.accepted_recipients = (*self._paths(), *error.accepted_recipients)
+        error.accepted_replies = (*self._replies(), *error.accepted_replies)
         error.rejected_recipients = (*before, *error.rejected_recipients)
         error.unsent_recipients = (*error.unsent_recipients, *never)
 
@@ -193,8 +200,10 @@ class _Tally:
             )
             error.rejected_recipients = rejections
             return error
-        replies = tuple(reply for _, reply in sorted(self._accepted.items()))
-        return SendResult(self._paths(), rejections, self._reply, replies)
+        return SendResult(self._paths(), rejections, self._reply, self._replies())
 
     def _paths(self) -> tuple[str, ...]:
         return tuple(self._recipients[i] for i in sorted(self._accepted))
+
+    def _replies(self) -> tuple[Reply, ...]:
+        return tuple(self._accepted[i] for i in sorted(self._accepted))

@@ -15,10 +15,11 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from ..errors import SmtpError
 from ..wire.limits import Stage
+from ..wire.reply import Reply
 from ..wire.result import SendResult
 
 Octets: TypeAlias = bytes | memoryview
@@ -30,8 +31,9 @@ class Send:
     """Write these octets. Resumed with True where something is there to be received.
 
     While the write is blocked, replies are read and kept, so neither side can
-    stall. A write that fails does not raise: it answers True, and the next
-    ``Receive`` yields the reply that explains it or raises ``ConnectionLost``.
+    stall. A write that fails does not raise: it answers True, any further one
+    ``WITHHELD``, and the next ``Receive`` yields the reply that explains it or
+    raises ``ConnectionLost``.
     """
 
     data: Octets = field(repr=False)
@@ -52,6 +54,26 @@ class Receive:
     stage: Stage
     last: bool = True
     """No further reply is owed: octets after this one are a ``ProtocolError``."""
+
+
+class Listener(Protocol):
+    """Who is told several replies, one by one."""
+
+    stage: Stage
+    """What the next one answers."""
+
+    def note(self, reply: Reply) -> None:
+        """Take the next one; an error that it raises is thrown into the flow."""
+
+
+@dataclass(slots=True)
+class Hear:
+    """``Receive`` so many times, and tell each reply to a listener. Resumed with None."""
+
+    listener: Listener
+    count: int
+    last: bool
+    """No further reply is owed behind these."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -79,9 +101,8 @@ class Take:
     wait: bool
 
 
-@dataclass(slots=True, frozen=True)
-class Report:
-    """What became of a message of a stream. Resumed with None, after any time."""
+class Report(NamedTuple):
+    """What became of a message of a stream. Resumed with None, after any time. A tuple: one a message."""
 
     token: Any
     outcome: SendResult | SmtpError
@@ -89,11 +110,14 @@ class Report:
     """Nothing else is under way: the connection is in step, or closed."""
 
 
-Effect: TypeAlias = Send | Receive | StartTls | Close | Take | Report
+Effect: TypeAlias = Send | Receive | Hear | StartTls | Close | Take | Report
 Flow: TypeAlias = Generator[Effect, Any, _T]
 
 WITHHELD: Final = 2
-"""What a guarded ``Send`` answers where not one octet was written; true, as for input."""
+"""What a ``Send`` answers where not one octet was written: it was guarded, or the line was known to be gone.
+
+True, as for input.
+"""
 
 
 class Pause(Enum):
@@ -110,3 +134,5 @@ END: Final = Pause.END
 
 START_TLS: Final = StartTls()
 CLOSE: Final = Close()
+WAIT: Final = Take(True)
+LOOK: Final = Take(False)

@@ -18,13 +18,13 @@ from ..wire import command
 from ..wire.limits import SLICE, WINDOW, Stage
 from ..wire.reply import Reply
 from .account import Account
-from .body import MORE, ContentFailed, bdat_size, next_piece, pieces_for_bdat
+from .body import MORE, ContentFailed, bdat_size, early, next_piece, pieces_for_bdat
 from .delivery import deliver
-from .effects import CLOSE, END, Flow, Octets, Pause, Report, Send
+from .effects import CLOSE, END, WITHHELD, Flow, Hear, Octets, Pause, Report, Send
 from .plan import Plan
-from .stream import Entry, taken, unsent
+from .stream import Entry, Intake, unsent
 from .tail import Tail
-from .transaction import BROKEN, answers, finals, settle
+from .transaction import BROKEN, finals, settle
 
 _OUT_OF_STEP: Final = (500, 501, 502, 503)
 """Answers to MAIL that come where content was taken for commands."""
@@ -36,28 +36,30 @@ def flight(count: int) -> Flow[Exception | None]:
     Content of unknown size, several transactions for one message, or
     all-or-nothing go alone, when all before them is answered.
     """
-    messages = _Flight(count)
-    yield from messages.run()
-    return messages.failure
+    return _Flight(count).run()
 
 
-class _Flight:
+class _Flight(Intake):
     """The transactions that are written and not answered, oldest first."""
 
     def __init__(self, count: int) -> None:
+        super().__init__()
         self._count = count
         self._pending: deque[Tail] = deque()
         self._commands = 0
         self._next: Entry | None = None
         """Taken, and to go alone."""
+        self._ended = False
+        """The source has no more."""
         self._over = False
         """Nothing more is to be written."""
+        self._gone = False
+        """A write found the line gone; what was said before is still to be heard."""
         self._shut = False
         """The server said 421, and does nothing more."""
         self._closed = False
-        self.failure: Exception | None = None
 
-    def run(self) -> Flow[None]:
+    def run(self) -> Flow[Exception | None]:
         while True:
             if len(self._pending) <= self._count // 2:
                 yield from self._fill()
@@ -68,9 +70,7 @@ class _Flight:
             elif self._next is not None:
                 yield from self._alone(self._next)
             elif self._closed or self._ended:
-                return
-
-    _ended = False
+                return self.failure
 
     def _close(self) -> Flow[None]:
         self._closed = True
@@ -85,10 +85,13 @@ class _Flight:
         shown = b""
         octets = 0
         while self._has_room(len(tails)) and octets < SLICE:
-            entry = yield from self._take(wait=not self._pending and not tails)
+            yield from self.take(wait=not self._pending and not tails)
+            entry = self.ahead
             if isinstance(entry, Pause):
                 self._ended = entry is END
                 break
+            if entry.plan is not None:
+                self._commands += len(entry.plan.envelope) + 1
             if not _is_regular(entry):
                 self._next = entry
                 break
@@ -111,14 +114,11 @@ class _Flight:
 
     def _has_room(self, more: int) -> bool:
         free = self._count - len(self._pending) - more
-        return free > 0 and self._commands < WINDOW and not (self._over or self._ended or self._next)
-
-    def _take(self, *, wait: bool) -> Flow[Entry | Pause]:
-        entry, failure = yield from taken(wait=wait)
-        self.failure = self.failure or failure
-        if isinstance(entry, Entry) and entry.plan is not None:
-            self._commands += len(entry.plan.envelope) + 1
-        return entry
+        return (
+            free > 0
+            and self._commands < WINDOW
+            and not (self._over or self._gone or self._ended or self._next)
+        )
 
     def _pieces(self, tail: Tail) -> list[Octets] | None:
         """The whole of a small content; None where it could not be read, and nothing is written."""
@@ -133,35 +133,45 @@ class _Flight:
         self._pending += tails
         if not batch:
             return
-        for tail in tails:
-            if tail.fate is None:
-                tail.account.commit()
-        yield from self._send(Send(b"".join(batch), shown))
+        written = [tail for tail in tails if tail.fate is None]
+        for tail in written:
+            tail.account.commit()
+        if not (yield from self._send(Send(b"".join(batch), shown))):
+            for tail in written:
+                _not_begun(tail)
 
     def _write_large(self, tail: Tail, size: int) -> Flow[None]:
         """One transaction in slices. Where its content fails only closing takes it back."""
         head = b"".join(tail.plan.envelope) + command.bdat(size, last=True)
         shown, held = head, b""
+        tail.account.stage = Stage.CONTENT
+        self._pending.append(tail)
         try:
             for piece in _all(tail.plan):
                 if held:
-                    yield from self._send(Send(held, shown))
+                    if not (yield from self._send(Send(held, shown))):
+                        break
                     shown = b""
                 held = b"".join((head, piece))
                 head = b""
-            tail.account.commit()
-            self._pending.append(tail)
-            yield from self._send(Send(held, shown))
+            else:
+                tail.account.commit()
+                if not (yield from self._send(Send(held, shown))):
+                    tail.account.retract()
         except (SmtpError, ContentFailed) as error:
             _fail(tail, error)
-            self._pending.append(tail)
             self._over = True
+        if self._gone and shown:
+            _not_begun(tail)
 
-    def _send(self, effect: Send) -> Flow[None]:
-        try:
-            yield effect
-        except BROKEN as error:
-            self._break(error)
+    def _send(self, effect: Send) -> Flow[bool]:
+        """Write; False where nothing was written, since the line is gone, or it broke in the middle."""
+        if not self._gone:
+            try:
+                self._gone = (yield effect) == WITHHELD
+            except BROKEN as error:
+                self._break(error)
+        return not self._gone
 
     # -- hearing -------------------------------------------------------------------
 
@@ -178,28 +188,34 @@ class _Flight:
                 self._pending.appendleft(tail)
                 self._break(error)
                 self._pending.popleft()
+            except SmtpError as error:
+                tail.failed(error)
         self._commands -= len(tail.plan.envelope) + 1
         self._shut = self._shut or tail.account.shut is not None
         self._over = self._over or tail.closed
         if self._over and not (self._pending or self._closed):
             yield from self._close()
-        yield from tail.report(idle=not (self._pending or self._next or self._over) or self._closed)
+        idle = not (self._pending or self._next or self._over) or self._closed
+        if (report := tail.report(idle=idle)) is not None:
+            yield report
 
     def _answers(self, tail: Tail) -> Flow[None]:
-        plan, account = tail.plan, tail.account
-        more = bool(self._pending)
+        account, more = tail.account, bool(self._pending)
         account.stage = Stage.MAIL
         reply: Reply = yield MORE[Stage.MAIL]
         if self._over and reply.code in _OUT_OF_STEP:
             raise ProtocolError("the server took content for commands", stage=Stage.MAIL, reply=reply)
         account.note(reply)
-        yield from answers(plan, account, 1, len(plan.envelope), more=True)
+        yield Hear(account, len(account.recipients), last=False)
+        if not (account.committed or account.mail_refused or account.all_refused):
+            account.stage = Stage.CONTENT
+            yield from early(account)
         account.stage = Stage.FINAL
         yield from finals(account, more=more)
 
     def _break(self, error: SmtpError) -> None:
         """The connection is gone; each that is written gets its fate by the commit rule."""
-        self._over = self._closed = True
+        self._over = self._gone = self._closed = True
         for tail in self._pending:
             if tail.fate is None:
                 if self._shut:  # answers come in order: behind a 421 nothing was done
@@ -218,7 +234,8 @@ class _Flight:
         yield from settle(tail)
         self._commands = 0
         self._over = self._closed = tail.closed
-        yield from tail.report(idle=True)
+        if (report := tail.report(idle=True)) is not None:
+            yield report
 
 
 def _is_regular(entry: Entry) -> bool:
@@ -232,6 +249,13 @@ def _is_regular(entry: Entry) -> bool:
         and (plan.limit is None or plan.limit >= len(plan.mail.recipients))
         and bdat_size(plan) is not None
     )
+
+
+def _not_begun(tail: Tail) -> None:
+    """The line was gone before anything of it was written."""
+    if tail.fate is None:
+        tail.account.retract()
+        tail.broken(tail.overtaken(written=False))
 
 
 def _is_shutdown(error: SmtpError) -> bool:

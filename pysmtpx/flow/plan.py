@@ -6,9 +6,8 @@ Everything that can be wrong with a call is found here, before a byte is written
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from itertools import repeat
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ..errors import InputError, MessageTooLarge, NotSupportedError, SmtpError, UsageError
 from ..wire import command
@@ -34,6 +33,7 @@ class Options:
 
 
 DEFAULT = Options()
+_LMTP: Final = Protocol.LMTP
 
 
 class Plan(NamedTuple):
@@ -57,14 +57,16 @@ class Plan(NamedTuple):
         return self.mail.content
 
     @property
-    def pipelines_data(self) -> bool:
-        """Whether DATA goes along with the envelope.
+    def commands(self) -> tuple[bytes, ...]:
+        """The envelope, and DATA where that goes along with it.
 
         With all-or-nothing it never does: where a recipient is refused and DATA
         was answered 354, nothing but closing would keep an empty message from
         the others.
         """
-        return not self.options.bdat and not self.options.all_or_nothing
+        if self.options.bdat or self.options.all_or_nothing:
+            return self.envelope
+        return (*self.envelope, command.DATA)
 
 
 def make_plan(
@@ -83,11 +85,14 @@ def make_plan(
     """
     if options.bdat and not capabilities.chunking:
         raise NotSupportedError("the server does not offer CHUNKING (RFC 3030)", keyword="CHUNKING")
-    mail.content.check_unspent()
-    _check_count(mail, capabilities, options)
-    given = mail.mail_params
-    measure = _measured(mail.content)
-    body = _body(None if given is None else given.body, measure, capabilities, options)
+    content, given = mail.content, mail.mail_params
+    content.check_unspent()
+    if capabilities.rcpt_max is not None:
+        _check_count(mail, capabilities.rcpt_max, options)
+    measure = _measured(content)
+    body: Body | None = None
+    if given is not None or measure is None or not measure.is_plain:
+        body = _body(None if given is None else given.body, measure, capabilities, options)
     size = _size(None if given is None else given.size, body, measure, capabilities)
     utf8 = (given is not None and given.smtputf8) or _needs_smtputf8(mail, measure, capabilities, options)
     if given is not None:
@@ -96,18 +101,11 @@ def make_plan(
     for rcpt_params in mail.rcpt_params or ():
         if rcpt_params is not None:
             rcpt_params.check(capabilities, is_tls=is_tls)
-    return Plan(
-        mail=mail,
-        envelope=(
-            command.mail(mail.sender, given, size=size, body=body, smtputf8=utf8),
-            *map(partial(command.rcpt, smtputf8=utf8), mail.recipients, mail.rcpt_params or repeat(None)),
-        ),
-        options=options,
-        lmtp=protocol is Protocol.LMTP,
-        window=WINDOW if capabilities.pipelining and options.pipelining else 1,
-        body=body,
-        limit=capabilities.rcpt_max,
-    )
+    envelope = [command.mail(mail.sender, given, size=size, body=body, smtputf8=utf8)]
+    for path, rcpt_params in zip(mail.recipients, mail.rcpt_params or repeat(None), strict=False):
+        envelope.append(command.rcpt(path, rcpt_params, smtputf8=utf8))
+    window = WINDOW if capabilities.pipelining and options.pipelining else 1
+    return Plan(mail, tuple(envelope), options, protocol is _LMTP, window, body, capabilities.rcpt_max)
 
 
 def _measured(content: Content) -> Measure | None:
@@ -120,10 +118,9 @@ def _measured(content: Content) -> Measure | None:
         raise InputError("the content could not be read") from error
 
 
-def _check_count(mail: MailObject, capabilities: Capabilities, options: Options) -> None:
+def _check_count(mail: MailObject, limit: int, options: Options) -> None:
     """Refuse what would need a second transaction and cannot have one."""
-    limit = capabilities.rcpt_max
-    if limit is None or len(mail.recipients) <= limit:
+    if len(mail.recipients) <= limit:
         return
     if options.all_or_nothing or not mail.content.replayable:
         why = "all or nothing was asked" if options.all_or_nothing else "the content can be read only once"
@@ -204,13 +201,16 @@ def _needs_smtputf8(
     mail: MailObject, measure: Measure | None, capabilities: Capabilities, options: Options
 ) -> bool:
     """Whether the envelope or the headers hold UTF-8 (RFC 6531 3.4, RFC 6532 3)."""
-    paths = [path for path in (mail.sender, *mail.recipients) if path.needs_smtputf8]
+    paths: list[str] = [mail.sender] if mail.sender.needs_smtputf8 else []
+    for path in mail.recipients:
+        if path.needs_smtputf8:
+            paths.append(path)
     if not paths and (measure is None or not measure.has_utf8_headers):
         return False
     if capabilities.smtputf8:
         return True
     if paths:
-        names = ", ".join(map(str, paths))
+        names = ", ".join(paths)
         raise NotSupportedError(
             f"the server does not offer SMTPUTF8 (RFC 6531), which these need: {names}", keyword="SMTPUTF8"
         )

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from ..errors import ConnectionLost, SmtpError
 from ..wire.limits import Stage
 from .delivery import deliver
-from .effects import END, LATER, Flow, Pause, Report, Take
+from .effects import END, LATER, LOOK, WAIT, Flow, Pause, Report
 from .plan import Plan
 from .tail import Tail
 from .transaction import settle
@@ -38,68 +38,69 @@ def stream() -> Flow[Exception | None]:
     reported with an error of stage ``input``. Returns what ``Take`` raised,
     which ends the stream like the last message, or None.
     """
-    messages = _Stream()
-    yield from messages.run()
-    return messages.failure
+    return _Stream().run()
 
 
-class _Stream:
-    """The message under way, and the one that was taken while the server worked."""
+class Intake:
+    """Where the next message comes from."""
 
-    __slots__ = ("_ahead", "_tail", "failure")
+    __slots__ = ("ahead", "failure")
 
     def __init__(self) -> None:
-        self._tail: Tail | None = None
-        self._ahead: Entry | Pause = LATER
+        self.ahead: Entry | Pause = LATER
+        """What was taken last."""
         self.failure: Exception | None = None
+        """What the source raised."""
 
-    def run(self) -> Flow[None]:
+    def take(self, wait: bool = False) -> Flow[None]:
+        """Take the next message; where the source fails there is none any more."""
+        try:
+            self.ahead = yield WAIT if wait else LOOK
+        except Exception as error:
+            self.failure = self.failure or error
+            self.ahead = END
+
+
+class _Stream(Intake):
+    """The message under way; ``ahead`` of it the one that was taken while the server worked."""
+
+    __slots__ = ("_tail",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._tail: Tail | None = None
+
+    def run(self) -> Flow[Exception | None]:
         while True:
-            entry, self._ahead = self._ahead, LATER
-            if entry is LATER:
-                entry = yield from self._take(wait=self._tail is None)
-            if self._tail is not None and not self._joins(entry):
+            if self.ahead is LATER:
+                yield from self.take(wait=self._tail is None)
+            entry, self.ahead = self.ahead, LATER
+            if self._tail is not None and not _joins(entry):
                 yield from self._finish(self._tail, idle=isinstance(entry, Pause))
                 if self._tail.closed:
                     yield from self._leave(self._tail, entry)
-                    return
+                    return self.failure
                 self._tail = None
             if entry is END:
-                return
-            if isinstance(entry, Entry):
-                yield from self._send(entry)
-                if self._tail is not None and self._tail.closed:
-                    yield from self._leave(self._tail, self._ahead)
-                    return
-
-    def _joins(self, entry: Entry | Pause) -> bool:
-        """Whether its envelope may follow in the write that ends the message before."""
-        return isinstance(entry, Entry) and entry.plan is not None and entry.plan.window > 1
-
-    def _send(self, entry: Entry) -> Flow[None]:
-        """One message up to its tail, or to the error that it was taken with."""
-        if entry.plan is None:
-            assert entry.error is not None
-            yield Report(entry.token, entry.error, idle=True)
-            return
-        tail = yield from deliver(entry.plan, self._tail, self._look_ahead, idle=True)
-        tail.token = entry.token
-        self._tail = tail if tail.octets or tail.closed else None
-        yield from tail.report(idle=not tail.octets)
-
-    def _look_ahead(self) -> Flow[None]:
-        """Take the next message while the server works, if it is there."""
-        self._ahead = yield from self._take(wait=False)
-
-    def _take(self, *, wait: bool) -> Flow[Entry | Pause]:
-        """The next message; where the source fails, what is under way is ended first."""
-        entry, failure = yield from taken(wait=wait)
-        self.failure = self.failure or failure
-        return entry
+                return self.failure
+            if not isinstance(entry, Entry):
+                continue
+            if entry.plan is None:
+                yield Report(entry.token, entry.error or unsent(entry, None), idle=True)
+                continue
+            tail = yield from deliver(entry.plan, self._tail, self.take, idle=True)
+            tail.token = entry.token
+            self._tail = tail if tail.left or tail.closed else None
+            if tail.fate is not None and (report := tail.report(idle=not tail.left)) is not None:
+                yield report
+            if tail.closed:
+                yield from self._leave(tail, self.ahead)
+                return self.failure
 
     def _finish(self, tail: Tail, *, idle: bool) -> Flow[None]:
         yield from settle(tail)
-        yield from tail.report(idle=idle or tail.closed)
+        if (report := tail.report(idle=idle or tail.closed)) is not None:
+            yield report
 
     def _leave(self, tail: Tail, entry: Entry | Pause) -> Flow[None]:
         """The connection is closed: what was taken and not begun goes back unsent."""
@@ -107,13 +108,9 @@ class _Stream:
             yield Report(entry.token, entry.error or unsent(entry, tail), idle=True)
 
 
-def taken(*, wait: bool) -> Flow[tuple[Entry | Pause, Exception | None]]:
-    """The next message; where the source fails there is none any more, and why."""
-    try:
-        entry: Entry | Pause = yield Take(wait)
-    except Exception as error:
-        return END, error
-    return entry, None
+def _joins(entry: Entry | Pause) -> bool:
+    """Whether its envelope may follow in the write that ends the message before."""
+    return isinstance(entry, Entry) and entry.plan is not None and entry.plan.window > 1
 
 
 def unsent(entry: Entry, tail: Tail | None) -> SmtpError:

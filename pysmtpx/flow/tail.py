@@ -10,7 +10,7 @@ from ..errors import ConnectionLost, ServiceUnavailable, SmtpError
 from ..wire.limits import Stage
 from ..wire.result import SendResult
 from .account import Account
-from .effects import Flow, Octets, Report
+from .effects import Octets, Report
 from .plan import Plan
 
 Fate: TypeAlias = SendResult | SmtpError
@@ -30,7 +30,7 @@ class Tail:
         "conclude",
         "failure",
         "fate",
-        "octets",
+        "left",
         "plan",
         "reported",
         "shown",
@@ -41,8 +41,10 @@ class Tail:
     def __init__(self, plan: Plan, account: Account) -> None:
         self.plan = plan
         self.account = account
-        self.octets: Octets = b""
+        self.left: tuple[Octets, ...] = ()
+        """The pieces to be written."""
         self.shown = b""
+        """What of them is a command."""
         self.fate: Fate | None = None
         """What became of the message; None while that is open."""
         self.closed = False
@@ -62,7 +64,7 @@ class Tail:
         """The connection broke; a fate that is known stands."""
         self.closed = True
         self.cause = error
-        self.octets = b""
+        self.left = ()
         if self.fate is None:
             verdict = self.account.broken(error)
             if verdict is not error:
@@ -73,22 +75,20 @@ class Tail:
         """The content was refused, or could not be read, half-way: only closing takes it back."""
         self.account.content_failed(error)
         self.closed = True
-        self.octets = b""
+        self.left = ()
         self._settled(error)
 
-    def refused(self, error: SmtpError, then: Octets) -> None:
+    def refused(self, error: SmtpError, then: bytes) -> None:
         """The envelope or DATA was refused; ``then`` brings the session back into step."""
         self.fate = error
-        self.octets = self.shown = bytes(then)
+        self.left, self.shown = (then,), then
 
     def heard(self) -> None:
         """The final replies are there."""
-        account, fate = self.account, self.account.verdict()
-        nobody = account.mail_refused or account.all_refused
-        refused = nobody or not all(reply.is_positive for reply in account.finals)
+        account = self.account
         # A server that refuses a chunk and does not swallow it reads content as commands.
-        self.closed = account.shut is not None or (refused and self.plan.options.bdat)
-        self._settled(fate)
+        self.closed = account.shut is not None or (self.plan.options.bdat and account.is_refused)
+        self._settled(account.verdict())
 
     def _settled(self, fate: Fate) -> None:
         self.fate = fate if self.conclude is None else self.conclude(fate)
@@ -106,11 +106,12 @@ class Tail:
         error.stage = Stage.MAIL if written else Stage.INPUT
         return error
 
-    def report(self, *, idle: bool) -> Flow[None]:
-        """Tell the stream's owner, once."""
-        if not self.reported and self.fate is not None:
-            self.reported = True
-            yield Report(self.token, self.fate, idle)
+    def report(self, *, idle: bool) -> Report | None:
+        """What the stream's owner is to be told, once."""
+        if self.reported or self.fate is None:
+            return None
+        self.reported = True
+        return Report(self.token, self.fate, idle)
 
     def value(self) -> SendResult:
         """The result; raises the error where that is what it came to, or what the content raised."""

@@ -23,33 +23,21 @@ from ..errors import (
 from ..wire import command
 from ..wire.limits import Stage
 from ..wire.reply import Reply
-from ..wire.result import SendResult
 from .account import Account
 from .body import LAST, MORE, ContentFailed, by_bdat, by_data, early
-from .effects import CLOSE, WITHHELD, Flow, Send
+from .effects import CLOSE, WITHHELD, Flow, Hear, Send
 from .plan import Plan
 from .tail import Tail
 
 Meanwhile: TypeAlias = Callable[[], Flow[None]]
 """What to do after a write, while the server works."""
 
+# Bound once: on Python 3.11 to look up a member of an enumeration takes longer than what is done with it.
+_DATA: Final = Stage.DATA
+_FINAL: Final = Stage.FINAL
+
 BROKEN: Final = (Timeout, ConnectionLost, ProtocolError, ServiceUnavailable)
 """What ends the connection, whatever it was in the middle of."""
-
-
-def transaction(plan: Plan, account: Account | None = None) -> Flow[SendResult]:
-    """Send one mail object and return who was accepted.
-
-    ``account``, where given, is filled with every reply by position.
-
-    Raises ``SenderRejected``, ``RecipientsRejected``, ``AllRecipientsFailed``
-    or ``DataRejected`` for a refusal, ``ServiceUnavailable`` for a 421,
-    ``Timeout``, ``ConnectionLost`` or ``ProtocolError`` where the line broke
-    before the end of data was written, and ``DeliveryUnknown`` after it.
-    """
-    tail = yield from begin(plan, account or Account(plan.mail.recipients, lmtp=plan.lmtp))
-    yield from settle(tail)
-    return tail.value()
 
 
 def begin(
@@ -67,15 +55,16 @@ def begin(
     that the line has been so since it was last looked at.
     """
     tail = Tail(plan, account)
+    bdat = plan.options.bdat
     try:
         yield from _envelope(plan, account, lead, meanwhile, idle)
         refusal = _refusal(plan, account)
-        if refusal is None and not plan.options.bdat:
+        if refusal is None and not (bdat or account.goes_ahead):
             refusal = yield from _data(account)
         if refusal is not None:
             yield from _refuse(tail, refusal)
         else:
-            tail.octets, tail.shown = yield from (by_bdat if plan.options.bdat else by_data)(plan, account)
+            tail.left, tail.shown = yield from by_bdat(plan, account) if bdat else by_data(plan, account)
     except BROKEN as error:
         yield CLOSE
         tail.broken(error)
@@ -92,21 +81,27 @@ def begin(
 
 def settle(tail: Tail, envelope: bytes = b"", meanwhile: Meanwhile | None = None) -> Flow[None]:
     """Write the tail, with an envelope behind it, and hear what answers it. Raises no ``SmtpError``."""
-    if not tail.octets:
+    if not tail.left:
         return
     account = tail.account
+    more = bool(envelope)
+    octets = b"".join((*tail.left, envelope))
     try:
-        if tail.fate is None:
-            yield from _commit(tail, envelope)
+        if tail.fate is not None:
+            yield Send(octets)
         else:
-            yield Send(b"".join((tail.octets, envelope)))
+            account.commit()
+            # In doubt from here on, unless bad news or the deadline came first.
+            if (yield Send(octets, tail.shown + envelope, guard=True)) == WITHHELD:
+                account.retract()
+                yield from early(account)
         if meanwhile is not None:
             yield from meanwhile()
         if tail.fate is None:
-            yield from finals(account, more=bool(envelope))
+            yield from finals(account, more=more)
             tail.heard()
         else:
-            yield from _stepped(tail, more=bool(envelope))
+            yield from _stepped(tail, more=more)
     except BROKEN as error:
         tail.broken(error)
     except SmtpError as error:
@@ -116,19 +111,9 @@ def settle(tail: Tail, envelope: bytes = b"", meanwhile: Meanwhile | None = None
         if tail.tell is not None:
             tail.tell(error)
         raise
-    tail.octets = b""
+    tail.left = ()
     if tail.closed:
         yield CLOSE
-
-
-def _commit(tail: Tail, envelope: bytes) -> Flow[None]:
-    """The write after which delivery is in doubt, unless bad news or the deadline came first."""
-    account = tail.account
-    octets = b"".join((tail.octets, envelope)) if envelope else tail.octets
-    account.commit()
-    if (yield Send(octets, tail.shown + envelope, guard=True)) == WITHHELD:
-        account.retract()
-        yield from early(account)
 
 
 def _stepped(tail: Tail, *, more: bool) -> Flow[None]:
@@ -141,10 +126,11 @@ def finals(account: Account, *, more: bool = False) -> Flow[None]:
     """One reply, or under LMTP one for each accepted recipient, in order (RFC 2033 4.2)."""
     owed = (account.accepted_count or 1) if account.lmtp else 1
     for index in range(owed):
-        reply: Reply = yield (MORE if more or index + 1 < owed else LAST)[Stage.FINAL]
-        if reply.code < 400 and not reply.is_positive:
-            raise ProtocolError(f"{reply.code} is no final reply", stage=Stage.FINAL, reply=reply)
-        if reply.code == 421:
+        reply: Reply = yield (MORE if more or index + 1 < owed else LAST)[_FINAL]
+        code = reply.code
+        if 300 <= code < 400:
+            raise ProtocolError(f"{code} is no final reply", stage=_FINAL, reply=reply)
+        if code == 421:
             account.shut = reply
             if account.lmtp:
                 return  # not about this recipient: those without a reply are unknown
@@ -163,43 +149,33 @@ def _envelope(
     window of 1 this is the sequential path: nothing is sent on a refused MAIL,
     and no DATA where nobody was accepted.
     """
-    lines = plan.envelope + ((command.DATA,) if plan.pipelines_data else ())
+    lines = plan.commands
+    count, window = len(lines), plan.window
     sent = read = 0
-    while read < len(lines):
-        batch = _batch(lines, sent, read + plan.window, account) if sent else lines[: plan.window]
+    while read < count:
+        batch = _batch(lines, sent, read + window, account) if sent else lines[:window]
         if batch:
             data = b"".join(batch)
             if lead is not None:
-                yield from _behind(lead, data, account, meanwhile)
+                yield from settle(lead, data, meanwhile)
+                if (report := lead.report(idle=lead.closed)) is not None:
+                    yield report
+                if lead.closed:
+                    raise lead.overtaken(written=lead.account.committed or lead.shown == command.RSET)
                 lead = None
             elif (sent and read == sent) or (idle and not sent):
                 yield from _say(account, data)
             else:
                 yield Send(data)
             sent += len(batch)
-            plan.content.prepare()
+            plan.mail.content.prepare()
         elif read == sent:
             return
         # Refill when half the window is free, so that the line never runs dry.
-        floor = sent if not batch or sent == len(lines) else sent - plan.window // 2
-        yield from answers(plan, account, read, floor, more=floor < sent)
-        read = max(read, floor)
-
-
-def answers(plan: Plan, account: Account, start: int, end: int, *, more: bool) -> Flow[None]:
-    """Note the replies to the lines of an envelope from ``start`` to before ``end``."""
-    count = len(plan.envelope) - 1
-    for read in range(start, end):
-        account.stage = stage = Stage.MAIL if not read else Stage.RCPT if read <= count else Stage.DATA
-        account.note((yield (MORE if more or read + 1 < end else LAST)[stage]))
-
-
-def _behind(lead: Tail, data: bytes, account: Account, meanwhile: Meanwhile | None) -> Flow[None]:
-    """Write the tail of the transaction before and our first lines; hear and report what became of that."""
-    yield from settle(lead, data, meanwhile)
-    yield from lead.report(idle=lead.closed)
-    if lead.closed:
-        raise lead.overtaken(written=lead.account.committed or lead.shown == command.RSET)
+        floor = sent if not batch or sent == count else sent - window // 2
+        if floor > read:
+            yield Hear(account, floor - read, floor == sent)
+            read = floor
 
 
 def _say(account: Account, data: bytes) -> Flow[None]:
@@ -229,11 +205,11 @@ def _refusal(plan: Plan, account: Account) -> SmtpError | None:
 
 
 def _data(account: Account) -> Flow[SmtpError | None]:
-    """DATA, unless it went with the envelope; why the content may not follow it (RFC 5321 4.1.1.4)."""
-    account.stage = Stage.DATA
+    """DATA, unless it went with the envelope, and why the content may not follow it (RFC 5321 4.1.1.4)."""
+    account.stage = _DATA
     if account.data is None:
         yield from _say(account, command.DATA)
-        account.note((yield LAST[Stage.DATA]))
+        account.note((yield LAST[_DATA]))
     reply = account.data
     assert reply is not None
     if reply.code == 354:

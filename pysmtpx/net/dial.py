@@ -10,7 +10,7 @@ import socket
 import struct
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeAlias
 
 from ..errors import ConnectError, InputError, Timeout
@@ -22,29 +22,52 @@ STAGGER: Final = 0.25
 """Seconds that one address may be alone before the next is tried (RFC 8305 8), and at most
 between two looks at a deadline, which another thread may have stopped."""
 
+# Not epoll: a forked child would inherit its descriptor, and nobody there to close it.
+_Selector: Final[Any] = getattr(selectors, "PollSelector", selectors.SelectSelector)
+
 Address: TypeAlias = tuple[socket.AddressFamily, Any]
+Keep: TypeAlias = Callable[[socket.socket], object]
+"""Is given each socket as soon as there is one."""
 
 
-def dial(host: str, port: int, deadline: Deadline, source: tuple[str, int] | None = None) -> socket.socket:
+def dial(
+    host: str,
+    port: int,
+    deadline: Deadline,
+    source: tuple[str, int] | None = None,
+    keep: Keep | None = None,
+) -> socket.socket:
     """A connected, non-blocking TCP socket.
 
     Every address of the host is tried, a quarter of a second apart or as soon as
     the one before fails, families taking turns; the first that answers wins.
-    Raises ``ConnectError`` that names every address and its failure, or
-    ``Timeout``.
+    All others are closed, and that one too where an interrupt comes before it is
+    handed over. Raises ``ConnectError`` that names every address and its
+    failure, or ``Timeout``.
     """
-    race = _Race(port, source)
+    race = _Race(port, source, keep)
     try:
-        return race.run(deque(_interleaved(resolve(host, port, deadline))), deadline)
-    finally:
+        winner = race.run(deque(_interleaved(resolve(host, port, deadline))), deadline)
+        race.close(but=winner)
+        return winner
+    except BaseException:
         race.close()
+        raise
 
 
-def dial_unix(path: str, deadline: Deadline) -> socket.socket:
+def dial_unix(path: str, deadline: Deadline, keep: Keep | None = None) -> socket.socket:
     """A connected, non-blocking UNIX socket. Raises ``ConnectError`` or ``Timeout``."""
     if not hasattr(socket, "AF_UNIX"):
         raise InputError("this system has no UNIX sockets")
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    race = _Race(0, None, keep)
+    try:
+        return _connected(race.make(socket.AF_UNIX), path, deadline)
+    except BaseException:
+        race.close()
+        raise
+
+
+def _connected(sock: socket.socket, path: str, deadline: Deadline) -> socket.socket:
     try:
         # The kernel waits for a place in a full backlog only where the descriptor blocks.
         while not _is_connected(sock):
@@ -54,14 +77,9 @@ def dial_unix(path: str, deadline: Deadline) -> socket.socket:
             sock.connect(path)
         _limit_writes(sock, 0.0)
     except BlockingIOError:
-        sock.close()
         raise Timeout(f"{path} did not answer in time", stage=Stage.CONNECT) from None
     except OSError as error:
-        sock.close()
         raise ConnectError(f"{path}: {error.strerror or error}", stage=Stage.CONNECT) from error
-    except BaseException:
-        sock.close()
-        raise
     sock.setblocking(False)
     return sock
 
@@ -156,11 +174,22 @@ def _interleaved(addresses: Iterable[Address]) -> list[Address]:
 class _Race:
     """Connection attempts under way."""
 
-    def __init__(self, port: int, source: tuple[str, int] | None) -> None:
+    def __init__(self, port: int, source: tuple[str, int] | None, keep: Keep | None) -> None:
         self._port = port
         self._source = source
-        self._selector = selectors.DefaultSelector()
+        self._keep = keep
+        self._sockets: list[socket.socket] = []
+        self._selector = _Selector()
         self._failures: list[tuple[str, OSError]] = []
+
+    def make(self, family: int) -> socket.socket:
+        """A socket that is closed at the end, whatever happens."""
+        # In one step: an interrupt in between would leave it to the garbage collector.
+        self._sockets.append(socket.socket(family, socket.SOCK_STREAM))
+        sock = self._sockets[-1]
+        if self._keep is not None:
+            self._keep(sock)
+        return sock
 
     def run(self, addresses: deque[Address], deadline: Deadline) -> socket.socket:
         while True:
@@ -179,7 +208,7 @@ class _Race:
         family, target = address
         sock: socket.socket | None = None
         try:
-            sock = socket.socket(family, socket.SOCK_STREAM)
+            sock = self.make(family)
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -191,10 +220,6 @@ class _Race:
             self._selector.register(sock, selectors.EVENT_WRITE, target)
         except OSError as error:
             self._lost(target, error, sock)
-        except BaseException:
-            if sock is not None:
-                sock.close()
-            raise
 
     def _first(self, seconds: float) -> socket.socket | None:
         """The first attempt to succeed within this time, or None after a failure or the time."""
@@ -224,11 +249,11 @@ class _Race:
         lost = [(address, error.strerror or str(error)) for address, error in self._failures]
         return "; ".join(f"{address}: {why}" for address, why in lost + waiting) or "no address"
 
-    def close(self) -> None:
-        """Close whatever lost the race."""
-        for key in list(self._selector.get_map().values()):
-            assert isinstance(key.fileobj, socket.socket)
-            key.fileobj.close()
+    def close(self, but: socket.socket | None = None) -> None:
+        """Close every socket but this one."""
+        for sock in self._sockets:
+            if sock is not but:
+                sock.close()
         self._selector.close()
 
 

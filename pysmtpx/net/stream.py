@@ -47,6 +47,7 @@ class Stream:
         "_want",
         "closed",
         "farewell",
+        "is_tls",
         "round_trips",
     )
 
@@ -61,16 +62,13 @@ class Stream:
         self._want = READ | WRITE
         self._looks = _LOOKS if _is_local(sock) else 0
         self._missed = self._unlooked = 0
+        self.is_tls = isinstance(sock, ssl.SSLSocket)
+        """Whether the octets are encrypted."""
         self.closed = False
         self.farewell: Reply | None = None
         """A 421 that came behind the last reply that was owed."""
         self.round_trips = 0
         """Waits for a reply after something was written."""
-
-    @property
-    def is_tls(self) -> bool:
-        """Whether the octets are encrypted."""
-        return isinstance(self._sock, ssl.SSLSocket)
 
     # -- writing -----------------------------------------------------------------
 
@@ -83,18 +81,25 @@ class Stream:
         sides that both wait to be read cannot stand still (RFC 2920 3.1). With
         ``guard`` nothing is written, and ``WITHHELD`` answered, where anything
         is there or the time is over; with ``watch`` the write also stops as
-        soon as anything arrives. A write that fails answers True: the reply
-        that explains it may be on its way.
+        soon as anything arrives. A write that fails answers True, since the
+        reply that explains it may be on its way, and any further one
+        ``WITHHELD``.
 
         Raises ``Timeout`` where it is blocked and the deadline passes, or where
         the server takes fewer than 500 octets a second (RFC 5321 4.5.3.2.5).
         """
-        if (guard or watch) and (deadline.remaining() <= 0 or self._peek()):
+        if self._broken is not None:
+            return WITHHELD
+        is_guarded = guard or watch
+        if is_guarded and (deadline.remaining() <= 0 or self._peek()):
             return WITHHELD
         self._turned = True
-        sent = self._offer(data) if len(data) <= SLICE else 0
-        if sent < len(data):
+        size = len(data)
+        sent = self._offer(data) if size <= SLICE else 0
+        if sent < size:
             self._push(memoryview(data)[sent:], deadline, watch)
+        elif is_guarded:
+            return 0  # nothing was there, and nothing was read since
         return self._has_input()
 
     def _offer(self, data: bytes | memoryview) -> int:
@@ -134,16 +139,16 @@ class Stream:
 
     # -- reading -----------------------------------------------------------------
 
-    def receive(self, deadline: Deadline, seconds: float, *, last: bool = True) -> Reply:
+    def receive(self, deadline: Deadline, seconds: float, last: bool = True) -> Reply:
         """The next reply, until the deadline and at most so many seconds from now.
 
         Raises ``Timeout``, ``ConnectionLost`` or ``ProtocolError``; the last also
         where ``last`` is set and more octets came than this reply.
         """
         parser = self._parser
-        reply = parser.next() if parser.has_input else None
+        reply = parser.next()
         if reply is None:
-            reply = self._await_reply(deadline.within(seconds))
+            reply = self._await_reply(deadline, seconds)
         if last and parser.has_input and reply.code != 421:
             self._judge_surplus(reply)
         return reply
@@ -156,33 +161,39 @@ class Stream:
         self.farewell = surplus
         self._broken = ServiceUnavailable("the server is closing the connection", reply=surplus)
 
-    def _await_reply(self, limit: Deadline) -> Reply:
+    def _await_reply(self, deadline: Deadline, seconds: float) -> Reply:
         if self._turned:
             self._turned = False
             self.round_trips += 1
-        seconds = limit.remaining()
+        limit: Deadline | None = None
+        left = seconds
         while self._broken is None:
-            self._pull_soon(seconds)
+            if not self._is_ready():
+                limit = limit or deadline.within(seconds)
+                left = limit.remaining()
+                if not self._waiter.wait(READ, left):
+                    raise Timeout("no reply came in time")
+            self._pull()
             reply = self._parser.next()
             if reply is not None:
                 return reply
             # What came in time is taken, but octets that make no reply buy no time.
-            if seconds <= 0:
+            if left <= 0:
                 raise Timeout("no reply came in time")
-            seconds = limit.remaining()
+            limit = limit or deadline.within(seconds)
+            left = limit.remaining()
         raise self._broken
 
-    def _pull_soon(self, seconds: float) -> None:
-        """Wait for octets and hand them to the parser."""
+    def _is_ready(self) -> bool:
+        """Whether octets are there to be read; asks for them, and looks for a moment."""
         sock = self._sock
         # TLS may hold decrypted octets that the descriptor does not show.
-        if not (isinstance(sock, ssl.SSLSocket) and sock.pending()):
-            if self._quickack is not None:
-                # The server's Nagle waits for our delayed acknowledgement: 40 ms each.
-                self._acknowledge(self._quickack)
-            if not self._look() and not self._waiter.wait(READ, seconds):
-                raise Timeout("no reply came in time")
-        self._pull()
+        if isinstance(sock, ssl.SSLSocket) and sock.pending():
+            return True
+        if self._quickack is not None:
+            # The server's Nagle waits for our delayed acknowledgement: 40 ms each.
+            self._acknowledge(self._quickack)
+        return self._look()
 
     def _look(self) -> bool:
         """Look for a reply a few dozen times before going to sleep for it.
@@ -225,7 +236,9 @@ class Stream:
 
     def _peek(self) -> bool:
         """Read without waiting; whether anything, or the end, is there."""
-        if self.is_tls or self._waiter.wait(READ, 0):
+        sock = self._sock
+        # TLS may hold decrypted octets that the descriptor does not show.
+        if (isinstance(sock, ssl.SSLSocket) and sock.pending()) or self._waiter.wait(READ, 0):
             self._pull()
         return self._has_input()
 

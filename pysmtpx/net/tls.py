@@ -6,6 +6,7 @@ import hashlib
 import os
 import socket
 import ssl
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
 
@@ -111,9 +112,16 @@ def _element(der: bytes, at: int) -> tuple[int, int]:
 
 
 def handshake(
-    sock: socket.socket, context: ssl.SSLContext, hostname: str, deadline: Deadline
+    sock: socket.socket,
+    context: ssl.SSLContext,
+    hostname: str,
+    deadline: Deadline,
+    keep: Callable[[ssl.SSLSocket], object] | None = None,
 ) -> ssl.SSLSocket:
-    """Wrap a connected socket in TLS within the deadline; closes it where that fails."""
+    """Wrap a connected socket in TLS within the deadline; closes it where that fails.
+
+    ``keep`` is given the wrapped socket, which has the descriptor, before the handshake.
+    """
     try:
         sock.setblocking(False)
         wrapped = context.wrap_socket(sock, server_hostname=hostname or None, do_handshake_on_connect=False)
@@ -121,6 +129,8 @@ def handshake(
         sock.close()
         raise TlsError(f"TLS cannot be started: {error}", stage=Stage.STARTTLS) from error
     try:
+        if keep is not None:
+            keep(wrapped)
         _shake(wrapped, deadline)
     except BaseException:
         wrapped.close()

@@ -38,6 +38,8 @@ class _Poll:
         events = self._poll.poll(ceil(min(seconds, _LONGEST) * 1000) if seconds > 0 else 0)
         if not events:
             return 0
+        if want != READ | WRITE:
+            return want
         happened = events[0][1]
         if happened & (select.POLLERR | select.POLLHUP | select.POLLNVAL):
             return want

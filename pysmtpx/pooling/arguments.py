@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
-from email.message import Message
 from typing import Any
 
 from ..connecting import as_server
 from ..errors import InputError
 from ..server import Server
-from ..wire.envelope import MailObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +40,6 @@ def servers(given: Any, options: dict[str, Any]) -> list[Server]:
     if not several:
         raise InputError("a pool needs a server")
     return [as_server(each, None, options) for each in several]
-
-
-def check_messages(messages: object) -> None:
-    """Raise ``InputError`` for what is one message, or none."""
-    if isinstance(messages, MailObject | Message | str | bytes) or not isinstance(messages, Iterable):
-        raise InputError("messages is an iterable of MailObjects and email messages")
 
 
 def whole(name: str, value: object) -> int:

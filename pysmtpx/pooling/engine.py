@@ -22,7 +22,7 @@ from .session import Claim, Site
 from .shelf import Limits, closed
 from .shop import Shop
 from .source import Pacer, Single
-from .worker import is_serving, serve, work
+from .worker import guard, is_serving, serve, work
 
 _GRACE: Final = 5.0
 """Seconds for the workers to come to an end after their sockets were shut down."""
@@ -48,7 +48,7 @@ class Engine:
         limits = settings.limits
         self.rack = Rack(sites, limits, settings.events, by_priority=settings.by_priority, opener=opener)
         self.shop = Shop(self.rack, settings.events, settings.policy, settings.in_flight)
-        self.feed = Feed(settings.most_queued, limits.connections, self._start, settings.pacer)
+        self.feed = Feed(settings.most_queued, limits.connections, self._start, settings.pacer, self._post)
         self._begin()
         lifetime.enter(self)
 
@@ -92,10 +92,17 @@ class Engine:
 
     def _start(self, token: object) -> None:
         """One more worker; called under the feed's lock."""
+        self._threads().submit(work, self.shop, self.feed, token)
+
+    def _post(self, bell: Bell) -> None:
+        """A guard for the deadlines; called under the feed's lock."""
+        self._threads().submit(guard, self.shop, self.feed, bell)
+
+    def _threads(self) -> ThreadPoolExecutor:
         if self._executor is None:
-            workers = self.settings.limits.connections
-            self._executor = ThreadPoolExecutor(workers, thread_name_prefix="pysmtpx-pool")
-        self._executor.submit(work, self.shop, self.feed, token)
+            threads = self.settings.limits.connections + 1
+            self._executor = ThreadPoolExecutor(threads, thread_name_prefix="pysmtpx-pool")
+        return self._executor
 
     # -- the end ----------------------------------------------------------------------
 

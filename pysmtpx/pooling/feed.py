@@ -28,14 +28,22 @@ class Feed:
     ``start`` starts one more worker, in a thread of its own, and hands it the
     token that it comes with. Whoever puts a message in wakes or starts one for
     it; a worker that takes one while others wait to be taken wakes the next.
+    ``post`` starts a guard, which ends messages in time while every worker may
+    be held up by a server.
     """
 
     def __init__(
-        self, limit: int, workers: int, start: Callable[[object], None], pacer: Pacer | None = None
+        self,
+        limit: int,
+        workers: int,
+        start: Callable[[object], None],
+        pacer: Pacer | None = None,
+        post: Callable[[Bell], None] | None = None,
     ) -> None:
         self._limit = limit
         self._most_workers = workers
         self._start = start
+        self._post = post
         self._pacer = pacer
         self._number = count()
         self.abandon()
@@ -45,7 +53,7 @@ class Feed:
         self._lock = threading.RLock()
         self._ready: deque[Job] = deque()
         self._later: list[tuple[float, int, Job]] = []
-        self._crew = Crew(self._most_workers, self._start)
+        self._crew = Crew(self._most_workers, self._start, self._post)
         self._putters: deque[Bell] = deque()
         self._watchers: list[Bell] = []
         self._under_way: set[Job] = set()
@@ -96,6 +104,7 @@ class Feed:
             self._ready.append(job)
             self._note_deadline_locked(job)
             self._call_locked()
+            self._crew.post(self._earliest)
             if not self._crew.exists:
                 raise UsageError("no thread can be started: the process is ending, or at its limit")
         return True
@@ -175,7 +184,8 @@ class Feed:
         first = self._ready[0]
         if self._slot is None or self._slot[1] is not first:
             self._slot = self._pacer.reserve(first.recipients_count), first
-        return -math.inf if self._slot[0] <= moment else self._slot[0]
+        # By a later look at the clock: a moment that was reserved just now is past by then.
+        return -math.inf if self._slot[0] <= now() else self._slot[0]
 
     def _ring_putter_locked(self) -> None:
         if self._putters:
@@ -234,10 +244,10 @@ class Feed:
 
     # -- workers ----------------------------------------------------------------------
 
-    def arrive(self, token: object) -> None:
+    def arrive(self, token: object, bell: Bell) -> None:
         """A worker that was started is there."""
         with self._lock:
-            self._crew.arrive(token)
+            self._crew.arrive(token, bell)
 
     def leave(self, token: object, bell: Bell) -> None:
         """A worker is there no more, for whatever reason."""
@@ -254,17 +264,39 @@ class Feed:
                 crew.wake(bell)
                 crew.found(bell)
                 moment = now()
-                due = self._next_locked(moment)
-                due = min(due, self._earliest)
+                due = min(self._next_locked(moment), self._earliest)
                 if self._is_ended:
                     return False
                 if due <= moment:
                     crew.seek(bell)
+                    crew.post(self._earliest)
                     return True
                 if has_lingered and (math.isinf(due) or crew.keeper is not None):
                     return False
                 watches = crew.rest(bell, watch=due < math.inf)
             has_lingered = not bell.wait(due - moment if watches else _LINGER)
+
+    # -- the guard --------------------------------------------------------------------
+
+    def guard(self, bell: Bell) -> bool:
+        """Wait until a deadline in the queue has passed; False where the guard is to leave."""
+        has_lingered = False
+        while True:
+            with self._lock:
+                left = self._earliest - now()
+                is_empty = not (self._ready or self._later)
+                if self._is_ended or (is_empty and has_lingered):
+                    self._crew.relieve(bell)
+                    return False
+                if left <= 0 and not is_empty:
+                    return True
+            has_lingered = not bell.wait(_LINGER if is_empty else min(left, _LINGER))
+
+    def relieve(self, bell: Bell) -> None:
+        """The guard is there no more."""
+        with self._lock:
+            self._crew.relieve(bell)
+            self._notify_locked()
 
     # -- the whole --------------------------------------------------------------------
 
@@ -286,8 +318,6 @@ class Feed:
         with self._lock:
             self._is_ended = True
             self._crew.wake_all()
-            for bell in self._putters:
-                bell.ring()
             return self._queued_locked()
 
     def watch(self, bell: Bell) -> None:
@@ -303,10 +333,10 @@ class Feed:
 
     @property
     def is_done(self) -> bool:
-        """Nothing is queued or under way and, once it is ended, no worker is left."""
+        """Nothing is queued or under way and, once it is ended, no thread is left."""
         with self._lock:
-            workers = self._is_ended and self._crew.exists
-            return not (self._ready or self._later or self._under_way or workers)
+            threads = self._is_ended and not self._crew.is_gone
+            return not (self._ready or self._later or self._under_way or threads)
 
     def _notify_locked(self) -> None:
         for bell in self._watchers:

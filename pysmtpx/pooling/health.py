@@ -50,6 +50,8 @@ class Health:
         self._dial_at = -math.inf
         self._dial_rest = self._probe_rest = self._rest = 0.0
         self._quiet_since = -math.inf
+        self._cap_before: int | None = None
+        """The cap before dials that began together were refused, where none of them has come off."""
         self._lost_overlaps = 0
 
     @property
@@ -75,27 +77,32 @@ class Health:
 
     def dialled(self, now: float) -> None:
         """A session was opened."""
-        self.refused = None
+        self.refused = self._cap_before = None
         self._dial_rest = self._probe_rest = 0.0
         self._dial_at = -math.inf
 
-    def dial_failed(self, error: SmtpError, open_now: int, now: float) -> None:
-        """No session came about, while ``open_now`` others are open.
+    def dial_failed(self, error: SmtpError, others: int, now: float, *, established: bool = True) -> None:
+        """No session came about, while there are so many ``others``, open or being dialled.
 
         Credentials refused for good: nobody tries them again but a single probe
         after 30 seconds, then after twice as many, up to 900. A refusal for now
-        while others are open: that is how many it allows. Else it is left alone
-        for a second, then twice as long, up to 300.
+        while others are open: that is how many it allows, unless none of them is
+        ``established`` by the time when the last is refused: that says nothing of
+        how many. Else it is left alone for a second, then twice as long, up to 300.
         """
         reply = error.reply
         if isinstance(error, AuthenticationError) and not error.temporary:
             self.refused = error  # one probe at a time from now on: no lockout (FAULTS 86)
             self._probe_rest = _grown(self._probe_rest, FIRST_PROBE, LONGEST_PROBE)
             self._dial_at = now + min(LONGEST_PROBE, self._probe_rest * (1 + _JITTER * self._share()))
-        elif open_now and reply is not None and reply.is_temporary:
-            self.cap = min(self.cap, open_now)  # which are enough: no message fails for that (FAULTS 90)
+        elif others and reply is not None and reply.is_temporary:
+            if not established and self._cap_before is None:
+                self._cap_before = self.cap
+            self.cap = min(self.cap, others)  # which are enough: no message fails for that (FAULTS 90)
             self._quiet_since = now
         elif now >= self._dial_at:  # several that began together are one failure
+            if self._cap_before is not None:
+                self.cap, self._cap_before = self._cap_before, None
             self._dial_rest = _grown(self._dial_rest, FIRST_DIAL_REST, LONGEST_DIAL_REST)
             self._dial_at = now + self._dial_rest * (1 - _JITTER * self._share())
 

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 from ..channel import Channel
 from ..errors import SmtpError, Timeout
 from ..net.deadline import Deadline, now
-from ..opening import open_channel
+from ..opening import Attempt, open_channel
 from ..server import Server
 from ..wire.capabilities import Capabilities
 from ..wire.limits import Stage
@@ -29,9 +29,8 @@ _LOOK_AGAIN: Final = 1.0
 """Seconds until whoever waits looks himself: an interrupt can fall between a change and its ring."""
 
 Fate: TypeAlias = SendResult | SmtpError
-Watch: TypeAlias = Callable[[Callable[[], None]], None]
-Opener: TypeAlias = Callable[[Server, Deadline, Watch], tuple[Channel, Capabilities]]
-"""Dials: takes the server, the deadline, and whom to tell how the dial is ended from another thread."""
+Opener: TypeAlias = Callable[[Server, Deadline, Attempt], tuple[Channel, Capabilities]]
+"""Dials: takes the server, the deadline, and what can be ended from another thread."""
 
 
 class Rack:
@@ -64,8 +63,7 @@ class Rack:
         held, self._shelf = self._shelf, self._make()
         self._lock = threading.RLock()
         for session in held.sessions:
-            if session.channel is not None:
-                session.channel.close()
+            session.drop()
 
     # -- taking -----------------------------------------------------------------------
 
@@ -148,7 +146,8 @@ class Rack:
         limit = deadline.within(seconds) if is_short else Deadline.after(seconds)
         began = now()
         try:
-            opened = self._opener(site.server, limit, session.watch)
+            session.begin(attempt := Attempt(limit))
+            opened = self._opener(site.server, limit, attempt)
         except SmtpError as error:
             failure = self._failed(session, error, blame=not (is_short and isinstance(error, Timeout)))
             events.append(Event("refused", site.name, now() - began, outcome=error, why=str(error)))
@@ -166,23 +165,28 @@ class Rack:
         with self._lock:  # in one: whoever waits must not dial before he knows what came of this
             if session in shelf.sessions:
                 shelf.sessions.remove(session)
-            others = len(shelf.on(site))  # of dials that began together the last to fail tells
+            mine = shelf.on(site)
+            others = len(mine)  # of dials that began together the last to fail tells
             if blame:
-                site.health.dial_failed(error, others, now())
+                established = any(other.is_open for other in mine)
+                site.health.dial_failed(error, others, now(), established=established)
                 site.failing, site.error = True, error
             shelf.ring()
-            if blame and not shelf.is_ended and (others or shelf.has_another(site, now())):
+            if not blame or shelf.is_ended:
+                return error
+            if others or shelf.has_another(site, now()):
                 return None
-            return error
+            # What one refuses for good is no reason to give up another that is only left alone for now.
+            return None if not error.temporary and shelf.may_hope(site) else error
 
     def _equip_locked(self, session: Session, channel: Channel, capabilities: Capabilities) -> None:
         limits, site = self._shelf.limits, session.site
-        budgets = (limits.messages, getattr(capabilities, "mail_max", None))
+        budgets = (limits.messages, capabilities.mail_max)
         session.budget = min((b for b in budgets if b is not None), default=math.inf)
         session.made = session.since = now()
         if limits.age is not None:
             session.ends = session.made + limits.age * (1 - _JITTER * self._share())
-        session.channel, session.capabilities = channel, capabilities
+        session.channel, session.capabilities, session.attempt = channel, capabilities, None
         site.health.dialled(session.made)
         site.failing, site.error = False, None
         self._shelf.ring()
@@ -297,6 +301,11 @@ class Rack:
         for session in sessions:
             if any(id(entry.token) in wanted for entry in session.under_way.copy()):
                 session.close()
+
+    @property
+    def error(self) -> SmtpError | None:
+        """What the last dial failed with, where no server could be reached since."""
+        return self._shelf.error
 
     def counts(self) -> Counts:
         """The connections at this moment."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
-from collections.abc import Callable
 from typing import Any, Final
 
 from ..channel import Channel
 from ..errors import SmtpError
 from ..flow.effects import CLOSE, Flow, Send
 from ..net.deadline import Deadline
+from ..opening import Attempt
 from ..server import Server
 from ..wire import command
 from ..wire.capabilities import Capabilities
@@ -42,6 +42,11 @@ class Site:
         self.is_watched = False
         """Something failed, and no message has gone there as it did since."""
 
+    @property
+    def is_hopeful(self) -> bool:
+        """Unless it refused us for good when it was dialled last."""
+        return self.error is None or self.error.temporary
+
 
 class Claim:
     """A right to one connection, or a wish for it; belongs to one call or worker.
@@ -67,6 +72,7 @@ class Session:
     """
 
     __slots__ = (
+        "attempt",
         "budget",
         "capabilities",
         "channel",
@@ -79,7 +85,6 @@ class Session:
         "served",
         "since",
         "site",
-        "stop",
         "under_way",
     )
 
@@ -89,8 +94,8 @@ class Session:
         self.channel: Channel | None = None
         """None while it is being dialled."""
         self.capabilities = Capabilities.none()
-        self.stop: Callable[[], None] | None = None
-        """Ends the dial from another thread."""
+        self.attempt: Attempt | None = None
+        """The dial, while it is under way."""
         self.is_stopped = False
         self.under_way: list[Any] = []
         """Messages that were taken for it and not reported yet."""
@@ -130,20 +135,27 @@ class Session:
         """True where it is too old, or its server wants to be left alone for a while."""
         return self.ends <= moment or self.site.health.rest_until > moment
 
-    def watch(self, stop: Callable[[], None]) -> None:
-        """Take note of how the dial is ended from another thread."""
-        self.stop = stop
+    def begin(self, attempt: Attempt) -> None:
+        """It is about to be dialled."""
+        self.attempt = attempt
         if self.is_stopped:
-            stop()
+            attempt.stop()
 
     def close(self) -> None:
         """End it at once, whoever uses it; from any thread."""
         self.is_stopped = True
-        channel, stop = self.channel, self.stop
+        channel, attempt = self.channel, self.attempt
         if channel is not None:
             channel.close()
-        elif stop is not None:
-            stop()
+        elif attempt is not None:
+            attempt.stop()
+
+    def drop(self) -> None:
+        """Close it without an octet, in a forked child."""
+        if self.channel is not None:
+            self.channel.close()
+        elif self.attempt is not None:
+            self.attempt.drop()
 
     def part(self) -> None:
         """Say QUIT without waiting for the answer, and close (RFC 5321 4.1.1.10)."""

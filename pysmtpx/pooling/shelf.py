@@ -124,6 +124,10 @@ class Shelf:
         """Whether there is a server besides this one that works, as far as is known."""
         return any(other is not site and self._is_usable(other, moment) for other in self.sites)
 
+    def may_hope(self, site: Site) -> bool:
+        """Whether there is one besides it that has not refused us for good, and may be waited for."""
+        return any(other is not site and other.is_hopeful for other in self.sites)
+
     def _order(self) -> Sequence[Site]:
         if self._by_priority or len(self.sites) == 1:
             return self.sites
@@ -166,8 +170,9 @@ class Shelf:
 
     @property
     def error(self) -> SmtpError | None:
-        """What the last dial failed with, where no server could be reached since."""
-        return next((site.error for site in self.sites if site.error is not None), None)
+        """What the last dial failed with, where no server could be reached since; rather one that may end."""
+        errors = [site.error for site in self.sites if site.error is not None]
+        return min(errors, key=lambda error: not error.temporary, default=None)
 
     def is_over(self, session: Session, moment: float) -> bool:
         """Whether it is too old, or has been idle for too long."""
@@ -259,7 +264,7 @@ def closed() -> SmtpError:
 def again(error: SmtpError, why: str = "") -> SmtpError:
     """The same error for another message, without the recipients of the first."""
     twin = copy.copy(error)
-    twin.accepted_recipients = twin.rejected_recipients = ()
+    twin.accepted_recipients = twin.rejected_recipients = twin.accepted_replies = ()
     twin.unknown_recipients = twin.unsent_recipients = ()
     if why:
         twin.__notes__ = [why]

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from ..errors import Timeout
 from ..net.deadline import now
 from ..retry import RetryPolicy
+from ..wire.limits import Stage
 from ..wire.result import SendResult
 from .events import Event, Events, Kind
 from .jobs import Job
 from .rack import Rack
+from .shelf import closed
+from .source import Source
 
 
 class Tally:
@@ -36,6 +41,18 @@ class Tally:
         self.__init__()  # type: ignore[misc]
 
 
+def for_each(jobs: Iterable[Job], action: Callable[[Job], None]) -> None:
+    """Do it with all of them; what a callback of one raises comes after that."""
+    failure: BaseException | None = None
+    for job in jobs:
+        try:
+            action(job)
+        except BaseException as error:
+            failure = error
+    if failure is not None:
+        raise failure
+
+
 @dataclass(frozen=True, slots=True)
 class Shop:
     """The connections, the rules and the books of one pool."""
@@ -55,6 +72,21 @@ class Shop:
         """A message is to be tried again in so many seconds."""
         self.tally.add("retried")
         self._tell("retried", job, server, delay)
+
+    def expire(self, source: Source) -> None:
+        """End what was not sent in time, or before the end of the pool, with what its last try came to."""
+        for_each(source.expired(), lambda job: self._expire(source, job))
+
+    def _expire(self, source: Source, job: Job) -> None:
+        error = closed()
+        if not source.is_ended:
+            error = Timeout("its time was over before it was sent", stage=Stage.INPUT)
+            error.__cause__ = self.rack.error
+        try:
+            if job.end(error):
+                self.ended(job)
+        finally:
+            source.done(job)
 
     def _tell(self, kind: Kind, job: Job, server: str, delay: float | None = None) -> None:
         event = Event(kind, server, now() - job.began, job.mail, job.outcome, job.attempts, delay)

@@ -129,6 +129,7 @@ class Standing:
             return SendResult(paths, rejected, self._reply, tuple(accepted.values()))
         error = self._error(rejected, in_doubt=bool(unknown), all_told=not unsent)
         error.accepted_recipients, error.rejected_recipients = paths, rejected
+        error.accepted_replies = tuple(accepted.values())
         error.unknown_recipients, error.unsent_recipients = self._paths(unknown), self._paths(unsent)
         return error
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from ..errors import (
     ConnectError,
     ConnectionLost,
     DeliveryUnknown,
-    InputError,
     ProtocolError,
     ServiceUnavailable,
     SmtpError,
@@ -24,11 +23,12 @@ from ..net.deadline import now
 from ..sending import possible_in_flight
 from ..wire.limits import Stage
 from ..wire.result import SendResult
+from .bell import Bell
 from .feed import Feed
 from .jobs import Job
 from .session import Claim, Session
 from .shelf import again, closed
-from .shop import Shop
+from .shop import Shop, for_each
 from .source import Source
 
 _log: Final = logging.getLogger("pysmtpx")
@@ -41,7 +41,7 @@ _BREAKS: Final = (*_HALF_OPEN, DeliveryUnknown, ProtocolError)
 def work(shop: Shop, feed: Feed, token: object) -> None:
     """What a worker's thread does: serve the feed until there is nothing for it."""
     claim = Claim(urgent=False)
-    feed.arrive(token)
+    feed.arrive(token, claim.bell)
     try:
         serve(shop, feed, claim)
     except Exception:
@@ -59,9 +59,28 @@ def serve(shop: Shop, source: Source, claim: Claim) -> None:
     """
     step_aside()
     service = _Service(shop, source, claim)
+    _in_service(service, service.run)
+
+
+def guard(shop: Shop, feed: Feed, bell: Bell) -> None:
+    """What the thread does that ends messages in time while every worker may be held up by a server."""
+
+    def watch() -> None:
+        while feed.guard(bell):
+            shop.expire(feed)
+
+    try:
+        _in_service(_Service(shop, feed, Claim(urgent=False)), watch)
+    except Exception:
+        _log.exception("the guard of the pool failed; its messages have their outcome")
+    finally:
+        feed.relieve(bell)
+
+
+def _in_service(service: _Service, run: Callable[[], None]) -> None:
     _stack().append(service)
     try:
-        service.run()
+        run()
     finally:
         try:
             service.end()
@@ -113,7 +132,7 @@ class _Service:
     def run(self) -> None:
         """Rounds of one connection each, until the source has nothing more."""
         while self._source.wait(self._claim.bell):
-            self._expire()
+            self._shop.expire(self._source)
             self._round()
 
     def end(self) -> None:
@@ -213,17 +232,12 @@ class _Service:
 
     def _entry(self, job: Job, session: Session) -> Entry:
         assert session.channel is not None
-        try:
-            return job.entry(
-                session.capabilities,
-                session.site.server.protocol,
-                is_tls=session.channel.is_tls,
-                bdat=self._in_flight > 1,
-            )
-        except Exception as error:
-            failure = InputError("the message could not be prepared")
-            failure.__cause__ = error
-            return Entry(job, None, failure)
+        return job.entry(
+            session.capabilities,
+            session.site.server.protocol,
+            is_tls=session.channel.is_tls,
+            bdat=self._in_flight > 1,
+        )
 
     # -- what became of it ------------------------------------------------------------
 
@@ -238,12 +252,10 @@ class _Service:
             by_bdat=self._in_flight > 1,
             overlapped=not is_first and self._in_flight == 1,
         )
-        if isinstance(outcome, SendResult):
-            pass
-        elif self._is_forgiven(job, outcome, is_first):
-            self._again.append(job)
-            return
-        else:
+        if not isinstance(outcome, SendResult):
+            if self._is_forgiven(job, outcome, is_first):
+                self._again.append(job)
+                return
             self._broke = self._broke or isinstance(outcome, _BREAKS)
         self._conclude(job, outcome, session.site.name)
 
@@ -301,12 +313,11 @@ class _Service:
     def _not_leased(self, error: SmtpError) -> None:
         """Nobody has to wait for what will not come; otherwise one message has had its try."""
         if self._source.is_ended or (isinstance(error, Timeout) and error.stage is Stage.INPUT):
-            self._expire(error)
+            self._shop.expire(self._source)
         elif error.temporary or isinstance(error, UsageError):
             self._charge(error)
         else:
-            for job in self._source.take_all():
-                self._tried(job, again(error))
+            for_each(self._source.take_all(), lambda job: self._tried(job, again(error)))
 
     def _charge(self, error: SmtpError) -> None:
         job = self._source.take(self._claim.bell, eager=True)
@@ -318,19 +329,6 @@ class _Service:
             self._conclude(job, error)
         else:
             self._source.done(job)
-
-    def _expire(self, why: SmtpError | None = None) -> None:
-        """End what was not sent in time, or before the end of the pool, with what its last try came to."""
-        for job in self._source.expired():
-            error = closed()
-            if not self._source.is_ended:
-                error = Timeout("its time was over before it was sent", stage=Stage.INPUT)
-                error.__cause__ = why.__cause__ if why is not None else None
-            try:
-                if job.end(error):
-                    self._shop.ended(job)
-            finally:
-                self._source.done(job)
 
 
 def _doubt(entry: Entry, error: BaseException) -> SmtpError:

@@ -37,14 +37,32 @@ class Capabilities:
     """The largest message taken, in octets; None where no limit is stated (RFC 1870 4)."""
     rcpt_max: int | None = field(init=False, repr=False, compare=False)
     """Recipients in one transaction (RFC 9422 4.2), or None."""
+    pipelining: bool = field(init=False, repr=False, compare=False)
+    """Commands may be sent without waiting for each reply (RFC 2920)."""
+    chunking: bool = field(init=False, repr=False, compare=False)
+    """BDAT (RFC 3030)."""
+    eightbitmime: bool = field(init=False, repr=False, compare=False)
+    """BODY=8BITMIME (RFC 6152)."""
+    smtputf8: bool = field(init=False, repr=False, compare=False)
+    """Internationalised addresses and headers (RFC 6531)."""
+    offers_size: bool = field(init=False, repr=False, compare=False)
+    """MAIL takes SIZE (RFC 1870)."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "keywords", MappingProxyType(dict(self.keywords)))
+        put = object.__setattr__
+        put(self, "keywords", MappingProxyType(dict(self.keywords)))
         value = self._first("SIZE")
         # Zero says that no fixed limit is in force.
         limit = (_number(value) or None) if len(value) <= _SIZE_DIGITS else None
-        object.__setattr__(self, "size_limit", limit)
-        object.__setattr__(self, "rcpt_max", self._limit("RCPTMAX"))
+        put(self, "size_limit", limit)
+        put(self, "rcpt_max", self._limit("RCPTMAX"))
+        # What every message asks for is looked up here, once.
+        keywords = self.keywords
+        put(self, "pipelining", "PIPELINING" in keywords)
+        put(self, "chunking", "CHUNKING" in keywords)
+        put(self, "eightbitmime", "8BITMIME" in keywords)
+        put(self, "smtputf8", "SMTPUTF8" in keywords)
+        put(self, "offers_size", "SIZE" in keywords)
 
     def __reduce__(self) -> tuple[type[Capabilities], tuple[dict[str, tuple[str, ...]], str]]:
         return Capabilities, (dict(self.keywords), self.greeting_name)
@@ -72,29 +90,9 @@ class Capabilities:
         return self.keywords.get(keyword.upper())
 
     @property
-    def pipelining(self) -> bool:
-        """Commands may be sent without waiting for each reply (RFC 2920)."""
-        return "PIPELINING" in self.keywords
-
-    @property
-    def chunking(self) -> bool:
-        """BDAT (RFC 3030)."""
-        return "CHUNKING" in self.keywords
-
-    @property
     def binarymime(self) -> bool:
         """BODY=BINARYMIME (RFC 3030); usable only together with CHUNKING."""
         return "BINARYMIME" in self.keywords
-
-    @property
-    def eightbitmime(self) -> bool:
-        """BODY=8BITMIME (RFC 6152)."""
-        return "8BITMIME" in self.keywords
-
-    @property
-    def smtputf8(self) -> bool:
-        """Internationalised addresses and headers (RFC 6531)."""
-        return "SMTPUTF8" in self.keywords
 
     @property
     def dsn(self) -> bool:
@@ -115,11 +113,6 @@ class Capabilities:
     def enhanced_status_codes(self) -> bool:
         """Replies carry enhanced status codes (RFC 2034)."""
         return "ENHANCEDSTATUSCODES" in self.keywords
-
-    @property
-    def offers_size(self) -> bool:
-        """MAIL takes SIZE (RFC 1870)."""
-        return "SIZE" in self.keywords
 
     @property
     def auth(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from io import TextIOBase
 from typing import Any, BinaryIO
 
 from ..errors import InputError
+from .limits import SLICE
 from .lines import (
     PIECE,
     CanonicalLines,
@@ -54,6 +55,11 @@ class Content:
     def measure(self) -> Measure | None:
         """Sizes in octets and traits, from one pass at the first use; None for a one-shot source."""
         raise NotImplementedError
+
+    @property
+    def resident(self) -> int:
+        """Octets that it keeps in memory itself; 0 for what is read when it is sent."""
+        return 0
 
     def check_unspent(self) -> None:
         """Raise ``InputError`` where the content can be read only once, and was."""
@@ -108,8 +114,12 @@ class _Memory(Content):
         self._measure: Measure | None = None
         self._needs_stuffing: bool | None = None
 
+    @property
+    def resident(self) -> int:
+        return len(self._data)
+
     def prepare(self) -> None:
-        if self._needs_stuffing is None:
+        if self._needs_stuffing is None and len(self._data) <= SLICE:
             self._needs_stuffing = has_dot_line(self._data)
 
     @property
@@ -119,11 +129,16 @@ class _Memory(Content):
         return self._measure
 
     def for_data(self, **allowed: bool) -> Iterator[Octets]:
-        check_traits(self.measure, **allowed)
+        measure = self.measure
+        if not measure.is_plain:
+            check_traits(measure, **allowed)
+        if not measure.canonical:
+            return cut(stuffed(self._lines()))
         self.prepare()
-        if self.measure.canonical and not self._needs_stuffing:
+        if self._needs_stuffing is False:
             return slices(self._data)
-        return cut(stuffed(self._lines()))
+        # Each piece is looked through while the server takes the one before.
+        return cut(stuffed(slices(self._data, PIECE)))
 
     def for_bdat(self, *, binary: bool = False, **allowed: bool) -> Iterator[Octets]:
         if binary:

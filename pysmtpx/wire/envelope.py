@@ -45,22 +45,27 @@ class MailObject:
     ) -> None:
         if isinstance(recipients, str):
             recipients = (recipients,)
-        if not isinstance(recipients, Iterable):
+        elif not isinstance(recipients, Iterable):
             raise InputError("recipients must be an address or a sequence of them")
         paths = tuple(map(ForwardPath, recipients))
         if not paths:
             raise InputError("no recipient was given")
-        if rcpt_params is not None and len(rcpt_params) != len(paths):
-            raise UsageError(
-                f"rcpt_params has {len(rcpt_params)} entries for {len(paths)} recipients (RFC 3461 4)"
-            )
         if mail_params is not None and not isinstance(mail_params, MailFromParams):
             raise InputError("mail_params must be MailFromParams")
-        if any(p is not None and not isinstance(p, RcptToParams) for p in rcpt_params or ()):
-            raise InputError("rcpt_params must be RcptToParams, or None, for each recipient")
+        if rcpt_params is not None:
+            rcpt_params = _checked(rcpt_params, len(paths))
         put = object.__setattr__
         put(self, "sender", ReversePath(sender))
         put(self, "recipients", paths)
         put(self, "content", Content.of(content))
         put(self, "mail_params", mail_params)
-        put(self, "rcpt_params", None if rcpt_params is None else tuple(rcpt_params))
+        put(self, "rcpt_params", rcpt_params)
+
+
+def _checked(rcpt_params: Sequence[RcptToParams | None], count: int) -> tuple[RcptToParams | None, ...]:
+    """Parameters of RCPT, one for each of so many recipients."""
+    if len(rcpt_params) != count:
+        raise UsageError(f"rcpt_params has {len(rcpt_params)} entries for {count} recipients (RFC 3461 4)")
+    if any(p is not None and not isinstance(p, RcptToParams) for p in rcpt_params):
+        raise InputError("rcpt_params must be RcptToParams, or None, for each recipient")
+    return tuple(rcpt_params)

@@ -27,15 +27,13 @@ _DOT_LINE: Final = re.compile(rb"\n\.")
 
 def slices(data: Octets, size: int = SLICE) -> Iterator[Octets]:
     """Cut octets into slices of at most ``size``, without a copy; what fits goes as it is."""
-    if len(data) > size:
-        view = memoryview(data)
-        for start in range(0, len(data), size):
-            yield view[start : start + size]
-    elif data:
-        yield data
+    if len(data) <= size:
+        return iter((data,) if data else ())
+    view = memoryview(data)
+    return (view[start : start + size] for start in range(0, len(data), size))
 
 
-def cut(pieces: Iterable[bytes]) -> Iterator[Octets]:
+def cut(pieces: Iterable[Octets]) -> Iterator[Octets]:
     """Each piece in slices of at most ``SLICE`` octets."""
     for piece in pieces:
         yield from slices(piece)
@@ -74,15 +72,16 @@ class CanonicalLines:
         return self._decoder.decode(text, final).encode("latin-1").replace(b"\n", b"\r\n")
 
 
-def stuffed(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Double each dot that begins a line (RFC 5321 4.5.2)."""
+def stuffed(pieces: Iterable[Octets]) -> Iterator[Octets]:
+    """Double each dot that begins a line (RFC 5321 4.5.2); a piece without one goes as it is."""
     starts_line = True
     for piece in pieces:
-        dotted = piece.replace(b"\n.", b"\n..") if _has_inner_dot_line(piece) else piece
-        if starts_line and piece.startswith(b"."):
+        plain = bytes(piece)
+        dotted = plain.replace(b"\n.", b"\n..") if _has_inner_dot_line(plain) else plain
+        if starts_line and plain.startswith(b"."):
             dotted = b"." + dotted
-        yield dotted
-        starts_line = piece.endswith(b"\n")
+        yield piece if dotted is plain else dotted
+        starts_line = plain.endswith(b"\n")
 
 
 def exactly(pieces: Iterable[bytes], size: int) -> Iterator[bytes]:
@@ -171,21 +170,20 @@ class Measure(NamedTuple):
     canonical: bool
     """Every line end is CRLF already, and the content ends in one (or is empty)."""
 
+    @property
+    def is_plain(self) -> bool:
+        """Any server takes it by DATA: 7-bit lines of at most 998 octets without NUL (RFC 5321 2.3.8)."""
+        return not (self.is_8bit or self.has_long_line or self.has_nul)
+
 
 def measure_bytes(data: bytes) -> Measure:
     """Measure octets in memory; canonical ones without rewriting them."""
     if not _is_canonical(data):
         return measure_pieces(slices(data, PIECE))
+    size = len(data)
     is_8bit = not data.isascii()
-    return Measure(
-        size=len(data),
-        raw_size=len(data),
-        is_8bit=is_8bit,
-        has_long_line=_has_long_line(data, 0),
-        has_nul=b"\0" in data,
-        has_utf8_headers=is_8bit and _has_utf8_headers(data),
-        canonical=True,
-    )
+    is_utf8 = is_8bit and _has_utf8_headers(data)
+    return Measure(size, size, is_8bit, _has_long_line(data, 0), b"\0" in data, is_utf8, True)
 
 
 def measure_pieces(pieces: Iterable[Octets]) -> Measure:
@@ -273,8 +271,8 @@ def _is_canonical(data: bytes) -> bool:
     if data and not data.endswith(b"\r\n"):
         return False
     judge = IncrementalNewlineDecoder(None, translate=False)
-    for start in range(0, len(data), SLICE):
-        judge.decode(str(data[start : start + SLICE], "latin-1"))
+    for piece in slices(data):
+        judge.decode(str(piece, "latin-1"))
         if judge.newlines not in _ONLY_CRLF:
             return False
     return True
@@ -282,11 +280,7 @@ def _is_canonical(data: bytes) -> bool:
 
 def has_dot_line(data: bytes) -> bool:
     """Whether a line of canonical octets begins with a dot, and must be stuffed."""
-    if data.startswith(b"."):
-        return True
-    # Slices that overlap by an octet: a line end and its dot are seen together.
-    starts = range(0, len(data), SLICE)
-    return any(_has_inner_dot_line(data[start : start + SLICE + 1]) for start in starts)
+    return data.startswith(b".") or _has_inner_dot_line(data)
 
 
 def _has_inner_dot_line(piece: bytes) -> bool:
@@ -300,10 +294,10 @@ def _has_long_line(piece: bytes, opened: int) -> bool:
 
     ``opened`` octets of the first line came before this piece.
     """
-    start, end = -opened, len(piece)
-    while end - start > MAX_TEXT_LINE:
-        ended = piece.rfind(b"\n", max(start, 0), start + MAX_TEXT_LINE + 2) + 1
-        if not ended:
+    start, end, reach = 0, len(piece), max(MAX_TEXT_LINE - opened, -2)
+    while end - start > reach:
+        start = piece.rfind(b"\n", start, start + reach + 2) + 1
+        if not start:
             return True
-        start = ended
+        reach = MAX_TEXT_LINE
     return False

@@ -11,11 +11,13 @@ from .limits import MAX_BACKLOG, MAX_REPLY, MAX_REPLY_LINE, MAX_REPLY_LINES
 from .reply import EnhancedCode, Reply
 
 # Digits are matched as octets: int() would take "2_5", "+25" and Arabic-Indic ones.
-_LINE: Final = re.compile(rb"([2-5][0-9][0-9])(?:([ -])(.*))?", re.DOTALL)
+_LINE: Final = re.compile(
+    rb"([2-5][0-9][0-9])(?:([ -])((?:([245]\.[0-9]{1,3}\.[0-9]{1,3})(?![^ \t]))?.*))?", re.DOTALL
+)
+"""Code, separator, text, and the enhanced code with which the text begins."""
 _HEAD: Final = re.compile(rb"[2-5][0-9][0-9][ -]")
 _HEAD_SIZE: Final = 5
 """Octets that tell whether a line without an end can still become a reply, and what else it is."""
-_ENHANCED: Final = re.compile(rb"([245]\.[0-9]{1,3}\.[0-9]{1,3})(?![^ \t])")
 
 _CACHED: Final = 128
 """Octets of a line that may be remembered: a hostile server fills no more than 32 KiB."""
@@ -40,12 +42,14 @@ class ReplyParser:
     reply with the wrong command.
     """
 
-    __slots__ = ("_breach", "_buffer", "_code", "_lines", "_octets", "_scanned")
+    __slots__ = ("_at", "_breach", "_code", "_data", "_lines", "_more", "_octets", "_status")
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
-        self._scanned = 0  # octets of the buffer known to hold no LF
+        self._data = b""
+        self._at = 0  # where in it the line begins that comes next
+        self._more = bytearray()  # what came while octets of ``_data`` were still waiting
         self._code = b""
+        self._status: bytes | None = None  # the enhanced code of its first line
         self._lines: list[bytes] = []  # the texts of a reply whose last line is still to come
         self._octets = 0
         self._breach = ""
@@ -53,7 +57,7 @@ class ReplyParser:
     @property
     def has_input(self) -> bool:
         """True where octets were received that no reply handed out yet accounts for."""
-        return bool(self._buffer or self._lines or self._breach)
+        return self._at < len(self._data) or bool(self._more or self._lines or self._breach)
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Take what was received.
@@ -61,11 +65,15 @@ class ReplyParser:
         Raises ``ProtocolError`` where more than ``MAX_BACKLOG`` octets nobody
         asked for are waiting. The replies before are still handed out.
         """
-        if len(self._buffer) + len(data) > MAX_BACKLOG:
+        waiting = len(self._data) - self._at + len(self._more)
+        if waiting + len(data) > MAX_BACKLOG:
             self._breach = f"the server sent more than {MAX_BACKLOG} octets that no command asked for"
         if self._breach:
             raise ProtocolError(self._breach)
-        self._buffer += data
+        if waiting:
+            self._more += data
+        else:
+            self._data, self._at = bytes(data), 0
 
     def next(self) -> Reply | None:
         """The next whole reply, or None where more octets are needed.
@@ -73,35 +81,39 @@ class ReplyParser:
         Raises ``ProtocolError`` for anything that is not a reply of RFC 5321
         4.2, or over ``MAX_REPLY_LINE``, ``MAX_REPLY`` or ``MAX_REPLY_LINES``.
         """
-        buffer = self._buffer
-        while (end := buffer.find(b"\n", self._scanned, MAX_REPLY_LINE)) >= 0:
-            line = bytes(buffer[:end]).removesuffix(b"\r")
-            del buffer[: end + 1]
-            self._scanned = 0
-            reply = _single(line) if end <= _CACHED and not self._lines else None
-            if reply is None:
-                reply = self._take(line, end + 1)
-            if reply is not None:
-                return reply
-        self._wait()
-        return None
+        while True:
+            data, start = self._data, self._at
+            end = data.find(b"\n", start, start + MAX_REPLY_LINE)
+            if end >= 0:
+                self._at = end + 1
+                line = data[start:end]
+                if end - start <= _CACHED and not self._lines and (reply := _single(line)) is not None:
+                    return reply
+                if (reply := self._take(line)) is not None:
+                    return reply
+            elif self._more and len(data) - start < MAX_REPLY_LINE:
+                self._data, self._at = b"".join((data[start:], self._more)), 0
+                self._more.clear()
+            else:
+                self._wait()
+                return None
 
-    def _take(self, line: bytes, octets: int) -> Reply | None:
-        match = _LINE.fullmatch(line)
+    def _take(self, line: bytes) -> Reply | None:
+        match = _LINE.fullmatch(line.removesuffix(b"\r"))
         if match is None:
             raise self._not_a_reply(line)
-        code, separator, text = match.groups(b"")
+        code, separator, text, status = match.groups()
         if separator != b"-" and not self._lines:
-            return _reply(code, (text,))
-        self._add(code, text, octets)
+            return _reply(code, (text or b"",), status)
+        self._add(code, text or b"", status, len(line) + 1)
         if separator == b"-":
             return None
         lines, self._lines, self._octets = self._lines, [], 0
-        return _reply(code, tuple(lines))
+        return _reply(code, tuple(lines), self._status)
 
-    def _add(self, code: bytes, text: bytes, octets: int) -> None:
+    def _add(self, code: bytes, text: bytes, status: bytes | None, octets: int) -> None:
         if not self._lines:
-            self._code = code
+            self._code, self._status = code, status
         elif code != self._code:
             # RFC 5321 4.2.1: nobody can say which of the two codes is meant.
             raise self._break(f"the codes {_shown(self._code)} and {_shown(code)} stand in one reply")
@@ -114,12 +126,12 @@ class ReplyParser:
         """Refuse now what no further octet can make a reply: a TLS alert never ends in LF."""
         if self._breach:
             raise ProtocolError(self._breach)
-        buffer = self._buffer
-        if len(buffer) >= _HEAD_SIZE and not _HEAD.match(buffer):
-            raise self._not_a_reply(bytes(buffer[:_HEAD_SIZE]))
-        if len(buffer) >= MAX_REPLY_LINE:
+        data, start = self._data, self._at
+        octets = len(data) - start
+        if octets >= _HEAD_SIZE and not _HEAD.match(data, start):
+            raise self._not_a_reply(data[start : start + _HEAD_SIZE])
+        if octets >= MAX_REPLY_LINE:
             raise self._break(f"a reply line is over {MAX_REPLY_LINE} octets")
-        self._scanned = len(buffer)
 
     def _not_a_reply(self, line: bytes) -> ProtocolError:
         head = line[:_HEAD_SIZE].rstrip(b"\r")
@@ -128,29 +140,24 @@ class ReplyParser:
 
     def _break(self, text: str) -> ProtocolError:
         self._breach = text
-        self._buffer.clear()
+        self._data, self._at = b"", 0
+        self._more.clear()
         return ProtocolError(text)
 
 
 @lru_cache(maxsize=256)
 def _single(line: bytes) -> Reply | None:
     """The reply of one line; None for any other line. A server says the same few all day."""
-    match = _LINE.fullmatch(line)
+    match = _LINE.fullmatch(line.removesuffix(b"\r"))
     if match is None or match[2] == b"-":
         return None
-    return _reply(match[1], (match[3] or b"",))
+    return _reply(match[1], (match[3] or b"",), match[4])
 
 
-def _reply(code: bytes, lines: tuple[bytes, ...]) -> Reply:
-    return Reply(int(code), lines, _enhanced(code, lines[0]))
-
-
-def _enhanced(code: bytes, text: bytes) -> EnhancedCode | None:
-    """The enhanced code at the start of the text, unless it contradicts the code (RFC 2034 4)."""
-    match = _ENHANCED.match(text)
-    if match is None or text[0] != code[0]:
-        return None
-    return _enhanced_code(match[1])
+def _reply(code: bytes, lines: tuple[bytes, ...], status: bytes | None) -> Reply:
+    """A reply, with its enhanced code unless that contradicts the code (RFC 2034 4)."""
+    enhanced = None if status is None or status[0] != code[0] else _enhanced_code(status)
+    return Reply(int(code), lines, enhanced)
 
 
 @lru_cache(maxsize=512)

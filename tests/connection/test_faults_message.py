@@ -108,7 +108,7 @@ def test_bcc_and_injected_headers() -> None:
     with serving() as server, dialled(server) as conn:
         conn.send_message(message)
         assert server.messages[0].addresses == [A, B]
-        assert b"bcc" not in server.messages[0].content.lower()
+        assert b"\r\nbcc:" not in b"\r\n" + server.messages[0].content.lower()
         assert message["Bcc"] == B
         error = attempt(conn.send_message, legacy)
         assert isinstance(error, InputError)

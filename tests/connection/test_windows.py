@@ -17,7 +17,7 @@ from pysmtpx.net.deadline import Deadline
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give every socket of ours buffers of 4 KiB."""
 
-    def dial(host: str, port: int, deadline: Deadline, source: Any = None) -> socket.socket:
+    def dial(host: str, port: int, deadline: Deadline, *_: Any) -> socket.socket:
         sock = socket.socket()
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             sock.setsockopt(socket.SOL_SOCKET, option, 4096)

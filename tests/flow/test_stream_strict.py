@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, replace
 
-from hypothesis import event, given
+from hypothesis import event, example, given
 from hypothesis import strategies as st
 from support.judge import Line
 
@@ -67,6 +67,7 @@ class Case:
     slices: tuple[int, ...]
     to_client: int | None
     to_server: int | None
+    stalls: bool
     raises: bool
     stop: int | None
 
@@ -124,7 +125,8 @@ cases = st.builds(
     rset=st.sampled_from([250, 250, 250, 500, 421]),
     slices=st.lists(st.integers(1, 60), min_size=1, max_size=4).map(tuple),
     to_client=st.none() | st.none() | st.integers(0, 1200),
-    to_server=st.none() | st.none() | st.integers(0, 2000),
+    to_server=st.none() | st.none() | st.integers(0, 2000) | st.integers(2000, 2 * len(LONG)),
+    stalls=st.sampled_from([False, False, True]),
     raises=st.sampled_from([False, False, True]),
     stop=st.sampled_from([None, None, 1, 2, 3]),
 )
@@ -138,7 +140,8 @@ def opened(case: Case) -> Line:
     line._take(line.session.greeting())
     protocol = Protocol.LMTP if case.lmtp else Protocol.SMTP
     line.capabilities = line.run(open_session(Opening(protocol=protocol, name="c.example")))  # type: ignore[attr-defined]
-    line.written, line.to_client, line.to_server = b"", case.to_client, case.to_server
+    line.written, line.stalls = b"", case.stalls
+    line.to_client, line.to_server = case.to_client, case.to_server
     return line
 
 
@@ -193,6 +196,20 @@ def told(mail: MailObject, fate) -> dict[str, str]:
     return dict(rows)
 
 
+PLAIN = Sent(1, False, False, mail=250, rcpts=(250,), data=354, finals=(250,), later=False)
+
+
+def in_flight(*sent: Sent, cut: int, stalls: bool = False) -> Case:
+    """Two transactions in flight over a line that takes so many octets."""
+    rest = {"lmtp": False, "pipelining": True, "bdat": True, "limit": None, "window": 1000, "rset": 250}
+    ends = {"slices": (7,), "to_client": None, "to_server": cut, "raises": False, "stop": None}
+    return Case(sent, 2, stalls=stalls, **rest, **ends)  # type: ignore[arg-type]
+
+
+@example(in_flight(PLAIN, PLAIN, PLAIN, PLAIN, cut=94))  # the line is gone when a write is due
+@example(in_flight(replace(PLAIN, long=True), cut=0))
+@example(in_flight(replace(PLAIN, long=True), PLAIN, cut=100_000))  # in the middle of large content
+@example(in_flight(PLAIN, replace(PLAIN, long=True), cut=100_000, stalls=True))
 @given(cases)
 def test_every_stream_tells_the_truth(case: Case) -> None:
     """FAULTS 36 to 43, 46, 47, 49 and 51 in a stream."""

@@ -20,7 +20,7 @@ from pysmtpx.errors import (
     SmtpError,
     Timeout,
 )
-from pysmtpx.flow.transaction import transaction
+from pysmtpx.flow.delivery import delivery
 from pysmtpx.wire.capabilities import Capabilities, Protocol
 from pysmtpx.wire.limits import Stage
 
@@ -148,7 +148,7 @@ def test_mail_refused_and_every_reply_drained(data: int) -> None:
 
 def test_mail_refused_and_reading_stops_half_way() -> None:
     """The refusal that was read outranks the loss that followed (FAULTS 36)."""
-    outcome = drive(transaction(plan()), [(None, b"550 no\r\n503 no\r\n")])
+    outcome = drive(delivery(plan()), [(None, b"550 no\r\n503 no\r\n")])
     assert isinstance(outcome.error, SenderRejected)
     assert outcome.error.reply.code == 550
     assert isinstance(outcome.error.__cause__, ConnectionLost)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from support.drive import drive
+from support.drive import drive, heard
 from support.fates import RCPTS, fates
 from support.transactions import PIPELINED, SEQUENTIAL, plan, run, server
 
@@ -18,8 +18,8 @@ from pysmtpx.errors import (
     ServiceUnavailable,
     Timeout,
 )
+from pysmtpx.flow.delivery import delivery
 from pysmtpx.flow.effects import WITHHELD
-from pysmtpx.flow.transaction import transaction
 from pysmtpx.wire.capabilities import Capabilities, Protocol
 from pysmtpx.wire.limits import Stage
 from pysmtpx.wire.reply import Reply
@@ -105,7 +105,7 @@ def test_a_reply_while_the_content_is_written(early, kind, outcome_of_first: str
         writes.append(data)
         return greet if len(writes) == 1 else early if len(writes) == 3 else b""
 
-    outcome = drive(transaction(plan(_long(), bdat=bdat)), answer)
+    outcome = drive(delivery(plan(_long(), bdat=bdat)), answer)
     assert type(outcome.error) is kind
     assert fates(outcome.error)[RCPTS[0]] == outcome_of_first
     assert outcome.closed
@@ -146,7 +146,7 @@ def test_content_that_raises_closes_and_raises_its_own_error(chunks: int, bdat: 
             yield b"z" * 500 + b"\r\n"
         raise Broken
 
-    flow = transaction(plan(content(), bdat=bdat))
+    flow = delivery(plan(content(), bdat=bdat))
     log: list[bytes] = []
     closed: list[bool] = []
     with pytest.raises(Broken):
@@ -225,7 +225,7 @@ def test_lmtp_matches_by_position_where_an_address_stands_twice() -> None:
 
 
 def test_an_interrupt_after_the_end_of_data_says_so() -> None:
-    flow = transaction(plan())
+    flow = delivery(plan())
     effect = next(flow)
     answers = iter([Reply(250)] * 4 + [Reply(354)])
     while True:
@@ -234,7 +234,7 @@ def test_an_interrupt_after_the_end_of_data_says_so() -> None:
                 break
             effect = flow.send(False)
         else:
-            effect = flow.send(next(answers))
+            effect = flow.send(heard(effect, answers))
     with pytest.raises(KeyboardInterrupt) as caught:
         flow.throw(KeyboardInterrupt())
     assert "perhaps delivered" in caught.value.__notes__[0]
@@ -246,10 +246,11 @@ def test_an_interrupt_after_the_end_of_data_says_so() -> None:
 )
 def test_what_is_said_unasked_is_no_answer_to_the_next_command(position: int, extra: bytes, kind) -> None:
     """FAULTS 9, 74: it came after the reply before was read, and before the next command was written."""
-    flow = transaction(plan(capabilities=SEQUENTIAL))
+    flow = delivery(plan(capabilities=SEQUENTIAL))
     effect, count = next(flow), 0
     while count <= position:  # the replies up to here, in peace
-        effect = flow.send(0 if type(effect).__name__ == "Send" else Reply(250))
+        is_send = type(effect).__name__ == "Send"
+        effect = flow.send(0 if is_send else heard(effect, itertools.repeat(Reply(250))))
         count += type(effect).__name__ == "Send"
     assert effect.guard
     assert flow.send(WITHHELD).stage in (Stage.RCPT, Stage.DATA, Stage.MAIL)

@@ -13,6 +13,7 @@ import pytest
 from support.lines import SOON, Line, secured, tcp
 
 from pysmtpx.errors import ConnectionLost, ProtocolError, ServiceUnavailable, Timeout
+from pysmtpx.flow.effects import WITHHELD
 from pysmtpx.net import stream as streams
 from pysmtpx.net.deadline import Deadline
 from pysmtpx.net.stream import Stream
@@ -179,7 +180,7 @@ def test_a_write_to_a_peer_that_has_reset(word: bytes, line: Line) -> None:
         assert line.reply().code == 421
     with pytest.raises(ConnectionLost):
         line.reply()
-    assert line.send(b"more")
+    assert line.send(b"more") == WITHHELD
 
 
 def test_a_write_that_nobody_takes(line: Line, monkeypatch: Any) -> None:

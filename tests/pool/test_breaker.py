@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+from support.busy import until
 from support.pools import BODY, ONCE, SENDER, fates, in_threads, mails, outcome, pool_of
 
-from pysmtpx import AuthenticationError, SendResult, Server
+from pysmtpx import AuthenticationError, RetryPolicy, SendResult, Server
 from pysmtpx.pool import SmtpPool
+from pysmtpx.pooling import health
 from pysmtpx.testing import MailServer
 
 
@@ -32,6 +35,7 @@ def test_a_refused_password_is_tried_once() -> None:
             later = outcome(pool.send, SENDER, "a@x.example", BODY)
             assert type(later) is AuthenticationError
             assert {each.status for each in pool.send_many(mails(100))} == {"unsent"}
+            assert "wrong" not in repr(errors) + repr(pool) + repr(later)
         assert tried(server) == 1
 
 
@@ -66,6 +70,38 @@ def test_evenly_both_are_used() -> None:
             for _ in range(10):
                 pool.send(SENDER, "a@x.example", BODY)
             assert (len(first.messages), len(second.messages)) == (5, 5)
+
+
+def test_evenly_the_workers_are_divided() -> None:
+    with MailServer(delay=0.001) as one, MailServer(delay=0.001) as two:
+        with pool_of(one, two, balance="even", max_connections=4) as pool:
+            assert {each.status for each in pool.send_many(mails(100))} == {"accepted"}
+        assert len(one.ledger.connections) == len(two.ledger.connections) == 2
+
+
+@pytest.mark.parametrize("refusal", ["password", "greeting", "tls"])
+def test_what_the_first_server_refuses_for_good_waits_for_the_second(
+    refusal: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second one is only down for now: nothing that is queued is given up meanwhile."""
+    monkeypatch.setattr(health, "FIRST_DIAL_REST", 0.05)
+    monkeypatch.setattr(health, "LONGEST_DIAL_REST", 0.05)
+    options: dict[str, Any] = {"users": {"ann": "s3cret"}, "require_auth": True}
+    if refusal == "greeting":
+        options = {"replies": {"CONNECT": "554 5.3.2 no"}}
+    with MailServer() as second:
+        url, port = second.url, second.port
+    with MailServer(**options) as first:
+        server = first.url if refusal == "greeting" else with_password(first, "wrong")
+        if refusal == "tls":
+            server = Server(first.host, first.port, tls="starttls")
+        with SmtpPool([server, url], retry=RetryPolicy(attempts=50, backoff=0.0)) as pool:
+            futures = [pool.submit(each) for each in mails(30)]
+            until(lambda: pool.stats().retried > 0)
+            with MailServer(port=port):
+                assert all(isinstance(future.result(20), SendResult) for future in futures)
+                pool.close(0)
+        assert refusal != "password" or tried(first) == 1
 
 
 def test_a_refused_password_at_the_first_server_leaves_the_second() -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import Counter
+from email.message import EmailMessage
 from typing import Any
 
 import pytest
 from support.pools import BODY, SENDER, Hold, fates, mail, mails, outcome, pool_of
 
-from pysmtpx import ConnectionLost, DeliveryUnknown, InputError, MailObject, SmtpError, UsageError
+from pysmtpx import ConnectionLost, DeliveryUnknown, InputError, MailObject, SmtpError, UsageError, fanout
 from pysmtpx.testing import Event, MailServer
 
 
@@ -56,6 +58,31 @@ def test_an_endless_source_is_taken_only_as_outcomes_are() -> None:
             assert taken[0] - count <= 64
         outcomes.close()  # type: ignore[attr-defined]
         pool.send(SENDER, "last@x.example", BODY)
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_large_messages_are_not_all_held_at_once(ordered: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is bounded by octets as well; and one that is larger than the bound passes alone."""
+    monkeypatch.setattr(fanout, "MOST_OCTETS", 100_000)
+    alive: weakref.WeakSet[Any] = weakref.WeakSet()
+    most = 0
+
+    def source() -> Any:
+        nonlocal most
+        for number in range(30):
+            octets = 250_000 if number % 10 == 3 else 40_000
+            made = EmailMessage()
+            made["From"], made["To"] = SENDER, f"r{number}@x.example"
+            made.set_content("x" * 70 + "\n", cte="7bit")
+            made.set_payload(("x" * 70 + "\n") * (octets // 71))
+            alive.add(made)
+            most = max(most, len(alive))
+            yield made
+
+    with MailServer(keep=False) as server, pool_of(server, max_connections=2) as pool:
+        statuses = [each.status for each in pool.send_many(source(), ordered=ordered)]
+        assert statuses == ["accepted"] * 30
+    assert most <= 5, "three, one that the caller has in hand, and one that is being made"
 
 
 def test_what_the_source_raises_comes_after_all_outcomes() -> None:

@@ -22,6 +22,7 @@ from support.pools import (
 
 from pysmtpx import SendResult, Timeout, UsageError
 from pysmtpx.pool import SmtpPool
+from pysmtpx.pooling import health
 from pysmtpx.pooling import rack as racks
 from pysmtpx.pooling import worker as workers
 from pysmtpx.testing import MailServer
@@ -92,6 +93,17 @@ def test_the_servers_own_limit_on_messages() -> None:
         assert [message.connection for message in server.messages] == [0, 0, 1, 1, 2]
 
 
+def test_recipients_beyond_the_servers_limit_are_in_one_result() -> None:
+    """FAULTS 22: LIMITS RCPTMAX (RFC 9422 4.2)."""
+    extensions = ["PIPELINING", "LIMITS RCPTMAX=2"]
+    with MailServer(extensions=extensions) as server, pool_of(server) as pool:
+        result = pool.send(SENDER, [f"r{number}@x.example" for number in range(5)], BODY)
+        assert len(result.accepted_recipients) == 5
+        assert len(server.messages) == 3
+        future = pool.submit(mail(*[f"s{number}@x.example" for number in range(5)]))
+        assert len(future.result(10).accepted_recipients) == 5
+
+
 def test_idle_for_too_long(clock: Clock) -> None:
     with MailServer() as server, pool_of(server, max_connections=2, max_idle=60.0) as pool:
         pool.send(SENDER, "a@x.example", BODY)
@@ -115,10 +127,13 @@ def test_too_old(clock: Clock) -> None:
 
 
 def test_a_stream_ends_where_its_connection_is_too_old(clock: Clock) -> None:
-    with MailServer() as server, pool_of(server, max_connections=1, max_age=300.0) as pool:
-        for number, _ in enumerate(pool.send_many(mails(20))):
-            if number == 5:
-                clock.ahead += 400
+    def verdict(event: Any) -> None:
+        if (event.verb, event.connection, event.transaction) == ("MAIL", 0, 5):
+            clock.ahead += 400
+
+    with MailServer(verdict=verdict) as server:
+        with pool_of(server, max_connections=1, max_age=300.0) as pool:
+            assert {each.status for each in pool.send_many(mails(20))} == {"accepted"}
         assert len(server.messages) == 20
         assert len(server.ledger.connections) == 2
 
@@ -140,6 +155,27 @@ def test_a_server_that_allows_three_gets_three() -> None:
         assert all(isinstance(result, SendResult) for result in results), results
     refused = [c for c in server.ledger.connections if c.ending == "421"]
     assert 1 <= len(refused) <= 5
+
+
+def test_and_gets_three_soon_where_it_refused_all_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FAULTS 90: eight dials at once, and each is greeted by 421; a moment later three are welcome."""
+    monkeypatch.setattr(health, "FIRST_DIAL_REST", 0.05)
+    server: MailServer
+    refuse = threading.Barrier(8)
+
+    def verdict(event: Any) -> Any:
+        if event.verb != "CONNECT":
+            return None
+        if event.connection < 8:
+            refuse.wait(10)
+            return "421 4.3.2 starting"
+        return "421 4.7.0 too many" if open_now(server) > 3 else None
+
+    server = MailServer(verdict=verdict)
+    with server, pool_of(server, max_connections=8) as pool:
+        outcomes = list(pool.send_many(mails(200)))
+        assert {each.status for each in outcomes} == {"accepted"}
+        assert pool.stats().connections == 3
 
 
 def test_waiting_calls_are_served_in_turn() -> None:

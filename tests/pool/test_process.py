@@ -130,7 +130,7 @@ def interrupt() -> Iterator[Any]:
     signal.signal(signal.SIGUSR1, before)
 
 
-@pytest.mark.parametrize("verb", ["EHLO", "MAIL", "FINAL"])
+@pytest.mark.parametrize("verb", ["CONNECT", "EHLO", "MAIL", "FINAL"])
 def test_an_interrupt_in_a_send_leaves_the_pool_usable(interrupt: Any, verb: str) -> None:
     """FAULTS 96."""
     hold = Hold(verb, lambda event: event.connection == 0)

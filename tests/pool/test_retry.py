@@ -20,8 +20,9 @@ from pysmtpx import (
     SmtpError,
 )
 from pysmtpx.pool import SmtpPool
+from pysmtpx.pooling import health
 from pysmtpx.retry import RetryPolicy
-from pysmtpx.testing import Cut, MailServer
+from pysmtpx.testing import Cut, Garbage, MailServer
 
 WAYS = pytest.mark.parametrize("way", ["send", "submit"])
 LATER = RetryPolicy(backoff=0.0, temporary=True)
@@ -45,10 +46,15 @@ def sent(pool: SmtpPool, way: str, *recipients: str) -> Any:
 
 
 @WAYS
-@pytest.mark.parametrize("verb", ["MAIL", "RCPT", "DATA"])
-@pytest.mark.parametrize("answer", [Cut(), Cut(after=2), Cut(reset=True), "421 4.3.2 later"])
-def test_what_fails_before_the_end_of_data_is_tried_twice_more(way: str, verb: str, answer: Any) -> None:
-    """FAULTS 24, 42: on another connection, and it arrives once."""
+@pytest.mark.parametrize("verb", ["CONNECT", "EHLO", "MAIL", "RCPT", "DATA"])
+@pytest.mark.parametrize(
+    "answer", [Cut(), Cut(after=2), Cut(reset=True), Garbage(b"what\r\n"), "421 4.3.2 later"]
+)
+def test_what_fails_before_the_end_of_data_is_tried_twice_more(
+    way: str, verb: str, answer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FAULTS 24, 42, 91: on another connection, and it arrives once."""
+    monkeypatch.setattr(health, "FIRST_DIAL_REST", 0.01)
     with (
         MailServer(verdict=broken(verb, answer, 2), strict=False) as server,
         pool_of(server, max_connections=1) as pool,
@@ -59,9 +65,17 @@ def test_what_fails_before_the_end_of_data_is_tried_twice_more(way: str, verb: s
         assert len(server.ledger.connections) == 3
 
 
+def test_the_tries_come_to_an_end() -> None:
+    """Three in all."""
+    with MailServer(verdict=broken("MAIL", Cut(), 9)) as server, pool_of(server) as pool:
+        error = outcome(pool.send, SENDER, ["a@x.example"], BODY)
+        assert fates(error) == {"a@x.example": "unsent"}
+        assert len(server.ledger.connections) == 3
+
+
 @pytest.mark.parametrize("answer", [Cut(), Cut(reset=True), "421 4.3.2 later"])
-def test_the_tries_come_to_an_end(answer: Any) -> None:
-    """FAULTS 29: three in all, in the middle of the content."""
+def test_the_tries_come_to_an_end_in_the_middle_of_the_content(answer: Any) -> None:
+    """FAULTS 29."""
     body = b"Subject: x\r\n\r\n" + (b"z" * 70 + b"\r\n") * 20_000
     with MailServer(replies={("BODY", 1000): answer}, strict=False) as server, pool_of(server) as pool:
         error = outcome(pool.send, SENDER, "a@x.example", body)
@@ -157,6 +171,8 @@ def test_lmtp_that_ends_half_way_goes_on_for_nobody_in_doubt() -> None:
         error = outcome(pool.send, SENDER, ["a@x.example", "b@x.example", "c@x.example"], BODY)
         assert type(error) is DeliveryUnknown
         assert fates(error) == {"a@x.example": "accepted", "b@x.example": "unknown", "c@x.example": "unknown"}
+        (reply,) = error.accepted_replies
+        assert reply.lines, "what the server said to it, and no reply of our own making"
         assert len(server.ledger.connections) == 1
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from support import certs
 from support.messages import simple
-from support.pools import BODY, ONCE, SENDER, Hold, fates, in_threads, mail, outcome, pool_of
+from support.pools import BODY, ONCE, SENDER, Hold, fates, in_threads, mail, mails, outcome, pool_of
 
 from pysmtpx import (
     AllRecipientsFailed,
@@ -23,7 +23,7 @@ from pysmtpx import (
     UsageError,
 )
 from pysmtpx.pool import SmtpPool
-from pysmtpx.testing import MailServer
+from pysmtpx.testing import MailServer, Stall
 
 
 def test_a_send_in_the_calling_thread() -> None:
@@ -45,6 +45,18 @@ def test_a_warm_pool_sends_in_two_round_trips() -> None:
         with pool.connection() as connection:
             assert connection.round_trips - before == 10
         assert server.ledger.commands == [["EHLO", *["MAIL", "RCPT", "DATA"] * 6]]
+
+
+def test_messages_overlap_also_where_the_rate_is_limited() -> None:
+    """One round trip for each, where the rate lets them go as fast as that."""
+    hold = Hold("EHLO")
+    with MailServer(verdict=hold) as server, pool_of(server, max_connections=1, rate=1e6) as pool:
+        futures = [pool.submit(each) for each in mails(20)]
+        hold.wait_for()
+        hold.go.set()
+        assert all(future.result(10) for future in futures)
+        with pool.connection() as connection:
+            assert connection.round_trips <= 20 + 3  # the greeting is none; EHLO, and the two ends
 
 
 @pytest.mark.parametrize("transport", ["starttls", "implicit"])
@@ -244,14 +256,35 @@ def test_a_queued_message_whose_time_is_over_ends_unsent() -> None:
     with MailServer(verdict=hold) as server, pool_of(server, max_connections=1) as pool:
         slow = pool.submit(MailObject("slow@x.example", "a@x.example", BODY))
         hold.wait_for()
-        late = pool.submit(mail("late@x.example"), timeout=0.01)
-        threading.Event().wait(0.02)
-        hold.go.set()
-        assert slow.result(10)
-        error = late.exception(10)
+        error = pool.submit(mail("late@x.example"), timeout=0.01).exception(10)
         assert type(error) is Timeout
         assert fates(error) == {"late@x.example": "unsent"}
+        hold.go.set()
+        assert slow.result(10)
     assert len(server.messages) == 1
+
+
+@pytest.mark.parametrize("connections", [1, 3])
+def test_a_server_that_stalls_at_the_greeting_keeps_nobody_beyond_his_deadline(connections: int) -> None:
+    """Though every worker is in the middle of a dial, which has 30 seconds."""
+    options = {"max_connections": connections, "connect_timeout": 30.0}
+    with MailServer(replies={"CONNECT": Stall()}) as server, pool_of(server, **options) as pool:
+        futures = [pool.submit(each, timeout=0.05) for each in mails(9)]
+        errors = [future.exception(10) for future in futures]
+        assert {type(error) for error in errors} == {Timeout}
+        assert fates(errors[3]) == {"r3@x.example": "unsent"}
+        outcomes = list(pool.send_many(mails(100), timeout=0.05))
+        assert {(each.status, type(each.error)) for each in outcomes} == {("unsent", Timeout)}
+        assert pool.stats().dialling, "and the dial goes on for those who have more time"
+
+
+def test_a_callback_of_a_message_whose_time_is_over_may_close_the_pool() -> None:
+    """FAULTS 97: nobody waits for himself."""
+    closed = threading.Event()
+    with MailServer(replies={"CONNECT": Stall()}) as server, pool_of(server) as pool:
+        future = pool.submit(mail(), timeout=0.05)
+        future.add_done_callback(lambda _: (pool.close(None), closed.set()))
+        assert closed.wait(10)
 
 
 def test_content_that_can_be_read_once() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from typing import Any
 
@@ -12,6 +13,7 @@ from support.racks import job, raised
 from pysmtpx import Timeout, UsageError
 from pysmtpx.net.deadline import Deadline, now
 from pysmtpx.pooling import feed as feeds
+from pysmtpx.pooling import source as sources
 from pysmtpx.pooling.bell import Bell
 from pysmtpx.pooling.feed import Feed
 from pysmtpx.pooling.pace import Pace
@@ -49,8 +51,10 @@ def test_a_worker_is_started_for_each_message_up_to_the_most() -> None:
 def test_no_second_worker_is_started_where_one_is_coming() -> None:
     feed, started = feed_of()
     feed.put(job(), NEVER)
-    feed.arrive(started[0])
     bell = Bell()
+    feed.arrive(started[0], bell)
+    feed._call_locked()
+    assert len(started) == 1, "it is about to take that one"
     assert feed.wait(bell)
     assert feed.take(bell, eager=True) is not None
     feed.put(job(), NEVER)
@@ -62,16 +66,19 @@ def test_a_message_is_left_to_the_worker_that_was_woken_for_it() -> None:
     feed, started = feed_of()
     feed.put(job(), NEVER)
     assert feed.take(Bell(), eager=False) is None
-    feed.arrive(started[0])
-    assert feed.take(Bell(), eager=False) is not None
+    bell = Bell()
+    feed.arrive(started[0], bell)
+    assert feed.take(Bell(), eager=False) is None
+    assert feed.take(bell, eager=False) is not None
 
 
 def test_a_worker_that_leaves_hands_on_what_came_meanwhile() -> None:
     feed, started = feed_of(workers=1)
     feed.put(job(), NEVER)
-    feed.arrive(started[0])
+    bell = Bell()
+    feed.arrive(started[0], bell)
     feed.put(job(), NEVER)
-    feed.leave(started[0], Bell())
+    feed.leave(started[0], bell)
     assert len(started) == 2
 
 
@@ -156,8 +163,8 @@ def test_another_try_does_not_wait_for_the_worker_that_is_busy() -> None:
     feed, started = feed_of()
     first = job()
     feed.put(first, NEVER)
-    feed.arrive(started[0])
     bell = Bell()
+    feed.arrive(started[0], bell)
     assert feed.wait(bell)
     assert feed.take(bell, eager=True) is first
     assert feed.put_later(first, now() + 3600)
@@ -171,10 +178,10 @@ def test_an_earlier_try_wakes_who_watches_the_clock(monkeypatch: pytest.MonkeyPa
     for each in jobs:
         feed.put(each, NEVER)
         feed.take(Bell(), eager=True)
-    feed.arrive(started[0])
+    keeper = Bell()
+    feed.arrive(started[0], keeper)
     feed.put_later(jobs[0], now() + 3600)
     came: list[bool] = []
-    keeper = Bell()
     thread = threading.Thread(target=lambda: came.append(feed.wait(keeper)))
     thread.start()
     until(lambda: feed._crew.keeper is keeper)
@@ -189,10 +196,10 @@ def test_an_early_deadline_wakes_who_watches_the_clock() -> None:
     feed.put(job(), NEVER)
     while feed.take(Bell(), eager=True) is None:
         pass
-    feed.arrive(started[0])
+    keeper = Bell()
+    feed.arrive(started[0], keeper)
     feed.put(job(), NEVER)
     came: list[bool] = []
-    keeper = Bell()
     thread = threading.Thread(target=lambda: came.append(feed.wait(keeper)))
     thread.start()
     until(lambda: feed._crew.keeper is keeper)
@@ -202,6 +209,55 @@ def test_an_early_deadline_wakes_who_watches_the_clock() -> None:
     thread.join(20)
     assert came == [True]
     assert feed.expired() == [late]
+
+
+def guarded() -> tuple[Feed, list[Bell]]:
+    """A feed, and the bells of the guards that it posted."""
+    posted: list[Bell] = []
+    return Feed(100, 4, lambda token: None, None, posted.append), posted
+
+
+def test_one_guard_is_posted_where_a_deadline_is_to_be_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feeds, "_LINGER", 0.0)
+    feed, posted = guarded()
+    feed.put(job(), NEVER)
+    assert not posted
+    jobs = [job(deadline=Deadline.after(60)) for _ in range(3)]
+    for each in jobs:
+        feed.put(each, NEVER)
+    assert len(posted) == 1
+    feed.take(Bell(), eager=True)
+    feed.withdraw(jobs)
+    assert not feed.guard(posted[0]), "there is nothing to watch, and it leaves"
+    feed.put(job(deadline=Deadline.after(60)), NEVER)
+    assert len(posted) == 2
+    feed.end()
+    assert not feed.guard(posted[1])
+
+
+def test_an_early_deadline_wakes_the_guard() -> None:
+    feed, posted = guarded()
+    feed.put(job(deadline=Deadline.after(3600)), NEVER)
+    came: list[bool] = []
+    thread = threading.Thread(target=lambda: came.append(feed.guard(posted[0])))
+    thread.start()
+    late = job(deadline=Deadline.after(0.05))
+    feed.put(late, NEVER)
+    thread.join(20)
+    assert came == [True]
+    assert feed.expired() == [late]
+
+
+def test_a_guard_counts_as_long_as_it_is_there() -> None:
+    """FAULTS 93: the end of a pool leaves no thread."""
+    feed, posted = guarded()
+    feed.put(late := job(deadline=Deadline.after(60)), NEVER)
+    feed._crew._started.clear()  # no worker
+    feed.end()
+    feed.withdraw([late])
+    assert not feed.is_done
+    assert not feed.guard(posted[0])
+    assert feed.is_done
 
 
 def test_whose_time_is_over() -> None:
@@ -231,6 +287,31 @@ def test_a_rate() -> None:
         feed.put(job(), NEVER)
     taken = [feed.take(Bell(), eager=True) for _ in range(4)]
     assert len([each for each in taken if each is not None]) == 1
+
+
+def test_a_message_that_may_go_at_once_does() -> None:
+    """Not at the next look: a stream would end for it, and the next message pay another round trip."""
+    feed, _ = feed_of(pacer=Pacer(Pace(1e9)))
+    jobs = [job() for _ in range(3)]
+    for each in jobs:
+        feed.put(each, NEVER)
+    assert [feed.take(Bell(), eager=True) for _ in range(3)] == jobs
+
+
+def test_the_rate_is_never_exceeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often somebody looks, and though the clock goes on between two looks."""
+    clock = itertools.count(1000.0, 0.001)
+    for module in (feeds, sources):
+        monkeypatch.setattr(module, "now", lambda: next(clock))
+    feed, _ = feed_of(pacer=Pacer(Pace(10.0)))
+    for _ in range(6):
+        feed.put(job(), NEVER)
+    taken: list[float] = []
+    while len(taken) < 6:
+        if feed.take(Bell(), eager=True) is not None:
+            taken.append(next(clock))
+    assert all(later - earlier >= 0.1 - 0.002 for earlier, later in itertools.pairwise(taken))
+    assert taken[-1] - taken[0] < 0.52, "and it is reached"
 
 
 def test_the_rate_of_recipients_is_that_of_the_message_which_is_sent() -> None:
@@ -269,8 +350,9 @@ def test_the_end() -> None:
     feed.done(taken)
     assert not feed.is_done, "a worker is coming"
     for token in started:
-        feed.arrive(token)
-        feed.leave(token, Bell())
+        bell = Bell()
+        feed.arrive(token, bell)
+        feed.leave(token, bell)
     assert feed.is_done
 
 

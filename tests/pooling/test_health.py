@@ -94,6 +94,24 @@ def test_one_connection_too_many_shrinks_the_cap_and_rests_nobody(open_now: int)
     assert state.may_dial(open_now - 1, 10.0) <= 10.0
 
 
+def test_a_refusal_of_all_that_were_dialled_together_does_not_tell_how_many_are_allowed() -> None:
+    state = health()
+    for others in (3, 2, 1, 0):
+        state.dial_failed(BUSY, others, 10.0, established=False)
+    assert (state.cap, state.may_dial(0, 10.0)) == (MOST, 11.0)
+
+
+def test_but_what_came_off_meanwhile_does() -> None:
+    state = health()
+    state.dial_failed(BUSY, 3, 10.0, established=False)
+    state.dial_failed(BUSY, 2, 10.0, established=False)
+    state.dialled(10.0)
+    state.dialled(10.0)
+    assert state.cap == 2
+    state.dial_failed(BUSY, 0, 11.0)
+    assert state.cap == 2, "that it is busy later changes nothing"
+
+
 def test_a_busy_server_without_a_connection_of_ours_is_left_alone() -> None:
     state = health()
     state.dial_failed(BUSY, 0, 10.0)

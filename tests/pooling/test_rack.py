@@ -10,8 +10,9 @@ from support.busy import until
 from support.pools import in_threads
 from support.racks import Exchange, Line, Watched, rack_of, raised, site
 
-from pysmtpx import AuthenticationError, ConnectError, ConnectionLost, Timeout
+from pysmtpx import AuthenticationError, ConnectError, ConnectionLost, SmtpError, Timeout, TlsError
 from pysmtpx.net.deadline import Deadline
+from pysmtpx.pooling import health
 from pysmtpx.pooling import rack as racks
 from pysmtpx.pooling.events import Event
 from pysmtpx.pooling.rack import Rack
@@ -143,6 +144,34 @@ def test_the_next_server_where_the_first_does_not_answer() -> None:
     assert exchange.dials == ["a.example", "b.example"]
 
 
+FOR_GOOD = [ConnectError("greeting", reply=Reply(554)), TlsError("expired"), REFUSED]
+
+
+@pytest.mark.parametrize("refusal", FOR_GOOD, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("urgent", [False, True])
+def test_a_server_that_is_only_down_for_now_is_waited_for(
+    refusal: SmtpError, urgent: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the other one refuses us for good: nothing that is queued ends with that."""
+    monkeypatch.setattr(health, "FIRST_DIAL_REST", 0.1)
+    monkeypatch.setattr(health, "FIRST_PROBE", 0.01)
+    bad, down = site("bad.example"), site("down.example")
+    bad.health._share = lambda: 1.0  # it is dialled again before the other may be
+    answers = {"bad.example": [refusal] * 9, "down.example": [ConnectError("no answer"), Line()]}
+    exchange = Exchange(*[lambda server, *_: answers[server.host].pop(0)] * 11)
+    rack = rack_of(exchange, bad, down)
+    assert raised(lease, rack, urgent=urgent).temporary, "a try of one message, and its policy decides"
+    assert lease(rack, urgent=urgent).site is down
+    assert exchange.dials.count("bad.example") >= 2
+
+
+def test_what_all_servers_refuse_for_good_is_not_waited_for() -> None:
+    exchange = Exchange(REFUSED, TlsError("expired"))
+    rack = rack_of(exchange, site("a.example"), site("b.example"))
+    assert not raised(lease, rack, urgent=False).temporary
+    assert exchange.dials == ["a.example", "b.example"]
+
+
 def test_what_is_released_is_closed_and_its_place_is_free() -> None:
     exchange = Exchange()
     rack = rack_of(exchange, connections=1)
@@ -152,6 +181,19 @@ def test_what_is_released_is_closed_and_its_place_is_free() -> None:
     rack.release(claim)
     assert exchange.lines[0].closed
     assert rack.counts() == Counts(0, 0, 0, 0)
+
+
+def test_what_was_idle_for_as_long_as_a_dead_one_is_closed_too() -> None:
+    """FAULTS 87: and what was used since is not."""
+    rack = rack_of(Exchange(), connections=3)
+    old, dead, young = (lease(rack) for _ in range(3))
+    rack.give_back(old)
+    rack.give_back(dead)
+    assert lease(rack) is dead
+    rack.give_back(young)
+    rack.distrust(dead)
+    assert [session.channel.closed for session in (old, young) if session.channel] == [True, False]
+    assert rack.counts() == Counts(open=2, idle=1, dialling=0, waiting=0)
 
 
 def test_the_servers_own_limit_on_messages() -> None:
@@ -236,12 +278,11 @@ def test_the_end_closes_what_is_idle_and_wakes_who_waits() -> None:
 @pytest.mark.parametrize("workers_only", [False, True])
 def test_a_dial_is_ended_from_another_thread(workers_only: bool) -> None:
     """FAULTS 93, 94."""
-    stopped, dialling = threading.Event(), threading.Event()
+    dialling = threading.Event()
 
-    def dial(server: Any, deadline: Any, watch: Any) -> Any:
-        watch(stopped.set)
+    def dial(server: Any, deadline: Deadline, attempt: Any) -> Any:
         dialling.set()
-        assert stopped.wait(20)
+        until(lambda: deadline.remaining() <= 0)
         return Timeout("stopped")
 
     rack = rack_of(Exchange(dial))

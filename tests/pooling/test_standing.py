@@ -186,6 +186,18 @@ def test_an_acceptance_known_from_an_error_has_no_reply_of_the_error() -> None:
     assert [reply.code for reply in outcome.replies] == [250, 250, 250]
 
 
+def test_an_error_has_the_replies_of_those_who_have_the_message() -> None:
+    """By way of an error too the final reply to each is kept: it names the queue id."""
+    first, second = Reply(250, (b"queued as 1",)), Reply(250, (b"queued as 2",))
+    went = error(ServiceUnavailable, accepted=(A,), unsent=(B, C))
+    went.accepted_replies = (first,)
+    standing = after(went, error(accepted=(C,), unsent=(B,)))
+    assert isinstance(lost := standing.outcome(), SmtpError)
+    assert (lost.accepted_recipients, lost.accepted_replies) == ((A, C), (first, Reply(250)))
+    standing = after(went, SendResult((B, C), (), second, (second, second)))
+    assert standing.outcome() == SendResult((A, B, C), (), second, (first, second, second))
+
+
 def test_doubt_stays_though_a_later_try_is_refused() -> None:
     cause = ConnectionLost("")
     doubt = error(DeliveryUnknown, unknown=(A, B), unsent=(C,))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from pysmtpx.errors import ConnectionLost, ProtocolError, SmtpError
-from pysmtpx.flow.effects import WITHHELD, Close, Receive, Send, StartTls
+from pysmtpx.flow.effects import WITHHELD, Close, Hear, Receive, Send, StartTls
 from pysmtpx.wire.limits import Stage
 from pysmtpx.wire.parser import ReplyParser
+from pysmtpx.wire.reply import Reply
 
 Answer: TypeAlias = bytes | SmtpError
 Written: TypeAlias = bytes | re.Pattern[bytes] | None
@@ -56,6 +57,15 @@ def drive(
     return _Driver(script, binding).run(flow)
 
 
+def heard(effect: Receive | Hear, replies: Iterator[Reply]) -> Reply | None:
+    """What a flow that waits for replies is resumed with."""
+    if isinstance(effect, Receive):
+        return next(replies)
+    for _ in range(effect.count):
+        effect.listener.note(next(replies))
+    return None
+
+
 class _Driver:
     def __init__(self, script: Sequence[Step] | Server, binding: bytes | None) -> None:
         self.server = script if callable(script) else None
@@ -94,6 +104,10 @@ class _Driver:
                 return self._send(bytes(data), secret)
             case Receive(stage=stage, last=last):
                 return self._receive(stage, last)
+            case Hear(listener=listener, count=count, last=last):
+                for left in reversed(range(count)):
+                    listener.note(self._receive(listener.stage, last and not left))
+                return None
             case StartTls():
                 return self._start_tls()
             case Close():

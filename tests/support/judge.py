@@ -6,8 +6,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from pysmtpx.errors import AuthenticationError, ConnectionLost, ProtocolError, RejectedError, SmtpError
-from pysmtpx.flow.effects import END, WITHHELD, Close, Flow, Receive, Report, Send, Take
+from pysmtpx.errors import (
+    AuthenticationError,
+    ConnectionLost,
+    ProtocolError,
+    RejectedError,
+    SmtpError,
+    Timeout,
+)
+from pysmtpx.flow.effects import END, WITHHELD, Close, Flow, Hear, Receive, Report, Send, Take
 from pysmtpx.testing.actions import Close as Hangup
 from pysmtpx.testing.actions import Write
 from pysmtpx.testing.protocol import ServerSession
@@ -31,7 +38,10 @@ class Line:
     """Octets of the client that arrive."""
     parser: ReplyParser = field(default_factory=ReplyParser)
     inbox: bytes = b""
+    stalls: bool = False
+    """The write that is cut is never taken whole: it times out."""
     written: bytes = b""
+    """What was handed over while the line was alive; the write that was cut is in it as a whole."""
     dead: bool = False
     closed: bool = False
     farewell: bool = False
@@ -93,6 +103,10 @@ class Line:
                 return WITHHELD if (watch or guard) and self._has_input() else self._send(bytes(data))
             case Receive(last=last):
                 return self._receive(last)
+            case Hear(listener=listener, count=count, last=last):
+                for left in reversed(range(count)):
+                    listener.note(self._receive(last and not left))
+                return None
             case Close():
                 self._close()
                 return None
@@ -106,18 +120,21 @@ class Line:
                 return None
         raise AssertionError(effect)
 
-    def _send(self, data: bytes) -> bool:
+    def _send(self, data: bytes) -> int:
         if self.closed:
-            raise ConnectionLost("closed")
+            return WITHHELD
         assert not self.farewell, "octets after 421"
+        if self.dead:
+            return WITHHELD
         self.written += data
-        if not self.dead:
-            arrives = data if self.to_server is None else data[: self.to_server]
-            if self.to_server is not None:
-                self.to_server -= len(arrives)
-                self.dead = len(arrives) < len(data)
-            unread = bool(self.inbox) or self.parser.has_input
-            self._take(self.session.receive(arrives, unread=unread))
+        arrives = data if self.to_server is None else data[: self.to_server]
+        if self.to_server is not None:
+            self.to_server -= len(arrives)
+            self.dead = len(arrives) < len(data)
+        unread = bool(self.inbox) or self.parser.has_input
+        self._take(self.session.receive(arrives, unread=unread))
+        if self.stalls and len(arrives) < len(data):
+            raise Timeout("the server stopped reading")
         return self._has_input()
 
     def _take(self, actions: list[Any]) -> None:

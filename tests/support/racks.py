@@ -77,12 +77,12 @@ class Exchange:
         self._keywords = {"LIMITS": (f"MAILMAX={mail_max}",)} if mail_max else {}
         self._lock = threading.Lock()
 
-    def __call__(self, server: Server, deadline: Any, watch: Any) -> Any:
+    def __call__(self, server: Server, deadline: Any, attempt: Any) -> Any:
         with self._lock:
             self.dials.append(server.host)
             result = self._results.pop(0) if self._results else None
         if callable(result) and not isinstance(result, Line):
-            result = result(server, deadline, watch)
+            result = result(server, deadline, attempt)
         if isinstance(result, BaseException):
             raise result
         line = result if isinstance(result, Line) else Line()

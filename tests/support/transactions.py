@@ -8,8 +8,8 @@ from support.fates import BODY, RCPTS
 from pysmtpx.errors import (
     SmtpError,
 )
+from pysmtpx.flow.delivery import delivery
 from pysmtpx.flow.plan import Options, make_plan
-from pysmtpx.flow.transaction import transaction
 from pysmtpx.wire.capabilities import Capabilities, Protocol
 from pysmtpx.wire.envelope import MailObject
 from pysmtpx.wire.reply import Reply
@@ -80,4 +80,4 @@ def server(*codes: int | SmtpError | bytes, lmtp: int = 1, log: list[bytes] | No
 
 
 def run(p, *codes, lmtp: int = 1, log: list[bytes] | None = None) -> Run:
-    return drive(transaction(p), server(*codes, lmtp=lmtp, log=log))
+    return drive(delivery(p), server(*codes, lmtp=lmtp, log=log))

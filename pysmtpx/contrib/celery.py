@@ -1,0 +1,180 @@
+"""Sending by Celery: a task on your own app, and ``enqueue``, which hands it a message.
+
+::
+
+    from pysmtpx.contrib.celery import enqueue, register
+
+    send_mail = register(app, "smtps://user:password@mail.example.org")
+    enqueue(send_mail, message)
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from celery import Celery, signals
+from celery.local import Proxy
+from celery.result import AsyncResult
+
+from ..errors import InputError
+from ..message import AnyMessage
+from ..retry import RetryPolicy
+from ..wire.envelope import MailObject
+from ..wire.limits import SEND_TIMEOUT
+from ..wire.params import MailFromParams, RcptToParams
+from .celery_account import SendFailed
+from .celery_desk import PATIENT, Desk, Servers
+from .payload import MAX_SIZE, letter, pack
+
+__all__ = ["SendFailed", "enqueue", "register"]
+
+_desks: Final[weakref.WeakKeyDictionary[Any, dict[str, Desk]]] = weakref.WeakKeyDictionary()
+"""By app and by the name of the task."""
+
+
+def enqueue(
+    task_or_app: Any,
+    message: AnyMessage | MailObject,
+    *,
+    sender: str | None = None,
+    recipients: str | Sequence[str] | None = None,
+    mail_params: MailFromParams | None = None,
+    rcpt_params: Sequence[RcptToParams] | None = None,
+    all_or_nothing: bool = False,
+    allow_long_lines: bool = False,
+    name: str = "pysmtpx.send",
+    queue: str | None = None,
+    max_size: int = MAX_SIZE,
+    **options: Any,
+) -> AsyncResult:
+    """Hand a message to the task that sends it, and return at once.
+
+    ``task_or_app`` is what ``register`` returned, or the Celery app: then the
+    task is the one called ``name``, which only the workers need to know.
+    ``message`` is an ``email`` message, the octets or file of one, or a
+    ``MailObject``. The envelope comes from its header section where it is not
+    given. The message is complete before it leaves: every try sends the same
+    Date and Message-ID, and Bcc is gone. ``queue`` is that of ``register``
+    where it is not given; ``options`` are those of ``apply_async``. Content
+    over ``max_size`` octets is refused.
+
+    Raises ``InputError`` (``MessageTooLarge`` for the size) and
+    ``NotSupportedError`` for a message that could not be sent, before anything
+    goes to the broker; what Celery raises where the broker does not answer.
+    """
+    written = letter(
+        message,
+        sender=sender,
+        recipients=recipients,
+        mail_params=mail_params,
+        rcpt_params=rcpt_params,
+        all_or_nothing=all_or_nothing,
+        allow_long_lines=allow_long_lines,
+        max_size=max_size,
+    )
+    payload = pack(written, max_size)
+    # Celery would show the beginning of the message in its logs, events and headers.
+    options.setdefault("kwargsrepr", Desk.shown(written.mail))
+    is_app = isinstance(task_or_app, Celery)
+    app = _own(task_or_app if is_app else task_or_app.app)
+    name = name if is_app else task_or_app.name
+    desk = _desks.get(app, {}).get(name)
+    queue = queue or (None if desk is None else desk.queue)
+    if queue is not None:
+        options["queue"] = queue
+    if is_app and desk is None:
+        return app.send_task(name, kwargs={"payload": payload}, **options)
+    task = app.tasks[name] if is_app else task_or_app
+    return task.apply_async(kwargs={"payload": payload}, **options)
+
+
+def register(
+    app: Any,
+    server: Servers,
+    *,
+    name: str = "pysmtpx.send",
+    queue: str | None = None,
+    rate_limit: str | None = None,
+    retry: RetryPolicy = PATIENT,
+    timeout: float | None = SEND_TIMEOUT,
+    resend_redelivered: bool = True,
+    on_outcome: Callable[[Mapping[str, Any]], None] | None = None,
+    task_options: Mapping[str, Any] | None = None,
+    **pool_options: Any,
+) -> Any:
+    """Put a task that sends mail on a Celery app, and return it.
+
+    ``server`` is what ``SmtpPool`` takes, or a function without arguments that
+    returns it, or the name of one as ``"package.module:function"``: it is
+    called in the worker process, so secrets need not be known before.
+    ``pool_options`` are those of ``SmtpPool``: each worker process has one pool
+    for each registered task, made at its first message.
+
+    ``queue`` is where ``enqueue`` puts messages. ``rate_limit`` is Celery's, for
+    each worker; ``rate`` of the pool is for each process. ``timeout`` is in
+    seconds, for one try; a time limit of the task shortens it, so that the
+    outcome is known before Celery ends the process.
+
+    ``retry`` decides what is tried again, by Celery's own retry, for those
+    recipients who are still owed the message. The pool itself makes one try.
+
+    The task returns a report as a dict, see ``docs/celery.md``. Where nobody
+    accepted the message, or somebody perhaps has it, it raises ``SendFailed``,
+    which has the report. ``on_outcome`` is called with it in the worker, in
+    both cases; what it raises is logged and changes nothing.
+
+    The task acknowledges late, and a message whose process was lost is
+    delivered to a worker again: it is sent at least once.
+    ``resend_redelivered=False`` reports such a message as unknown instead of
+    sending it. ``task_options`` are further options of ``app.task``.
+
+    Raises ``InputError`` for what cannot be right, and for a second task of
+    this name.
+    """
+    desk = Desk(
+        server,
+        queue=queue,
+        policy=retry,
+        timeout=timeout,
+        resend_redelivered=resend_redelivered,
+        on_outcome=on_outcome,
+        pool_options=pool_options,
+    )
+    known = _desks.setdefault(_own(app), {})
+    if name in known:
+        raise InputError(f"the app has a task {name!r} already: give another name")
+    known[name] = desk
+
+    def send(
+        self: Any, payload: Mapping[str, Any], account: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        return desk.run(self, payload, account)
+
+    options: dict[str, Any] = {
+        "acks_late": True,
+        "reject_on_worker_lost": True,
+        "max_retries": None,  # the policy counts
+        "rate_limit": rate_limit,
+        "throws": (SendFailed,),
+        "shared": False,
+        **(task_options or {}),
+    }
+    return app.task(bind=True, name=name, **options)(send)
+
+
+def _own(app: Any) -> Any:
+    """The app itself, where this is ``celery.current_app``, which stands for another one in each thread."""
+    return app._get_current_object() if isinstance(app, Proxy) else app
+
+
+def _close_pools(**_: Any) -> None:
+    """A worker or one of its processes ends, and runs nothing that is registered for its exit."""
+    for desks in list(_desks.values()):
+        for desk in desks.values():
+            desk.close()
+
+
+for _signal in (signals.worker_process_shutdown, signals.worker_shutdown):
+    _signal.connect(_close_pools, weak=False, dispatch_uid="pysmtpx.contrib.celery")

@@ -1,0 +1,231 @@
+"""What the Celery task does with one message: take it in, try once, and report or ask for another try."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+from celery.exceptions import Reject
+
+from ..errors import ConnectError, DeliveryUnknown, InputError, SmtpError
+from ..mime import raw
+from ..pool import SmtpPool
+from ..pooling.arguments import positive
+from ..retry import RetryPolicy
+from ..server import Server
+from ..wire.content import Content
+from ..wire.envelope import MailObject
+from ..wire.limits import Stage
+from ..wire.result import SendResult
+from .celery_account import Account, SendFailed
+from .configuration import made
+from .payload import Letter, unpack
+from .pools import shared_pool
+
+_log: Final = logging.getLogger("pysmtpx")
+
+_Address: TypeAlias = str | os.PathLike[str] | Server
+Servers: TypeAlias = _Address | Sequence[_Address] | Callable[[], "_Address | Sequence[_Address]"]
+"""What a pool takes, or a function that returns it, or the name of one."""
+
+PATIENT: Final = RetryPolicy(attempts=10, backoff=30.0, max_backoff=600.0, temporary=True)
+"""Tries for about forty minutes: greylisting passes meanwhile, and so does a restart of the server."""
+
+_ONE_TRY: Final = RetryPolicy(attempts=1)
+"""The pool's. A second count inside each try would multiply with Celery's, and hold a process meanwhile."""
+_DOTTED: Final = re.compile(r"[^\W\d][\w.]*:[^\W\d]\w*")
+"""``package.module:function``. No host name, path or URL has this form."""
+_PATIENCE: Final = 900.0
+"""Seconds: half of what RabbitMQ waits for an acknowledgement, a quarter of what Redis does."""
+_MARGIN: Final = 0.9
+"""The share of Celery's time limit that a try may take."""
+
+
+class Desk:
+    """One registered task: where it sends, and how."""
+
+    def __init__(
+        self,
+        server: Servers,
+        *,
+        queue: str | None,
+        policy: RetryPolicy,
+        timeout: float | None,
+        resend_redelivered: bool,
+        on_outcome: Callable[[Mapping[str, Any]], None] | None,
+        pool_options: dict[str, Any],
+    ) -> None:
+        if not isinstance(policy, RetryPolicy):
+            raise InputError("retry is a RetryPolicy")
+        self.queue = queue
+        self._server = server
+        self._policy = policy
+        self._timeout = positive("timeout", timeout)
+        self._resend_redelivered = resend_redelivered
+        self._on_outcome = on_outcome
+        self._options = pool_options
+        self._pool: SmtpPool | None = None
+        if not _is_deferred(server):
+            self._made().close(0)  # says now what is wrong with it; nothing is dialled
+
+    # -- the pool -----------------------------------------------------------------------
+
+    @property
+    def pool(self) -> SmtpPool:
+        """The pool of this process, made when it is first asked for.
+
+        Raises ``ConnectError`` where it cannot be made: what a process lacks
+        another one may have, so the message is not given up for it.
+        """
+        try:
+            self._pool = shared_pool(self, self._made)
+            return self._pool
+        except Exception as error:
+            _log.exception("no pool can be made in this process")
+            raise ConnectError(
+                f"no pool can be made in this process: {type(error).__name__}", stage=Stage.CONNECT
+            ) from error
+
+    def _made(self) -> SmtpPool:
+        server = _resolved(self._server)  # whatever that raises is none of the options' fault
+        return made("the pool", lambda: SmtpPool(server, retry=_ONE_TRY, **self._options))
+
+    def close(self) -> None:
+        """Close the pool of this process, where there is one; the next message gets a new one."""
+        if self._pool is not None:
+            self._pool.close()
+
+    # -- one message ----------------------------------------------------------------------
+
+    def run(self, task: Any, payload: object, plain: object) -> dict[str, Any]:
+        """The body of the task: the report, or ``SendFailed``, or Celery's ``Retry``.
+
+        Raises ``InputError`` for a payload that cannot be read.
+        """
+        letter = unpack(payload)
+        now = time.time()
+        paths = letter.mail.recipients
+        account = Account(paths, now) if plain is None else Account.from_plain(paths, plain)
+        before = account.perhaps_delivered
+        fate = self._try(task, letter, account)
+        delay = account.note(fate, self._policy, time.time(), whole=letter.all_or_nothing)
+        if delay is not None and not task.request.called_directly:  # that has no next try
+            self._again(task, payload, letter, account, delay, is_same=account.perhaps_delivered == before)
+        return self._finish(task, self._report(task, letter, account))
+
+    def _try(self, task: Any, letter: Letter, account: Account) -> SendResult | SmtpError:
+        mail = letter.part(account.owed)
+        if not self._resend_redelivered and (task.request.delivery_info or {}).get("redelivered"):
+            return _doubt(mail, "it was handed to a worker before, which did not report")
+        try:
+            return self.pool.send(
+                mail.sender,
+                mail.recipients,
+                mail.content,
+                mail_params=mail.mail_params,
+                rcpt_params=mail.rcpt_params,  # type: ignore[arg-type]
+                timeout=_seconds(task, self._timeout),
+                all_or_nothing=letter.all_or_nothing,
+                allow_long_lines=letter.allow_long_lines,
+            )
+        except SmtpError as error:
+            return error
+        except Exception as error:
+            # A time limit of Celery's, say: it may strike anywhere, and then nobody can tell how far it went.
+            _log.exception("a try ended without an outcome")
+            return _doubt(mail, f"the try was ended by {type(error).__name__}")
+
+    def _again(
+        self, task: Any, payload: object, letter: Letter, account: Account, delay: float, *, is_same: bool
+    ) -> None:
+        """Ask Celery for another try, for those who are owed one."""
+        report = self._report(task, letter, account)
+        try:
+            raise task.retry(
+                kwargs={"payload": payload, "account": account.to_plain()},
+                exc=SendFailed(report),
+                countdown=min(delay, _longest_wait(task)),
+                kwargsrepr=self.shown(letter.mail),
+            )
+        except Reject as rejected:
+            # The broker did not take the next try, and Celery would drop the message for that.
+            _log.warning("the next try could not be handed to the broker: %r", rejected.reason)
+            if is_same:  # nobody would get it twice: then this one goes back to the queue
+                raise Reject(rejected.reason, requeue=True) from rejected
+
+    def _report(self, task: Any, letter: Letter, account: Account) -> dict[str, Any]:
+        mail = letter.mail
+        return {
+            "task_id": task.request.id,
+            "message_id": _message_id(mail.content),
+            "sender": str(mail.sender),
+            **account.report(mail),
+        }
+
+    def _finish(self, task: Any, report: dict[str, Any]) -> dict[str, Any]:
+        if self._on_outcome is not None:
+            try:
+                self._on_outcome(report)
+            except Exception:
+                _log.exception("on_outcome failed for task %s", task.request.id)
+        if report["status"] != "accepted":
+            raise SendFailed(report)
+        return report
+
+    @staticmethod
+    def shown(mail: MailObject) -> str:
+        """What Celery may show of a message."""
+        return f"<mail to {len(mail.recipients)} recipients>"
+
+
+# The parts of it.
+
+
+def _is_deferred(server: object) -> bool:
+    return callable(server) or (isinstance(server, str) and _DOTTED.fullmatch(server) is not None)
+
+
+def _resolved(server: Any) -> Any:
+    if isinstance(server, str) and _DOTTED.fullmatch(server):
+        module, _, name = server.partition(":")
+        server = getattr(importlib.import_module(module), name)
+    return server() if callable(server) else server
+
+
+def _seconds(task: Any, timeout: float | None) -> float | None:
+    """For one try: less than Celery's limits, which would end it without an outcome."""
+    given = [*(task.request.timelimit or ()), task.time_limit, task.soft_time_limit]
+    limits = [_MARGIN * limit for limit in given if limit]
+    return min([*limits, *([] if timeout is None else [timeout])], default=None)
+
+
+def _longest_wait(task: Any) -> float:
+    """For the next try: a worker holds it unacknowledged meanwhile, and a broker's patience has an end."""
+    options = task.app.conf.broker_transport_options or {}
+    visibility = options.get("visibility_timeout")
+    return float(visibility) / 2 if visibility else _PATIENCE
+
+
+def _doubt(mail: MailObject, why: str) -> DeliveryUnknown:
+    error = DeliveryUnknown(why, stage=Stage.FINAL)
+    error.unknown_recipients = mail.recipients
+    return error
+
+
+def _message_id(content: Content) -> str | None:
+    """The Message-ID, by which logs and people know the message."""
+    head = b""
+    for piece in content.for_bdat(binary=True):
+        head += piece
+        if len(head) > raw.MAX_HEADER:
+            break
+    try:
+        fields = raw.section(head[: raw.MAX_HEADER + 1]).fields
+        return next((field.text for field in fields if field.name == "message-id"), None)
+    except InputError:
+        return None

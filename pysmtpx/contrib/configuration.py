@@ -1,0 +1,63 @@
+"""What somebody configured: compared, made into what it stands for, and never shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, TypeVar
+
+from ..errors import InputError, SmtpError
+from ..retry import RetryPolicy
+
+_Made = TypeVar("_Made")
+
+
+class Key:
+    """What a pool depends on, secrets included. It can be compared, and shows nothing of itself."""
+
+    __slots__ = ("_parts",)
+
+    def __init__(self, *parts: object) -> None:
+        """Raises ``InputError`` for a part that cannot be told from another one."""
+        self._parts = _frozen(parts)
+        del parts  # error pages show what is in a frame
+        try:
+            hash(self)
+        except TypeError as error:
+            raise InputError(f"an option cannot be told from another one: {error}") from None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Key) and self._parts == other._parts
+
+    def __hash__(self) -> int:
+        return hash(self._parts)
+
+
+def made(what: str, make: Callable[[], _Made]) -> _Made:
+    """What somebody's options amount to; ``what`` they are called.
+
+    Raises what ``make`` raises, and ``InputError`` for an option that it does
+    not know; without the frames below, which hold secrets: error pages show them.
+    """
+    try:
+        return make()
+    except SmtpError as error:
+        raise error.with_traceback(None) from None
+    except TypeError as error:
+        raise InputError(f"{what}: {error}") from None
+
+
+def policy(what: str, value: Any) -> Any:
+    """A ``RetryPolicy`` of a dict of its fields; anything else is itself. Raises ``InputError``."""
+    return made(what, lambda: RetryPolicy(**value)) if isinstance(value, Mapping) else value
+
+
+def _frozen(value: Any) -> Hashable:
+    if isinstance(value, Mapping):
+        return tuple(sorted(((str(name), _frozen(each)) for name, each in value.items()), key=_name))
+    if isinstance(value, list | tuple):
+        return tuple(map(_frozen, value))
+    return value  # type: ignore[no-any-return]
+
+
+def _name(item: tuple[str, Hashable]) -> str:
+    return item[0]

@@ -1,0 +1,84 @@
+"""What ``manage.py check`` says about the settings of our backends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.core.checks import CheckMessage, Error, Warning
+from django.core.exceptions import ImproperlyConfigured
+
+from ..errors import SmtpError
+from ..flow.sasl import MECHANISMS
+from ..net.tls import client_context
+from ..server import Server
+from .django_options import celery_app
+
+_STARTTLS_PORTS = (25, 587)
+_IMPLICIT_PORT = 465
+
+
+def check_smtp(make: Callable[[], Any], alias: str | None) -> list[CheckMessage]:
+    """What is wrong with the options of an ``EmailBackend``, which ``make`` makes."""
+    try:
+        servers = make().options.servers()
+    except (ImproperlyConfigured, ValueError, TypeError) as error:
+        return [Error(_text(str(error), alias), id="pysmtpx.E001")]
+    found = [each for server in servers for each in (_port(server, alias), _line(server, alias))]
+    found.append(_certificate(servers[0], alias) if servers else None)
+    return [each for each in found if each is not None]
+
+
+def check_celery(make: Callable[[], Any], alias: str | None) -> list[CheckMessage]:
+    """What is wrong with the options of a ``CeleryEmailBackend``, which ``make`` makes."""
+    try:
+        celery_app(make().options.get("app"), alias)
+    except (ImproperlyConfigured, ValueError, TypeError) as error:
+        return [Error(_text(str(error), alias), id="pysmtpx.E001")]
+    return []
+
+
+def _text(text: str, alias: str | None) -> str:
+    where = f"MAILERS[{alias!r}]: "
+    return text if alias is None or text.startswith(where) else where + text
+
+
+def _port(server: Server, alias: str | None) -> CheckMessage | None:
+    is_implicit = server.tls == "implicit"
+    if server.port == _IMPLICIT_PORT and not is_implicit:
+        text = "Port 465 expects TLS from the first octet, and STARTTLS or clear text is set."
+        hint = f"Set {_name('use_ssl', alias)}, or port 587 with {_name('use_tls', alias)}."
+    elif server.port in _STARTTLS_PORTS and is_implicit:
+        text = f"Port {server.port} begins in clear text, and TLS from the first octet is set."
+        hint = f"Set {_name('use_tls', alias)}, or port 465 with {_name('use_ssl', alias)}."
+    else:
+        return None
+    return Error(_text(text, alias), hint=hint, id="pysmtpx.E002")
+
+
+def _certificate(server: Server, alias: str | None) -> CheckMessage | None:
+    if server.client_certificate is None:
+        return None
+    try:
+        client_context(*server.client_certificate)
+    except SmtpError as error:
+        return Error(_text(str(error), alias), id="pysmtpx.E003")
+    return None
+
+
+def _line(server: Server, alias: str | None) -> CheckMessage | None:
+    """Clear text that leaves the machine, with a password in it or without."""
+    if server.tls != "none" or server.is_local:
+        return None
+    hint = f"Set {_name('use_tls', alias)} or {_name('use_ssl', alias)}."
+    is_safe = server.auth and not any(MECHANISMS[name].reveals for name in server.auth)
+    if server.credentials is None or server.insecure_auth or is_safe:
+        text = f"Mail to {server.host} goes over the network in clear text."
+        return Warning(_text(text, alias), hint=hint, id="pysmtpx.W001")
+    text = f"A password is set, and the line to {server.host} is in clear text: it would not be sent."
+    hint += " Where neither can be, 'insecure_auth' allows the password in clear text."
+    return Error(_text(text, alias), hint=hint, id="pysmtpx.E004")
+
+
+def _name(option: str, alias: str | None) -> str:
+    return f"EMAIL_{option.upper()}" if alias is None else repr(option)

@@ -1,0 +1,276 @@
+"""How the Django backend is configured: its options, where they come from, and the pool they amount to."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, TypeVar
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
+
+from ..endpoint import TlsMode
+from ..errors import InputError, SmtpError
+from ..pool import SmtpPool
+from ..pooling.arguments import positive
+from ..sending import SendOptions
+from ..server import Server
+from ..wire.limits import CONNECT_TIMEOUT
+from .configuration import Key, made, policy
+
+Values = Mapping[str, Any]
+_Made = TypeVar("_Made")
+
+DJANGO: Final = (
+    "host",
+    "port",
+    "username",
+    "password",
+    "use_tls",
+    "use_ssl",
+    "timeout",
+    "ssl_keyfile",
+    "ssl_certfile",
+)
+"""The options of Django's own backend, under the names of its attributes."""
+OWN_SETTING: Final = "PYSMTPX"
+"""The setting that holds the other options where there is no ``MAILERS``: a dict."""
+
+_OF_SERVER: Final = (
+    "token",
+    "auth",
+    "authzid",
+    "insecure_auth",
+    "ssl_context",
+    "server_hostname",
+    "local_hostname",
+    "source_address",
+    "connect_timeout",
+)
+_OF_POOL: Final = (
+    "max_connections",
+    "max_messages",
+    "max_age",
+    "max_idle",
+    "rate",
+    "recipient_rate",
+    "retry",
+    "balance",
+    "in_flight",
+    "on_event",
+)
+OWN: Final = frozenset((*_OF_SERVER, *_OF_POOL, "all_or_nothing"))
+"""The options that Django's own backend does not have."""
+
+
+class WrongOption(ImproperlyConfigured, ValueError):  # type: ignore[misc]
+    """A setting that cannot be right; Django's own backend raises a ``ValueError`` for some."""
+
+
+def wrong(text: str, alias: str | None) -> Exception:
+    """The error for an option: ``InvalidMailer`` where the options come from ``MAILERS``."""
+    if alias is None:
+        return WrongOption(text)
+    from django.core.mail import InvalidMailer  # Django 6.1 and later
+
+    error: Exception = InvalidMailer(text, alias=alias)
+    return error
+
+
+def own_settings(name: str, known: frozenset[str]) -> dict[str, Any]:
+    """A setting that is a dict of options; ``WrongOption`` for one that is not known, or no dict."""
+    values = getattr(settings, name, {})
+    if not isinstance(values, Mapping):
+        raise WrongOption(f"{name} must be a dict")
+    if unknown := sorted(map(str, set(values) - known)):
+        raise WrongOption(f"{name} has unknown options: {', '.join(unknown)}")
+    return dict(values)
+
+
+class Options:
+    """The options of one backend, complete; equal ones have the same ``key`` and share a pool.
+
+    Raises what ``wrong`` makes.
+    """
+
+    def __init__(self, values: Values, alias: str | None) -> None:
+        self.alias = alias
+        self.values: Values = {**values, "port": _number(values.get("port"))}
+        self.key = self._right(lambda: Key(self.values))
+        """What the pool depends on."""
+
+    @property
+    def tls(self) -> TlsMode:
+        """How the line is secured."""
+        if self.values.get("use_ssl"):
+            return "implicit"
+        return "starttls" if self.values.get("use_tls") else "none"
+
+    @property
+    def send_options(self) -> SendOptions:
+        """The keywords for each send."""
+        options = SendOptions(all_or_nothing=bool(self.values.get("all_or_nothing")))
+        if (timeout := self.values.get("timeout")) is not None:
+            options["timeout"] = timeout
+        return options
+
+    def servers(self) -> list[Server]:
+        """The servers, in the order of the hosts. Raises what ``wrong`` makes."""
+        return self._right(self._servers)
+
+    def pool(self) -> SmtpPool:
+        """A new pool; opens nothing. Raises what ``wrong`` makes."""
+        return self._right(self._pool)
+
+    def window(self) -> int:
+        """Messages of one call that may be in the pool at a time: enough for every connection, and not more.
+
+        Those that wait run out of their time.
+        """
+        most = 4 * int(self.values.get("max_connections", 4)) * int(self.values.get("in_flight", 1))
+        rate = self.values.get("rate")
+        if rate is not None:
+            most = min(most, int(rate * min(self.values.get("timeout") or 60, 60) / 2))
+        return max(1, most)
+
+    def _right(self, make: Callable[[], _Made]) -> _Made:
+        try:
+            return made(OWN_SETTING if self.alias is None else "OPTIONS", make)
+        except SmtpError as error:
+            raise wrong(str(error), self.alias) from None  # the frames of the cause hold secrets
+
+    def _pool(self) -> SmtpPool:
+        options = {name: self.values[name] for name in _OF_POOL if name in self.values}
+        if "retry" in options:
+            options["retry"] = _policy(options["retry"])
+        if "on_event" in options:
+            options["on_event"] = _function("on_event", options["on_event"])
+        return SmtpPool(self._servers(), **options)
+
+    def _servers(self) -> list[Server]:
+        hosts = self.values["host"]
+        if not isinstance(hosts, str | list | tuple):
+            raise InputError("host is a name, or a list of names")
+        options = self._server_options()
+        return [Server(host, **options) for host in ([hosts] if isinstance(hosts, str) else hosts)]
+
+    def _server_options(self) -> dict[str, Any]:
+        values = self.values
+        options = {name: values[name] for name in _OF_SERVER if values.get(name) is not None}
+        timeout = positive("timeout", values.get("timeout"))
+        if timeout is not None:
+            options.setdefault("connect_timeout", min(timeout, CONNECT_TIMEOUT))
+        if "token" in options:
+            options["token"] = _token(options["token"])
+        if "ssl_context" in options:
+            options["ssl_context"] = _context(options["ssl_context"])
+        secret = None if "token" in options else values.get("password") or None
+        # As Django: a user without a password is nobody.
+        if "auth" in options or "token" in options or secret:
+            options.update(username=values.get("username") or None, password=secret)
+        if values.get("ssl_certfile"):
+            options["client_certificate"] = _certificate(values["ssl_certfile"], values.get("ssl_keyfile"))
+        return {**options, "port": values["port"], "tls": self.tls}
+
+
+def _number(port: Any) -> Any:
+    """A port as a number: settings often come from the environment, and smtplib takes a text."""
+    return int(port) if isinstance(port, str) and port.isascii() and port.isdigit() else port
+
+
+# Values that are named rather than given.
+
+
+def imported(what: str, value: Any) -> Any:
+    """What a dotted path names; any other value is itself. Raises ``InputError`` where there is nothing."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return import_string(value)
+    except ImportError as error:
+        raise InputError(f"{what}: {error}") from error
+
+
+def _function(what: str, value: Any) -> Callable[..., Any] | None:
+    found = imported(what, value)
+    if found is not None and not callable(found):
+        raise InputError(f"{what} is a function, or the dotted path of one")
+    return found  # type: ignore[no-any-return]
+
+
+def _token(value: Any) -> Callable[..., Any] | None:
+    try:
+        return _function("token", value)
+    except InputError:
+        # Nothing of the value, and no cause: somebody may have put the token itself there.
+        raise InputError("token is a function, or the dotted path of one that can be imported") from None
+
+
+def _context(value: Any) -> ssl.SSLContext:
+    found = imported("ssl_context", value)
+    made = found() if callable(found) else found
+    if not isinstance(made, ssl.SSLContext):
+        raise InputError(
+            "ssl_context is an SSLContext, a function that makes one, or the dotted path of either"
+        )
+    return made
+
+
+def _policy(value: Any) -> Any:
+    found = imported("retry", value)
+    if isinstance(found, Mapping) and "retryable" in found:
+        found = {**found, "retryable": _function("retryable", found["retryable"])}
+    return policy("retry", found)
+
+
+def _certificate(certificate: Any, key: Any) -> Any:
+    return (str(certificate), str(key)) if key else str(certificate)
+
+
+def celery_app(app: Any, alias: str | None = None) -> Any:
+    """The Celery application that an option names, or the current one. Raises what ``wrong`` makes."""
+    try:
+        if app is None:
+            from celery import current_app  # only who uses it needs Celery
+
+            return current_app
+        return imported("app", app)
+    except (SmtpError, ImportError) as error:
+        raise wrong(str(error), alias) from error
+
+
+# The settings.
+
+
+def backends() -> Iterator[tuple[str | None, type]]:
+    """Every backend that the settings name, with its alias; without those that cannot be imported."""
+    paths: dict[str | None, str]
+    if is_by_mailers():
+        paths = {alias: each["BACKEND"] for alias, each in settings.MAILERS.items() if "BACKEND" in each}
+    else:
+        with warnings.catch_warnings():  # Django 6.1 warns of the setting, and not because of us
+            warnings.simplefilter("ignore")
+            paths = {None: settings.EMAIL_BACKEND}
+    for alias, path in paths.items():
+        with contextlib.suppress(ImportError):  # Django tells of that
+            yield alias, import_string(path)
+
+
+def is_by_mailers() -> bool:
+    """Whether Django knows ``MAILERS``, and the project has it."""
+    from django.core import mail
+
+    return hasattr(mail, "mailers") and hasattr(settings, "MAILERS")
+
+
+def options_of(alias: str | None) -> dict[str, Any]:
+    """The arguments that Django gives a backend. Raises ``ImproperlyConfigured`` for an unknown alias."""
+    if alias is None:
+        return {}
+    try:
+        return {"alias": alias, **settings.MAILERS[alias].get("OPTIONS", {})}
+    except (AttributeError, KeyError):
+        raise ImproperlyConfigured(f"The mailer {alias!r} is not configured.") from None

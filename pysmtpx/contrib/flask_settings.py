@@ -1,0 +1,139 @@
+"""The configuration of one Flask application, and the pool that follows from it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, Final
+
+from flask import Flask
+from flask.logging import default_handler
+
+from ..errors import InputError
+from ..pool import SmtpPool
+from ..retry import RetryPolicy
+from ..wire.limits import SEND_TIMEOUT
+from .configuration import Key, made, policy
+from .pools import shared_pool
+
+_HOST: Final = "127.0.0.1"
+_PORT: Final = 25
+_SMTPS: Final = 465
+_POOL_KEYS: Final = {
+    "MAIL_CONNECT_TIMEOUT": "connect_timeout",
+    "MAIL_MAX_CONNECTIONS": "max_connections",
+    "MAIL_RATE": "rate",
+    "MAIL_SSL_CONTEXT": "ssl_context",
+    "MAIL_TOKEN": "token",
+    "MAIL_INSECURE_AUTH": "insecure_auth",
+}
+"""Settings that are arguments of ``SmtpPool``."""
+
+
+class MailSettings:
+    """What an application's ``MAIL_`` keys say. Attributes may be changed; the next message goes by them.
+
+    ``server``, ``port``, ``use_tls`` (STARTTLS, required), ``use_ssl`` (TLS from
+    the first octet), ``username``, ``password``, ``default_sender``, ``debug``,
+    ``max_emails`` (messages on one connection), ``suppress`` and
+    ``ascii_attachments`` are those of Flask-Mail; the others are ours.
+    """
+
+    def __init__(
+        self, config: Mapping[str, Any], *, debug: bool | int = False, testing: bool = False
+    ) -> None:
+        self.app: Flask | None = None
+        self.server: str = config.get("MAIL_SERVER", _HOST)
+        self.port: Any = config.get("MAIL_PORT")
+        self.username: str | None = config.get("MAIL_USERNAME")
+        self.password: str | None = config.get("MAIL_PASSWORD")
+        self.use_tls: bool = config.get("MAIL_USE_TLS", False)
+        self.use_ssl: bool = config.get("MAIL_USE_SSL", False)
+        self.default_sender: Any = config.get("MAIL_DEFAULT_SENDER")
+        self.debug: int = int(config.get("MAIL_DEBUG", debug) or 0)
+        self.max_emails: int | None = config.get("MAIL_MAX_EMAILS")
+        self.suppress: bool = config.get("MAIL_SUPPRESS_SEND", testing)
+        self.ascii_attachments: bool = config.get("MAIL_ASCII_ATTACHMENTS", False)
+        self.url: str | tuple[str, ...] | None = config.get("MAIL_URL")
+        self.timeout: float | None = config.get("MAIL_TIMEOUT", SEND_TIMEOUT)
+        self.retry: RetryPolicy | Mapping[str, Any] | None = config.get("MAIL_RETRY")
+        self.celery: Any = config.get("MAIL_CELERY")
+        self.celery_options: Mapping[str, Any] = config.get("MAIL_CELERY_OPTIONS") or {}
+        self.pool_options: dict[str, Any] = made("MAIL_POOL", lambda: {**(config.get("MAIL_POOL") or {})})
+        for key, name in _POOL_KEYS.items():
+            if config.get(key) is not None:
+                self.pool_options[name] = config[key]
+
+    def pool(self) -> SmtpPool:
+        """The pool of this process for these settings. Raises ``InputError`` where they cannot be right."""
+        key = Key(type(self).__name__, self._target(), self._options())
+        if self.debug:
+            _log_the_wire()
+        return shared_pool(key, lambda: made("MAIL_POOL", self._pool))
+
+    def task(self) -> Any:
+        """The Celery task or application that takes the messages; None where they are sent from here."""
+        if isinstance(self.celery, str):
+            raise InputError("MAIL_CELERY is a Celery application, a task, or True")
+        if self.celery is not True:
+            return self.celery or None
+        found = None if self.app is None else self.app.extensions.get("celery")
+        if found is None:
+            raise InputError('MAIL_CELERY is True, but app.extensions["celery"] holds no Celery application')
+        return found
+
+    def _pool(self) -> SmtpPool:
+        return SmtpPool(self._target(), **self._options())
+
+    def _target(self) -> Any:
+        if self.url:
+            return self.url if isinstance(self.url, str) else tuple(self.url)
+        if not self.server:
+            raise InputError("MAIL_SERVER names no server")
+        if "://" in self.server:
+            raise InputError("MAIL_SERVER is a host; a URL goes into MAIL_URL")
+        return self.server
+
+    def _options(self) -> dict[str, Any]:
+        options = {} if self.url else self._place()
+        if self.max_emails:
+            options["max_messages"] = _number("MAIL_MAX_EMAILS", self.max_emails)
+        if self.retry is not None:
+            options["retry"] = policy("MAIL_RETRY", self.retry)
+        # Secrets come last: error pages show what is in a frame.
+        if self.username and (self.password or "token" in self.pool_options):
+            options["username"] = self.username
+            if self.password:
+                options["password"] = self.password
+        return options | self.pool_options
+
+    def _place(self) -> dict[str, Any]:
+        if self.use_tls and self.use_ssl:
+            raise InputError("MAIL_USE_TLS is STARTTLS and MAIL_USE_SSL is TLS from the first octet: set one")
+        if self.server.startswith("/"):
+            return {}  # a UNIX socket: no port, and no TLS
+        default = _SMTPS if self.use_ssl else _PORT
+        port = _number("MAIL_PORT", self.port) if self.port else default
+        if port == _SMTPS and self.use_tls:
+            raise InputError(
+                "port 465 takes TLS from the first octet (RFC 8314 3.3): MAIL_USE_SSL, not MAIL_USE_TLS"
+            )
+        if self.use_ssl or port == _SMTPS:
+            return {"port": port, "tls": "implicit"}
+        return {"port": port, "tls": "starttls" if self.use_tls else "none"}
+
+
+def _number(name: str, value: Any) -> int:
+    """Whole numbers come as text from the environment."""
+    text = str(value)
+    if isinstance(value, bool) or not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise InputError(f"{name} is a whole number")
+    return int(text)
+
+
+def _log_the_wire() -> None:
+    """Show commands and replies, of content only the size and of secrets nothing."""
+    log = logging.getLogger("pysmtpx.wire")
+    log.setLevel(logging.DEBUG)
+    if not logging.getLogger().handlers:
+        log.addHandler(default_handler)

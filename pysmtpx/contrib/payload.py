@@ -1,0 +1,264 @@
+"""A mail object as plain values that survive JSON, for a queue between processes."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Final
+
+from ..errors import InputError, MessageTooLarge, NotSupportedError, UsageError
+from ..flow.plan import Options, make_plan
+from ..message import AnyMessage, prepare
+from ..wire.capabilities import Capabilities, Protocol
+from ..wire.content import Content
+from ..wire.envelope import MailObject
+from ..wire.params import DeliverBy, MailFromParams, RcptToParams
+
+VERSION: Final = 1
+"""Of the form below. A reader takes no other one: what it does not understand it must not send."""
+MAX_SIZE: Final = 10 * 1024 * 1024
+"""Octets that the content of one message may take in a queue, unless the caller says otherwise."""
+
+_KEYS: Final = {
+    "version",
+    "sender",
+    "recipients",
+    "content",
+    "encoding",
+    "mail_params",
+    "rcpt_params",
+    "all_or_nothing",
+    "allow_long_lines",
+}
+_WIDE: Final = Capabilities({"8BITMIME": (), "SMTPUTF8": ()})
+_NARROW: Final = Capabilities({"SMTPUTF8": ()})
+"""Who enqueues does not know the server: 7-bit content is good for any."""
+_EXTENSIONS: Final = (
+    *("8BITMIME", "SMTPUTF8", "SIZE", "DSN", "AUTH", "REQUIRETLS"),
+    *("MT-PRIORITY", "FUTURERELEASE", "DELIVERBY", "RRVS"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A mail object, and how it is to be sent."""
+
+    mail: MailObject
+    all_or_nothing: bool = False
+    allow_long_lines: bool = False
+
+    def part(self, indices: Sequence[int]) -> MailObject:
+        """The mail object for some of its recipients, by place."""
+        mail = self.mail
+        if len(indices) == len(mail.recipients):
+            return mail
+        params = mail.rcpt_params
+        return MailObject(
+            mail.sender,
+            [mail.recipients[i] for i in indices],
+            mail.content,
+            mail_params=mail.mail_params,
+            rcpt_params=None if params is None else [params[i] for i in indices],
+        )
+
+
+def letter(
+    message: AnyMessage | MailObject,
+    *,
+    sender: str | None = None,
+    recipients: str | Sequence[str] | None = None,
+    mail_params: MailFromParams | None = None,
+    rcpt_params: Sequence[RcptToParams] | None = None,
+    all_or_nothing: bool = False,
+    allow_long_lines: bool = False,
+    max_size: int = MAX_SIZE,
+) -> Letter:
+    """The letter that sends this message to a server that is not known yet.
+
+    The envelope comes from the header section where it is not given, Bcc goes,
+    Date and Message-ID are added where absent; a message object is written in 7
+    bits. A ``MailObject`` stays as it is. The content is read into memory.
+
+    Raises ``InputError`` and ``NotSupportedError`` for what no server could be
+    sent, ``MessageTooLarge`` for content of more than ``max_size`` octets.
+    """
+    envelope = (sender, recipients, mail_params, rcpt_params)
+    if not isinstance(message, MailObject):
+        mail = _prepared(message, envelope)
+    elif all(part is None for part in envelope):
+        mail = message
+    else:
+        raise UsageError("a MailObject has an envelope of its own")
+    content = Content.of(_octets(mail.content, max_size))
+    mail = MailObject(
+        mail.sender, mail.recipients, content, mail_params=mail.mail_params, rcpt_params=mail.rcpt_params
+    )
+    _check(mail, allow_long_lines)
+    return Letter(mail, bool(all_or_nothing), bool(allow_long_lines))
+
+
+def _prepared(message: AnyMessage, envelope: tuple[Any, ...]) -> MailObject:
+    sender, recipients, mail_params, rcpt_params = envelope
+
+    def written(capabilities: Capabilities) -> MailObject:
+        return prepare(
+            message,
+            capabilities,
+            sender=sender,
+            recipients=recipients,
+            mail_params=mail_params,
+            rcpt_params=rcpt_params,
+        )
+
+    try:
+        return written(_NARROW)
+    except NotSupportedError:
+        return written(_WIDE)  # signed, and so it must stay in 8 bits
+
+
+def _octets(content: Content, limit: int) -> bytes:
+    pieces: list[bytes] = []
+    size = 0
+    for piece in content.for_bdat(binary=True):
+        size += len(piece)
+        if size > limit:
+            raise _too_large(limit)
+        pieces.append(bytes(piece))
+    return b"".join(pieces)
+
+
+def _too_large(limit: int) -> MessageTooLarge:
+    return MessageTooLarge(
+        f"the content takes more than the {limit} octets that a queue is to carry (max_size)"
+    )
+
+
+def _check(mail: MailObject, allow_long_lines: bool) -> None:
+    """Find now what no server could take, however much it offers."""
+    extra = () if mail.mail_params is None else mail.mail_params.extra
+    keywords = [*_EXTENSIONS, *(name.upper() for name in extra)]
+    for params in mail.rcpt_params or ():
+        keywords += [] if params is None else [name.upper() for name in params.extra]
+    offered = Capabilities(dict.fromkeys(keywords, ()))
+    make_plan(mail, offered, protocol=Protocol.SMTP, is_tls=True, options=Options(as_is=allow_long_lines))
+
+
+# To plain values.
+
+
+def pack(letter: Letter, max_size: int = MAX_SIZE) -> dict[str, Any]:
+    """The payload: nothing but dicts, lists, text, whole numbers, booleans and None.
+
+    Raises ``MessageTooLarge`` where the content takes more than ``max_size``
+    characters in it; base64, which 8-bit content needs, takes a third more.
+    """
+    mail = letter.mail
+    octets = _octets(mail.content, max_size)
+    is_text = octets.isascii()
+    content = octets.decode("ascii") if is_text else base64.b64encode(octets).decode("ascii")
+    if len(content) > max_size:
+        raise _too_large(max_size)
+    rcpt_params = mail.rcpt_params
+    return {
+        "version": VERSION,
+        "sender": str(mail.sender),
+        "recipients": [str(path) for path in mail.recipients],
+        "content": content,
+        "encoding": "7bit" if is_text else "base64",
+        "mail_params": None if mail.mail_params is None else _plain(mail.mail_params),
+        "rcpt_params": None
+        if rcpt_params is None
+        else [_plain(each or RcptToParams()) for each in rcpt_params],
+        "all_or_nothing": letter.all_or_nothing,
+        "allow_long_lines": letter.allow_long_lines,
+    }
+
+
+def _plain(params: MailFromParams | RcptToParams) -> dict[str, Any]:
+    """The fields that are set; a time as it stands on the wire."""
+    wire = dict(params.items())
+    plain: dict[str, Any] = {}
+    for field in fields(params):
+        value = getattr(params, field.name)
+        if field.name.startswith("_") or value is None or value is False or value in ((), {}):
+            continue  # not set; and a zero is set
+        if field.name in ("holduntil", "rrvs"):
+            value = wire[field.name.upper()]
+        elif isinstance(value, DeliverBy):
+            value = asdict(value)
+        elif isinstance(value, tuple):
+            value = list(value)
+        plain[field.name] = dict(value) if isinstance(value, Mapping) else value
+    return plain
+
+
+# From plain values.
+
+
+def unpack(payload: object) -> Letter:
+    """The letter of a payload.
+
+    Raises ``InputError`` for one of another version, and for one that no
+    ``pack`` could have made.
+    """
+    if not isinstance(payload, Mapping):
+        raise InputError(f"a payload is a mapping, not {type(payload).__name__}")
+    version = payload.get("version")
+    if version != VERSION or isinstance(version, bool):
+        raise InputError(f"a payload of version {version!r:.40}: this reader knows version {VERSION}")
+    try:
+        return _unpacked(payload)
+    except InputError as error:
+        raise InputError(f"malformed payload: {error}") from error
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise InputError(f"malformed payload: {type(error).__name__}") from error
+
+
+def _unpacked(payload: Mapping[str, Any]) -> Letter:
+    if set(payload) != _KEYS:
+        raise InputError("its keys are not those of a payload")
+    _require(payload, str, "sender", "content", "encoding")
+    _require(payload, bool, "all_or_nothing", "allow_long_lines")
+    recipients, rcpt_params = payload["recipients"], payload["rcpt_params"]
+    if not isinstance(recipients, list) or not all(isinstance(path, str) for path in recipients):
+        raise InputError("recipients is a list of text")
+    mail = MailObject(
+        payload["sender"],
+        recipients,
+        _content(payload["content"], payload["encoding"]),
+        mail_params=None if payload["mail_params"] is None else _mail_params(payload["mail_params"]),
+        rcpt_params=None if rcpt_params is None else [RcptToParams(**_named(each)) for each in rcpt_params],
+    )
+    return Letter(mail, payload["all_or_nothing"], payload["allow_long_lines"])
+
+
+def _require(payload: Mapping[str, Any], kind: type, *names: str) -> None:
+    for name in names:
+        if type(payload[name]) is not kind:
+            raise InputError(f"{name} is not of type {kind.__name__}")
+
+
+def _content(content: str, encoding: str) -> bytes:
+    if encoding == "7bit" and content.isascii():
+        return content.encode("ascii")
+    if encoding == "base64":
+        try:
+            return base64.b64decode(content, validate=True)
+        except binascii.Error:
+            raise InputError("content is not base64") from None
+    raise InputError("content is neither 7-bit text nor base64")
+
+
+def _mail_params(plain: object) -> MailFromParams:
+    named = _named(plain)
+    if "by" in named:
+        named["by"] = DeliverBy(**_named(named["by"]))
+    return MailFromParams(**named)
+
+
+def _named(plain: object) -> dict[str, Any]:
+    if not isinstance(plain, Mapping) or any(name.startswith("_") for name in plain):
+        raise InputError("parameters are a mapping of their names")
+    return dict(plain)

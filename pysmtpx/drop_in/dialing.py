@@ -1,0 +1,178 @@
+"""Sockets as ``smtplib`` has them: blocking, with a timeout, and failing with the system's own errors."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from types import ModuleType, SimpleNamespace
+from typing import Any, Final, TypeAlias, TypeGuard, cast
+
+from ..errors import ConnectError, InputError, Timeout, TlsError
+from ..net import dial as dialling
+from ..net import tls
+from ..net.deadline import Deadline
+from ..wire.address import domain_to_ascii
+from .lines import wait_until
+
+Source: TypeAlias = "tuple[bytearray | bytes | str, int] | None"
+
+_SOCKET: Final = socket.socket
+_CREATE: Final = socket.create_connection
+_LOOK_UP: Final = socket.getaddrinfo
+_WRAP: Final = ssl.SSLContext.wrap_socket
+
+
+def is_real(sock: object) -> TypeGuard[socket.socket]:
+    """Whether this is an open descriptor that blocks, and no stand-in of a test or a proxy."""
+    return isinstance(sock, _SOCKET) and sock.gettimeout() != 0 and sock.fileno() >= 0
+
+
+def default_timeout(timeout: Any, sockets: ModuleType) -> float | None:
+    """Seconds; None without a limit. What is no timeout is left to ``check_timeout``."""
+    if timeout is socket._GLOBAL_DEFAULT_TIMEOUT:  # type: ignore[attr-defined]
+        timeout = sockets.getdefaulttimeout()
+    return None if timeout is None else float(timeout)
+
+
+def deadline_for(seconds: float | None) -> Deadline:
+    """The deadline of a call; none for a timeout that the dialling will refuse."""
+    return Deadline.after(seconds if seconds is not None and 0 < seconds < math.inf else None)
+
+
+def check_timeout(timeout: Any) -> None:
+    """Raise ``ValueError`` for 0, as the standard library does."""
+    if timeout is not None and not timeout:
+        raise ValueError("Non-blocking socket (timeout=0) is not supported")
+
+
+def connected(
+    host: str, port: int, timeout: Any, source: Source, sockets: ModuleType, deadline: Deadline
+) -> socket.socket:
+    """A connected socket. Every address is tried (RFC 8305), all within the deadline.
+
+    Where somebody has put a socket of their own in place (a test, a proxy, a
+    tracer), ``sockets.create_connection`` makes it.
+    """
+    seconds = default_timeout(timeout, sockets)
+    if sockets is not socket or _is_patched() or not isinstance(port, int) or (seconds or 1) < 0:
+        made: socket.socket = sockets.create_connection((host, port), timeout, source)
+        return made
+    with system_errors():
+        sock = dialling.dial(host, port, deadline, cast("tuple[str, int] | None", source))
+    sock.settimeout(seconds)
+    return sock
+
+
+def _is_patched() -> bool:
+    return (
+        socket.socket is not _SOCKET
+        or socket.create_connection is not _CREATE
+        or socket.getaddrinfo is not _LOOK_UP
+    )
+
+
+def connected_unix(path: str, timeout: Any, sockets: ModuleType, deadline: Deadline) -> socket.socket:
+    """A connected UNIX socket."""
+    if sockets is not socket or _is_patched():
+        return _connected_stand_in(path, timeout, sockets)
+    with system_errors():
+        sock = dialling.dial_unix(path, deadline)
+    sock.settimeout(default_timeout(timeout, sockets))
+    return sock
+
+
+def _connected_stand_in(path: str, timeout: Any, sockets: ModuleType) -> socket.socket:
+    sock: socket.socket = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)
+    try:
+        if timeout is not socket._GLOBAL_DEFAULT_TIMEOUT:  # type: ignore[attr-defined]
+            sock.settimeout(timeout)
+        sock.connect(path)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+@contextlib.contextmanager
+def system_errors() -> Iterator[None]:
+    """Raise what the standard library would: the system's error, ours behind it as its cause."""
+    try:
+        yield
+    except Timeout as error:
+        raise TimeoutError("timed out") from error
+    except (ConnectError, TlsError) as error:
+        raise _original(error) from error
+    except InputError as error:
+        if isinstance(error.__cause__, OSError):
+            raise error.__cause__ from error
+        raise socket.gaierror(socket.EAI_NONAME, str(error)) from error
+
+
+def _original(error: ConnectError | TlsError) -> Exception:
+    cause = error.__cause__
+    if not isinstance(cause, OSError | ValueError):
+        return OSError(str(error))
+    if isinstance(cause, ssl.SSLError | ValueError | socket.gaierror) or cause.errno is None:
+        return cause
+    return OSError(cause.errno, cause.strerror or os.strerror(cause.errno))
+
+
+def own_name(sock: object) -> str:
+    """Our name for EHLO, without asking a resolver."""
+    known = sock if is_real(sock) else SimpleNamespace(family=None)
+    return dialling.own_name(cast(socket.socket, known))
+
+
+# -- TLS -----------------------------------------------------------------------
+
+
+class Verification:
+    """Whether TLS without a context of the caller's verifies the server; for the whole process."""
+
+    off = False
+
+
+def make_context(certfile: str | None = None, keyfile: str | None = None) -> ssl.SSLContext:
+    """A context of its own for a caller that gave none."""
+    if Verification.off:
+        made: Callable[..., ssl.SSLContext] = ssl._create_stdlib_context  # type: ignore[attr-defined]
+        return made(certfile=certfile, keyfile=keyfile)
+    with system_errors():
+        if certfile is not None:
+            return tls.client_context(certfile, keyfile)
+        return tls._context.__wrapped__(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+
+
+def shared_context() -> ssl.SSLContext:
+    """The same for one who will not see it: made once, since reading the roots takes long."""
+    if Verification.off:
+        return make_context()
+    with system_errors():
+        return tls.default_context()
+
+
+def secured(sock: socket.socket, context: ssl.SSLContext, hostname: str, deadline: Deadline) -> socket.socket:
+    """The socket in TLS, after the handshake. Closed where that fails."""
+    real = is_real(sock)
+    before = sock.gettimeout() if real else None
+    if not real or getattr(type(context), "wrap_socket", None) is not _WRAP:
+        # A context with a will of its own may have to look at the certificate when it is asked.
+        if real:
+            wait_until(sock, deadline)
+        wrapped: socket.socket = context.wrap_socket(sock, server_hostname=hostname)
+    else:
+        with system_errors():
+            wrapped = tls.handshake(sock, context, _tls_name(hostname), deadline)
+    if real:
+        wrapped.settimeout(before)
+    return wrapped
+
+
+def _tls_name(hostname: str) -> str:
+    if hostname.isascii():
+        return hostname
+    return domain_to_ascii(hostname)

@@ -1,0 +1,308 @@
+"""The calls of ``smtplib`` that are conversations: ``sendmail``, ``send_message``, ``login``, ``starttls``.
+
+They go by the project's own flows where nobody has a say in the single
+commands, and command by command, by the standard library, where somebody has.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from email.message import Message
+from operator import attrgetter
+from smtplib import (
+    SMTPDataError,
+    SMTPNotSupportedError,
+    SMTPRecipientsRefused,
+    SMTPResponseException,
+    SMTPServerDisconnected,
+)
+from typing import Any, Final, TypeVar
+
+from ..errors import ConnectionLost, DeliveryUnknown, SmtpError
+from ..flow.account import Account
+from ..flow.effects import Flow, Send
+from ..flow.plan import Plan
+from ..flow.transaction import begin, settle
+from ..wire.reply import Reply
+from ..wire.result import SendResult
+from . import login, secrets, verdicts
+from .dialing import is_real, make_context, secured, shared_context
+from .letter import Letter, asks_utf8, make_letter, make_plan
+from .lines import Lines
+from .low import Commands, Within
+from .verdicts import Refused
+from .wire import overheard
+
+_T = TypeVar("_T")
+
+_NAMES: Final = ("send", "putcmd", "getreply", "docmd", "mail", "rcpt", "data", "rset", "_rset")
+"""Whoever overrides one of these wants to be asked for each command."""
+_HOOKS: Final = frozenset(_NAMES)
+_of_commands: Final = attrgetter(*_NAMES)
+_OWN: Final = _of_commands(Commands)
+_LOGIN_HOOKS: Final = ("auth", *login.known_methods())
+
+
+class Conversations(Commands):
+    """The standard class, with its longer calls by the project's flows."""
+
+    _heard: Reply | None = None
+    """The last reply that a flow received."""
+
+    # -- by flows -----------------------------------------------------------------------
+
+    @property
+    def _goes_stepwise(self) -> bool:
+        """Whether somebody has a say in the single commands, or in what they go over."""
+        return (
+            not is_real(self.sock)
+            or not (self.file is None or isinstance(self.file, Lines))
+            or _of_commands(type(self)) != _OWN
+            or not _HOOKS.isdisjoint(self.__dict__)
+        )
+
+    def _run(self, flow: Flow[_T], *, listen: bool = False) -> _T:
+        """Drive a flow over the socket; where that closes the connection, so it is here."""
+        wire = self._wire_now()
+        heard = self._listened if listen or self.debuglevel > 0 else None
+        self._heard = None
+        with Within(self) as deadline:
+            try:
+                return wire.run(overheard(flow, self._said, heard), deadline, self._unread)
+            finally:
+                if wire.closed:
+                    self.close()
+
+    def _said(self, effect: Send) -> None:
+        data = bytes(effect.data)
+        if self.debuglevel > 0:
+            for line in data.splitlines(keepends=True) if effect.shown is None else (data,):
+                self._print_debug("send:", repr(secrets.shown(line) if effect.secret else line))
+        self._in_auth = effect.secret
+        sys.audit("smtplib.send", self, data)
+
+    def _listened(self, reply: Reply) -> None:
+        self._heard = reply
+        if self.debuglevel > 0:
+            code, text = verdicts.pair(reply)
+            told = secrets.HIDDEN if self._in_auth else ascii(text)
+            self._print_debug(f"reply: retcode ({code}); Msg: {told}")
+
+    # -- sending ------------------------------------------------------------------------
+
+    def sendmail(
+        self,
+        from_addr: str,
+        to_addrs: str | Sequence[str],
+        msg: Any,
+        mail_options: Sequence[str] = (),
+        rcpt_options: Sequence[str] = (),
+    ) -> Refused:
+        """Perform an entire mail transaction, pipelined where the server offers it (RFC 2920).
+
+        ``msg`` is ASCII text or bytes; both go with CRLF line ends. Returns the
+        refused recipients, each with its reply, where at least one was accepted;
+        under LMTP also those refused after the content (RFC 2033 4.2).
+
+        Raises ``SMTPHeloError``, ``SMTPSenderRefused`` (also, with 552, for a
+        message over the server's SIZE, of which nothing is sent),
+        ``SMTPRecipientsRefused``, ``SMTPDataError``, ``SMTPNotSupportedError``
+        and ``SMTPServerDisconnected``. The last also where the end of data was
+        sent and no reply came: then ``unknown_recipients`` is not empty and the
+        message may have been delivered; its ``__cause__`` is the error of
+        ``pysmtpx``.
+        """
+        recipients = (to_addrs,) if isinstance(to_addrs, str) else tuple(to_addrs)
+        self._begin_transaction()
+        with Within(self):
+            try:
+                self.ehlo_or_helo_if_needed()
+                features = self.esmtp_features
+                letter = make_letter(from_addr, recipients, msg, mail_options, rcpt_options, features)
+                if self._goes_stepwise or not recipients:
+                    return self._send_stepwise(letter)
+                return self._send_by_flow(letter)
+            except SMTPServerDisconnected as error:
+                self._account_for(error, recipients)
+                raise
+
+    def _account_for(self, error: SMTPServerDisconnected, recipients: tuple[str, ...]) -> None:
+        """Say on a loss that did not come from a flow whose message may have been delivered."""
+        if hasattr(error, "unknown_recipients"):
+            return
+        lost: SmtpError = DeliveryUnknown() if self._content_begun else ConnectionLost()
+        left = tuple(path for path in recipients if path not in self._refused)
+        if self._content_begun:
+            lost.unknown_recipients = left
+        else:
+            lost.unsent_recipients = left
+        verdicts.carrying(error, lost)
+
+    def _send_by_flow(self, letter: Letter) -> Refused:
+        if self.does_esmtp and asks_utf8(letter.mail_options):
+            self._demand_utf8()
+        plan = make_plan(letter, self.esmtp_features, esmtp=self.does_esmtp, lmtp=self._is_lmtp)
+        account = Account(letter.recipients, lmtp=plan.lmtp)
+        try:
+            self._run(_transaction(plan, account))
+        except SmtpError as error:
+            raise verdicts.raised(error, account, letter.sender) from error
+        return verdicts.result(account)
+
+    def _send_stepwise(self, letter: Letter) -> Refused:
+        """By the standard library's ``sendmail``, and what that leaves undone."""
+        sender, recipients, octets, _, mail_options, rcpt_options, _ = letter
+        try:
+            refused = super().sendmail(sender, list(recipients), octets, mail_options, rcpt_options)
+        except SMTPDataError as error:
+            if self._refused_data and self.sock is not None:
+                if error.smtp_code == 421:
+                    self.close()
+                else:
+                    self._rset()
+            if len(self._finals) > 1:
+                raise SMTPRecipientsRefused(self._refused | self._refused_finally()) from error
+            raise
+        return refused | self._refused_finally()
+
+    def _refused_finally(self) -> Refused:
+        """Under LMTP: who was refused after the content."""
+        return {
+            path: reply
+            for path, reply in zip(self._accepted, self._finals, strict=False)
+            if not 200 <= reply[0] < 300
+        }
+
+    def send_message(
+        self,
+        msg: Message[Any, Any],
+        from_addr: str | None = None,
+        to_addrs: str | Sequence[str] | None = None,
+        mail_options: Sequence[str] = (),
+        rcpt_options: Sequence[str] = (),
+    ) -> Refused:
+        """Send a message object by ``sendmail``; envelope and headers as in the standard library.
+
+        To a server without 8BITMIME it goes re-encoded to 7-bit (RFC 6152), and
+        without SMTPUTF8 international domains go as A-labels (RFC 5891).
+        """
+        self._begin_transaction()
+        with Within(self):
+            try:
+                self.ehlo_or_helo_if_needed()
+            except SMTPServerDisconnected as error:
+                self._account_for(error, ())
+                raise
+            if self.has_extn("smtputf8") and self.has_extn("8bitmime"):
+                return super().send_message(msg, from_addr, to_addrs, mail_options, rcpt_options)
+            from .mending import mended  # seldom needed, and it reads much
+
+            arguments = mended(
+                (msg, from_addr, to_addrs, mail_options, rcpt_options),
+                utf8=self.has_extn("smtputf8"),
+                eight_bit=self.has_extn("8bitmime"),
+            )
+            return self.sendmail(*arguments)
+
+    # -- logging in ---------------------------------------------------------------------
+
+    def auth(self, mechanism: str, authobject: Any, *, initial_response_ok: bool = True) -> tuple[int, bytes]:
+        """AUTH by a callable of the caller's (RFC 4954); its answers go in UTF-8.
+
+        It is called without an argument for the initial response, and with the
+        bytes of each challenge. Raises ``SMTPAuthenticationError`` for a refusal.
+        """
+        with Within(self):
+            answered = login.in_utf8(authobject)
+            return super().auth(mechanism, answered, initial_response_ok=initial_response_ok)
+
+    def auth_cram_md5(self, challenge: Any = None) -> Any:
+        """Authobject for CRAM-MD5 (RFC 2195); needs ``user`` and ``password``."""
+        if challenge is None:
+            return None
+        return f"{self.user} {login.hmac_md5(self.password, challenge)}"
+
+    def login(self, user: str, password: str, *, initial_response_ok: bool = True) -> tuple[int, bytes]:
+        """Log in by SCRAM, CRAM-MD5, PLAIN or LOGIN, the strongest first (RFC 4954).
+
+        ``esmtp_features["auth"]`` names those there are; after a refusal the
+        next one is tried. Returns the server's reply. Where ``auth`` or an
+        ``auth_<mechanism>`` is overridden, these are asked, in the order of the
+        standard library.
+
+        Raises ``SMTPHeloError``, ``SMTPAuthenticationError``, ``SMTPException``
+        where there is no mechanism in common and ``SMTPNotSupportedError`` for
+        a server without AUTH.
+        """
+        with Within(self):
+            self.ehlo_or_helo_if_needed()
+            if not self.has_extn("auth"):
+                raise SMTPNotSupportedError("SMTP AUTH extension not supported by server.")
+            offered = self.esmtp_features["auth"]
+            credentials = login.credentials_for(user, password, offered)
+            if credentials is None or not initial_response_ok or self._logs_in_stepwise:
+                return super().login(user, password, initial_response_ok=initial_response_ok)
+            self.user, self.password = user, password
+            attempts = login.Login(
+                credentials,
+                login.capabilities_of(offered, self.ehlo_resp),
+                self._logged_in_by,
+                lambda: self.sock is not None,
+            )
+            binding = self._wire_now().binding()
+            return attempts.attempt(binding, self._host, login.port_of(self.sock))
+
+    @property
+    def _logs_in_stepwise(self) -> bool:
+        return self._goes_stepwise or any(
+            getattr(type(self), name) is not getattr(Conversations, name) or name in self.__dict__
+            for name in _LOGIN_HOOKS
+        )
+
+    def _logged_in_by(self, flow: Flow[str]) -> Reply | None:
+        try:
+            self._run(flow, listen=True)
+        finally:
+            self._in_auth = False
+        return self._heard
+
+    # -- TLS ----------------------------------------------------------------------------
+
+    def _start_tls(self, context: Any, certfile: str | None = None, keyfile: str | None = None) -> Any:
+        """STARTTLS (RFC 3207), with a context that verifies where the caller gave none."""
+        with Within(self) as deadline:
+            self.ehlo_or_helo_if_needed()
+            if not self.has_extn("starttls"):
+                raise SMTPNotSupportedError("STARTTLS extension not supported by server.")
+            code, text = self.docmd("STARTTLS")
+            if code != 220:
+                raise SMTPResponseException(code, text)
+            if self._unread:
+                # Whoever can write in clear could have put it there (RFC 3207 4.2).
+                self.close()
+                raise SMTPServerDisconnected("the server sent octets in clear behind its answer to STARTTLS")
+            if context is None:
+                context = make_context(certfile, keyfile) if certfile or keyfile else shared_context()
+            assert self.sock is not None
+            try:
+                self.sock = secured(self.sock, context, self._host, deadline)
+            except BaseException:
+                self.close()
+                raise
+            self.file = None
+            self._forget_server()
+            return code, text
+
+    def _forget_server(self) -> None:
+        """What a server said on another line, or in clear, says nothing about this one (RFC 3207 4.2)."""
+        self.helo_resp = self.ehlo_resp = None
+        self.esmtp_features = {}
+        self.does_esmtp = False
+
+
+def _transaction(plan: Plan, account: Account) -> Flow[SendResult]:
+    """One transaction and no more: whoever is refused by 452 is told so, as ever."""
+    tail = yield from begin(plan, account)
+    yield from settle(tail)
+    return tail.value()

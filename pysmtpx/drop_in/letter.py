@@ -1,0 +1,208 @@
+"""From the arguments of ``sendmail`` to the lines of a transaction, as this face writes them.
+
+``smtplib`` takes what no standard calls a path (``John``), so paths are not
+validated here; nothing that is given can become a command of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from smtplib import SMTPNotSupportedError, SMTPSenderRefused, quoteaddr
+from typing import Any, Final, NamedTuple, cast
+
+from ..errors import InputError
+from ..flow.plan import Options, Plan
+from ..wire import command
+from ..wire.address import ForwardPath, ReversePath, domain_to_ascii
+from ..wire.capabilities import Capabilities
+from ..wire.command import MAX_AUTH_RESPONSE
+from ..wire.content import Content
+from ..wire.envelope import MailObject
+from ..wire.limits import WINDOW
+
+_PLAIN: Final = re.compile(r"[A-Za-z0-9._+-]+@[A-Za-z0-9.-]+")
+_LINE_END: Final = re.compile(r"[\r\n]")
+_AS_IS: Final = Options(as_is=True)
+"""Long lines and 8-bit octets pass: users' mail must go on working."""
+
+
+class _Envelope(MailObject):
+    """A mail object whose paths are what the caller gave."""
+
+    __slots__ = ()
+
+    def __init__(self, sender: str, recipients: tuple[str, ...], content: Content) -> None:
+        put = object.__setattr__
+        put(self, "sender", cast(ReversePath, sender))
+        put(self, "recipients", cast("tuple[ForwardPath, ...]", recipients))
+        put(self, "content", content)
+        put(self, "mail_params", None)
+        put(self, "rcpt_params", None)
+
+
+class Letter(NamedTuple):
+    """The arguments of one ``sendmail``, checked."""
+
+    sender: str
+    recipients: tuple[str, ...]
+    octets: bytes
+    content: Content
+    mail_options: tuple[str, ...]
+    """Those of the caller, and BODY where the content needs it."""
+    rcpt_options: tuple[str, ...]
+    size: int
+    """What SIZE states (RFC 1870 5). Of text, as ever, without the last line end where that is missing."""
+
+
+def make_letter(
+    sender: str,
+    recipients: str | Sequence[str],
+    message: Any,
+    mail_options: Sequence[str],
+    rcpt_options: Sequence[str],
+    features: dict[str, str],
+) -> Letter:
+    """Take the arguments.
+
+    Raises ``SMTPSenderRefused`` where the message is over the server's SIZE,
+    and ``SMTPNotSupportedError`` where it has NUL.
+    """
+    paths = (recipients,) if isinstance(recipients, str) else tuple(recipients)
+    octets = as_octets(message)
+    content = Content.of(octets or b"\r\n")
+    measure = content.measure
+    assert measure is not None
+    if measure.has_nul:
+        raise SMTPNotSupportedError("the message has NUL octets, which DATA cannot carry (RFC 5322 2.3)")
+    options = tuple(mail_options)
+    if measure.is_8bit and "8bitmime" in features and not any(_is_body(option) for option in options):
+        options += ("BODY=8BITMIME",)
+    size = measure.size
+    if isinstance(message, str) and not octets.endswith((b"\n", b"\r")):
+        size -= 2
+    limit = size_limit(features)
+    if limit is not None and size > limit:
+        text = f"5.3.4 the message has {size} octets, the server takes {limit}; nothing was sent"
+        raise SMTPSenderRefused(552, text.encode("ascii"), sender)
+    return Letter(sender, paths, octets, content, options, tuple(rcpt_options), size)
+
+
+def as_octets(message: Any) -> bytes:
+    """The message in octets; text must be ASCII, and raises ``UnicodeEncodeError`` where it is not."""
+    if isinstance(message, str):
+        return message.encode("ascii")
+    if isinstance(message, bytes | bytearray | memoryview):
+        return bytes(message)
+    raise TypeError(f"a message is str or bytes, not {type(message).__name__}")
+
+
+def _is_body(option: str) -> bool:
+    return option.upper().startswith("BODY=")
+
+
+def size_limit(features: dict[str, str]) -> int | None:
+    """The largest message that the server takes (RFC 1870 4), None where it states no limit."""
+    return _size_limit(features["size"]) if "size" in features else None
+
+
+@lru_cache(maxsize=64)
+def _size_limit(value: str) -> int | None:
+    return Capabilities({"SIZE": tuple(value.split())}).size_limit
+
+
+# -- lines ---------------------------------------------------------------------
+
+
+def asks_utf8(options: Sequence[str]) -> bool:
+    """Whether SMTPUTF8 is among the options of MAIL (RFC 6531 3.4)."""
+    return any(option.lower() == "smtputf8" for option in options)
+
+
+@lru_cache(maxsize=1024)
+def _argument(begin: str, address: str, options: tuple[str, ...], utf8: bool) -> str:
+    return f"{begin}:{_quoted(address, utf8)}{_joined(options)}"
+
+
+def mail_argument(sender: str, options: Sequence[str], *, utf8: bool) -> str:
+    """What follows ``mail``."""
+    return _argument("from", sender, tuple(options), utf8)
+
+
+def rcpt_argument(recipient: str, options: Sequence[str], *, utf8: bool) -> str:
+    """What follows ``rcpt``."""
+    return _argument("to", recipient, tuple(options), utf8)
+
+
+def _joined(options: Sequence[str]) -> str:
+    return f" {' '.join(options)}" if options else ""
+
+
+def _quoted(address: str, utf8: bool) -> str:
+    """An address in angle brackets; its domain as A-labels where that alone is not ASCII."""
+    if _PLAIN.fullmatch(address):
+        return f"<{address}>"
+    quoted = quoteaddr(address)
+    if utf8 or quoted.isascii():
+        return quoted
+    return f"<{with_a_labels(quoted.removeprefix('<').removesuffix('>'))}>"
+
+
+def with_a_labels(address: str) -> str:
+    """The address with its domain as A-labels; as it is where that does not help."""
+    local_part, at, domain = address.rpartition("@")
+    try:
+        return f"{local_part}@{domain_to_ascii(domain)}" if at and local_part.isascii() else address
+    except InputError:
+        return address
+
+
+@lru_cache(maxsize=1024)
+def line(verb: str, argument: str, *, utf8: bool = False) -> bytes:
+    """A command line.
+
+    Raises ``ValueError`` for control characters, and ``UnicodeEncodeError``,
+    which is one, for what is not ASCII without SMTPUTF8.
+    """
+    text = f"{verb} {argument}"
+    if not (text.isascii() and text.isprintable()):
+        check_one_line(text)
+        if not utf8:
+            text.encode("ascii")
+    try:
+        return command.line(verb, argument, limit=MAX_AUTH_RESPONSE, smtputf8=utf8)
+    except InputError as error:
+        raise ValueError(str(error)) from None
+
+
+def check_one_line(text: str, *, secret: bool = False) -> None:
+    """Raise ``ValueError`` for CR or LF, which would begin another command."""
+    if _LINE_END.search(text):
+        told = "" if secret else ": " + text.replace("\n", "\\n").replace("\r", "\\r")
+        raise ValueError(f"command and arguments contain prohibited newline characters{told}")
+
+
+# -- plan ----------------------------------------------------------------------
+
+
+def make_plan(letter: Letter, features: dict[str, str], *, esmtp: bool, lmtp: bool) -> Plan:
+    """The transaction for this server, ready to be written."""
+    utf8 = esmtp and asks_utf8(letter.mail_options)
+    options = letter.mail_options if esmtp else ()
+    if esmtp and "size" in features:
+        options = (f"size={letter.size}", *options)
+    rcpt_options = letter.rcpt_options if esmtp else ()
+    lines = [line("mail", mail_argument(letter.sender, options, utf8=utf8), utf8=utf8)]
+    lines += [
+        line("rcpt", rcpt_argument(path, rcpt_options, utf8=utf8), utf8=utf8) for path in letter.recipients
+    ]
+    return Plan(
+        mail=_Envelope(letter.sender, letter.recipients, letter.content),
+        envelope=tuple(lines),
+        options=_AS_IS,
+        lmtp=lmtp,
+        window=WINDOW if esmtp and "pipelining" in features else 1,
+        body=None,
+        limit=None,
+    )

@@ -1,0 +1,253 @@
+"""The single commands of ``smtplib``: the standard library's own, within a deadline and without secrets.
+
+How they read and write is theirs, so whoever overrides one of them finds what
+was there before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from smtplib import SMTPDataError, SMTPNotSupportedError
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final
+
+from ..net.deadline import Deadline
+from ..wire.content import Content
+from ..wire.limits import REPLY_LIMITS
+from . import letter, secrets, standard
+from .dialing import deadline_for, is_real
+from .lines import Lines, wait_until
+from .wire import Wire
+
+_CHALLENGE: Final = 334
+_GO_AHEAD: Final = 354
+_LONGEST: Final = max(REPLY_LIMITS.values())
+"""Seconds for one reply where no timeout was given: a single command does not say what it waits for."""
+
+
+class Within:
+    """One deadline for a call, and for the calls that it is made of."""
+
+    __slots__ = ("_deadline", "_outer", "_smtp")
+
+    def __init__(self, smtp: Commands, deadline: Deadline | None = None) -> None:
+        self._smtp = smtp
+        self._deadline = deadline
+
+    def __enter__(self) -> Deadline:
+        self._outer = self._smtp._deadline
+        deadline = self._outer or self._deadline or self._smtp._new_deadline()
+        self._smtp._deadline = deadline
+        return deadline
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._smtp._deadline = self._outer
+
+
+class Commands(standard.SMTP):
+    """The standard class, with the commands that needed a hand."""
+
+    _deadline: Deadline | None = None
+    _wire: Wire | None = None
+    _in_auth = False
+    _refused_data = False
+    """The last DATA was not answered by 354."""
+    _content_begun = False
+    """The last DATA was answered by 354."""
+    _accepted: tuple[str, ...] = ()
+    """Whose RCPT was accepted in the transaction under way, by single commands."""
+    _refused: dict[str, tuple[int, bytes]] = {}  # noqa: RUF012 - a new one for each transaction
+    """Whose RCPT was refused in it."""
+    _finals: tuple[tuple[int, bytes], ...] = ()
+    """Under LMTP: the final replies, one for each of these (RFC 2033 4.2)."""
+
+    if TYPE_CHECKING:
+        _host: str
+        command_encoding: str
+        _auth_challenge_count: int
+
+        def _print_debug(self, *args: object) -> None: ...
+        def _rset(self) -> None: ...
+        def _get_socket(self, host: str, port: int, timeout: Any) -> Any: ...
+
+    def _new_deadline(self) -> Deadline:
+        """By the timeout that the socket has now: a user may have changed it."""
+        return deadline_for(self.sock.gettimeout() if is_real(self.sock) else None)
+
+    @property
+    def _is_lmtp(self) -> bool:
+        return self.ehlo_msg.lower() == "lhlo"
+
+    @property
+    def _unread(self) -> bytes:
+        """What was received and nobody asked for."""
+        return self.file.waiting if isinstance(self.file, Lines) else b""
+
+    def _wire_now(self) -> Wire:
+        """The project's own stream over the socket that is in use."""
+        if self._wire is None or self._wire.sock is not self.sock:
+            assert self.sock is not None
+            self._wire = Wire(self.sock)
+        return self._wire
+
+    # -- octets -----------------------------------------------------------------------
+
+    def send(self, s: Any) -> None:
+        """Send `s` to the server. A line that logs in is ``***`` in debug output."""
+        self._in_auth = self._in_auth or secrets.begins_auth(s)
+        with Within(self) as deadline, _Patience(self, deadline):
+            if not (self._in_auth and self.debuglevel > 0):
+                super().send(s)
+                return
+            self._print_debug("send:", repr(secrets.shown(s)))
+            with _Silence(self):
+                super().send(s)
+
+    def getreply(self) -> tuple[int, bytes]:
+        """Get a reply: its code, -1 where it has none, and its text.
+
+        Raises ``SMTPServerDisconnected`` at the end of the connection, and where
+        the reply is not whole by the deadline.
+        """
+        if self.file is None and is_real(self.sock):
+            self.file = Lines(self.sock)
+        with Within(self) as deadline, _Patience(self, deadline):
+            if isinstance(self.file, Lines):
+                self.file.begin(deadline.within(_LONGEST))
+            if not (self._in_auth and self.debuglevel > 0):
+                code, text = super().getreply()
+            else:
+                with _Silence(self):
+                    code, text = super().getreply()
+                # A server may repeat what it was sent.
+                self._print_debug(f"reply: retcode ({code}); Msg: {secrets.HIDDEN}")
+        self._content_begun = self._content_begun or code == _GO_AHEAD
+        if code != _CHALLENGE:
+            self._in_auth = False
+        return code, text
+
+    def putcmd(self, cmd: str, args: str = "") -> None:
+        """Send a command. Raises ``ValueError`` for CR or LF in it."""
+        if self._in_auth or secrets.begins_auth(cmd):
+            letter.check_one_line(cmd + args, secret=True)
+        super().putcmd(cmd, args)
+
+    def docmd(self, cmd: str, args: str = "") -> tuple[int, bytes]:
+        """Send a command, and return its reply."""
+        with Within(self):
+            return super().docmd(cmd, args)
+
+    # -- a transaction, command by command -----------------------------------------------
+
+    def mail(self, sender: str, options: Sequence[str] = ()) -> tuple[int, bytes]:
+        """MAIL. Raises ``SMTPNotSupportedError`` for SMTPUTF8 where the server has it not."""
+        self._begin_transaction()
+        options = options if self.does_esmtp else ()
+        utf8 = letter.asks_utf8(options)
+        if utf8:
+            self._demand_utf8()
+            self.command_encoding = "utf-8"
+        argument = letter.mail_argument(sender, options, utf8=utf8)
+        letter.line("mail", argument, utf8=self.command_encoding != "ascii")
+        self.putcmd("mail", argument)
+        return self.getreply()
+
+    def _begin_transaction(self) -> None:
+        self._accepted = self._finals = ()
+        self._refused = {}
+        self._refused_data = self._content_begun = False
+
+    def _demand_utf8(self) -> None:
+        if not self.has_extn("smtputf8"):
+            raise SMTPNotSupportedError("SMTPUTF8 not supported by server")
+
+    def rcpt(self, recip: str, options: Sequence[str] = ()) -> tuple[int, bytes]:
+        """RCPT, for one recipient."""
+        utf8 = self.command_encoding != "ascii"
+        argument = letter.rcpt_argument(recip, options if self.does_esmtp else (), utf8=utf8)
+        letter.line("rcpt", argument, utf8=utf8)
+        self.putcmd("rcpt", argument)
+        code, text = self.getreply()
+        if 200 <= code < 300:
+            self._accepted += (recip,)
+        else:
+            self._refused[recip] = (code, text)
+        return code, text
+
+    def data(self, msg: Any) -> tuple[int, bytes]:
+        """DATA and the content, with CRLF line ends; the final reply.
+
+        Raises ``SMTPDataError`` where DATA is not answered by 354. Under LMTP
+        a final reply for each recipient is read; the last acceptance is
+        returned, or the first refusal where there is none.
+        """
+        octets = b"".join(Content.of(letter.as_octets(msg)).for_bdat())
+        with Within(self):
+            try:
+                first = super().data(octets)
+            except SMTPDataError:
+                self._refused_data = True
+                raise
+            if not self._is_lmtp:
+                return first
+            finals = [first]
+            while len(finals) < len(self._accepted) and finals[-1][0] != 421:
+                finals.append(self.getreply())
+        self._finals = tuple(finals)
+        return next((reply for reply in reversed(finals) if 200 <= reply[0] < 300), first)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._in_auth = False
+        self._wire = None
+        super().close()
+
+
+class _Patience:
+    """Let the socket wait no longer than the deadline, then as long as it did before.
+
+    An interrupt closes: what was read or written by halves must not meet the next command.
+    """
+
+    __slots__ = ("_before", "_deadline", "_smtp", "_sock")
+
+    def __init__(self, smtp: Commands, deadline: Deadline) -> None:
+        self._smtp = smtp
+        self._deadline = deadline
+
+    def __enter__(self) -> None:
+        self._sock = self._smtp.sock if is_real(self._smtp.sock) else None
+        if self._sock is not None:
+            self._before = self._sock.gettimeout()
+            wait_until(self._sock, self._deadline)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._sock is None or self._smtp.sock is not self._sock:
+            return
+        if kind is not None and not issubclass(kind, Exception):
+            self._smtp.close()
+        else:
+            with suppress(OSError):  # another thread closed it
+                self._sock.settimeout(self._before)
+
+
+class _Silence:
+    """No debug output for the moment."""
+
+    __slots__ = ("_level", "_smtp")
+
+    def __init__(self, smtp: Commands) -> None:
+        self._smtp = smtp
+
+    def __enter__(self) -> None:
+        self._level, self._smtp.debuglevel = self._smtp.debuglevel, 0
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._smtp.debuglevel = self._level

@@ -1,0 +1,124 @@
+"""What became of a message, in the words of ``smtplib``: its dictionary of refused, and its exceptions."""
+
+from __future__ import annotations
+
+from smtplib import (
+    SMTPAuthenticationError,
+    SMTPDataError,
+    SMTPException,
+    SMTPRecipientsRefused,
+    SMTPSenderRefused,
+    SMTPServerDisconnected,
+)
+from typing import Any, Final, TypeAlias
+
+from ..errors import RecipientsRejected, SmtpError
+from ..flow.account import Account
+from ..wire.limits import Stage
+from ..wire.reply import Reply
+
+Refused: TypeAlias = dict[str, tuple[int, bytes]]
+
+_RCPT_ACCEPTED: Final = (250, 251)
+_CARRIED: Final = (
+    "accepted_recipients",
+    "rejected_recipients",
+    "unknown_recipients",
+    "unsent_recipients",
+    "safe_to_retry",
+    "temporary",
+    "transcript",
+)
+"""What an exception of ours says about the message, and that of the standard library says as well."""
+
+
+def pair(reply: Reply) -> tuple[int, bytes]:
+    """A reply as ``smtplib`` gives it."""
+    return reply.code, b"\n".join(text.strip(b" \t\r\n") for text in reply.lines)
+
+
+def refused(account: Account) -> Refused:
+    """Who was refused, at RCPT or, under LMTP, at the end (RFC 2033 4.2).
+
+    Keyed by the text that the caller gave, so of two the same the last counts.
+    """
+    found: Refused = {}
+    if account.lmtp or account.accepted_count < len(account.recipients) or _is_odd(account):
+        finals = iter(account.finals if account.lmtp else ())
+        for path, reply in zip(account.recipients, account.rcpts, strict=False):
+            if reply.code not in _RCPT_ACCEPTED:
+                found[path] = pair(reply)
+            if reply.is_positive and (final := next(finals, None)) is not None and not final.is_positive:
+                found[path] = pair(final)
+    return found
+
+
+def _is_odd(account: Account) -> bool:
+    return any(reply.code not in _RCPT_ACCEPTED for reply in account.rcpts)
+
+
+def result(account: Account) -> Refused:
+    """The value of ``sendmail``. Raises ``SMTPDataError`` for a final reply that is not 250, as ever."""
+    if not account.lmtp and account.finals[0].code != 250:
+        odd: Any = SMTPDataError(*pair(account.finals[0]))
+        odd.accepted_recipients = account.accepted
+        raise odd
+    return refused(account)
+
+
+def raised(error: SmtpError, account: Account, sender: str) -> SMTPException:
+    """The exception of ``smtplib`` for an error of a transaction; it bears the account of the recipients."""
+    return carrying(_kind(error, account, sender), error)
+
+
+def carrying(exception: SMTPException, error: SmtpError) -> SMTPException:
+    """The exception with what the error knows as attributes."""
+    for name in _CARRIED:
+        setattr(exception, name, getattr(error, name))
+    return exception
+
+
+def _kind(error: SmtpError, account: Account, sender: str) -> SMTPException:
+    if isinstance(error, RecipientsRejected):
+        return _nobody(account, error)
+    reply = error.reply
+    if account.data is not None and account.data.code < 354:
+        reply = account.data  # no answer to DATA, although it is no refusal
+    if reply is None or (reply.is_positive and reply is not account.data):
+        return disconnected(error)
+    if error.stage in (Stage.INPUT, Stage.MAIL):
+        return SMTPSenderRefused(*pair(reply), sender)
+    if error.stage is Stage.RCPT:
+        return SMTPRecipientsRefused(refused(account) | _next_one(account, reply))
+    return SMTPDataError(*pair(reply))
+
+
+def _nobody(account: Account, error: RecipientsRejected) -> SMTPException:
+    """Everybody was refused: at RCPT, or under LMTP each by a final reply.
+
+    Where there was but one final reply it is told as ``smtplib`` always did.
+    """
+    if error.stage is Stage.FINAL and len(account.finals) == 1:
+        return SMTPDataError(*pair(account.finals[0]))
+    return SMTPRecipientsRefused(refused(account))
+
+
+def _next_one(account: Account, reply: Reply) -> Refused:
+    """The recipient that was due when the server closed the connection."""
+    index = len(account.rcpts)
+    return {account.recipients[index]: pair(reply)} if index < len(account.recipients) else {}
+
+
+def disconnected(error: SmtpError) -> SMTPServerDisconnected:
+    """The exception for a connection that is gone, timed out or out of step."""
+    return SMTPServerDisconnected(f"Connection unexpectedly closed: {error}")
+
+
+def not_logged_in(error: SmtpError) -> SMTPException:
+    """The exception for a log-in that failed."""
+    reply = error.reply
+    if isinstance(error, ConnectionError | TimeoutError) and (reply is None or reply.code != 421):
+        return disconnected(error)
+    if reply is None:
+        return SMTPAuthenticationError(-1, str(error).encode("utf-8", "replace"))
+    return SMTPAuthenticationError(*pair(reply))

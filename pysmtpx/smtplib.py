@@ -1,0 +1,299 @@
+"""The names of the standard library's ``smtplib``, over this project's core.
+
+``import pysmtpx.smtplib as smtplib`` is the only line that changes. What
+differs stands in ``docs/from-smtplib.md``: TLS is verified unless a context is
+given or ``allow_unverified_tls`` was called, ``timeout`` is for a whole call,
+and ``sendmail`` is pipelined. The exceptions are the standard library's own
+classes, and the classes here are subclasses of those there.
+"""
+
+from __future__ import annotations
+
+import smtplib as _standard_module
+import socket
+import ssl
+import sys
+import warnings
+from functools import cached_property
+from smtplib import (
+    SMTPAuthenticationError,
+    SMTPConnectError,
+    SMTPDataError,
+    SMTPException,
+    SMTPHeloError,
+    SMTPNotSupportedError,
+    SMTPRecipientsRefused,
+    SMTPResponseException,
+    SMTPSenderRefused,
+    SMTPServerDisconnected,
+    quoteaddr,
+    quotedata,
+)
+from typing import Any, TypeAlias
+
+from .drop_in import dialing, standard
+from .drop_in.dialing import Verification
+from .drop_in.high import Conversations
+from .drop_in.installing import Replacement
+from .drop_in.low import Within
+
+__all__ = [
+    "SMTP",
+    "SMTP_SSL",
+    "SMTPAuthenticationError",
+    "SMTPConnectError",
+    "SMTPDataError",
+    "SMTPException",
+    "SMTPHeloError",
+    "SMTPNotSupportedError",
+    "SMTPRecipientsRefused",
+    "SMTPResponseException",
+    "SMTPSenderRefused",
+    "SMTPServerDisconnected",
+    "quoteaddr",
+    "quotedata",
+]
+
+SMTP_PORT = _standard_module.SMTP_PORT
+SMTP_SSL_PORT = _standard_module.SMTP_SSL_PORT
+LMTP_PORT = _standard_module.LMTP_PORT
+CRLF = _standard_module.CRLF
+bCRLF = _standard_module.bCRLF
+OLDSTYLE_AUTH = _standard_module.OLDSTYLE_AUTH
+
+Answer: TypeAlias = tuple[int, bytes]
+_TIMEOUT: Any = socket._GLOBAL_DEFAULT_TIMEOUT  # type: ignore[attr-defined]
+
+
+class SMTP(Conversations):
+    """A connection to an SMTP server; see ``smtplib.SMTP``.
+
+    ``timeout`` is in seconds, for each call from its beginning to its end.
+    Without one each reply may take as long as RFC 5321 4.5.3.2 grants, 10
+    minutes at most.
+    """
+
+    def __init__(
+        self,
+        host: str = "",
+        port: int = 0,
+        local_hostname: str | None = None,
+        timeout: float = _TIMEOUT,
+        source_address: Any = None,
+    ) -> None:
+        if not isinstance(self, SMTP):
+            # The standard SMTP_SSL, made by one who took it before ``install``, finds us in its base's place.
+            standard.SMTP.__init__(self, host, port, local_hostname, timeout, source_address)  # type: ignore[unreachable]
+            return
+        self._name_we_set = host
+        # A name of our own, so that none is looked up.
+        standard.SMTP.__init__(self, host, port, local_hostname or "", timeout, source_address)
+        if local_hostname is None:
+            del self.local_hostname
+
+    @cached_property
+    def local_hostname(self) -> str:  # type: ignore[override]
+        """Our name in EHLO, where none was given: the host's, or the address of our end. Never looked up."""
+        return dialing.own_name(self.sock)
+
+    def connect(self, host: str = "localhost", port: int = 0, source_address: Any = None) -> Answer:
+        """Connect, and return the greeting.
+
+        Raises what the system does (``OSError``), and ``SMTPServerDisconnected``
+        where no greeting came.
+        """
+        name, colon, _ = host.partition(":")
+        name = name if colon and not port and host.count(":") == 1 else host
+        if self._host in ("", self._name_we_set):
+            # The certificate must bear it; one who wrote another name wants that.
+            self._host = self._name_we_set = name
+        before = self.sock
+        with Within(self, dialing.deadline_for(dialing.default_timeout(self.timeout, socket))):
+            try:
+                greeting = super().connect(host, port, source_address)
+            except BaseException:
+                if self.sock is not before:
+                    self.close()
+                raise
+        self._forget_server()
+        return greeting
+
+    def _get_socket(self, host: str, port: int, timeout: Any) -> Any:
+        dialing.check_timeout(timeout)
+        if self.debuglevel > 0:
+            self._print_debug("connect: to", (host, port), self.source_address)
+        source: Any = self.source_address
+        with Within(self) as deadline:
+            return dialing.connected(host, port, timeout, source, socket, deadline)
+
+    if sys.version_info >= (3, 12):
+
+        def starttls(self, *, context: ssl.SSLContext | None = None) -> Answer:
+            """Put the connection into TLS; without a context the server is verified.
+
+            Raises ``ssl.SSLError`` where the handshake fails; the connection is
+            closed then.
+            """
+            return self._start_tls(context)  # type: ignore[no-any-return]
+
+    else:
+
+        def starttls(  # type: ignore[override]
+            self,
+            keyfile: str | None = None,
+            certfile: str | None = None,
+            context: ssl.SSLContext | None = None,
+        ) -> Answer:
+            """Put the connection into TLS; without a context the server is verified.
+
+            Raises ``ssl.SSLError`` where the handshake fails; the connection is
+            closed then.
+            """
+            _check_files(context, keyfile, certfile)
+            return self._start_tls(context, certfile, keyfile)  # type: ignore[no-any-return]
+
+
+class SMTP_SSL(SMTP, standard.SMTP_SSL):
+    """A connection to an SMTP server, in TLS from its first octet; see ``smtplib.SMTP_SSL``.
+
+    Without a context the server is verified.
+    """
+
+    default_port = SMTP_SSL_PORT
+
+    if sys.version_info >= (3, 12):
+
+        def __init__(
+            self,
+            host: str = "",
+            port: int = 0,
+            local_hostname: str | None = None,
+            *,
+            timeout: float = _TIMEOUT,
+            source_address: Any = None,
+            context: ssl.SSLContext | None = None,
+        ) -> None:
+            if context is not None:
+                self.context = context
+            SMTP.__init__(self, host, port, local_hostname, timeout, source_address)
+
+    else:
+
+        def __init__(
+            self,
+            host: str = "",
+            port: int = 0,
+            local_hostname: str | None = None,
+            keyfile: str | None = None,
+            certfile: str | None = None,
+            timeout: float = _TIMEOUT,
+            source_address: Any = None,
+            context: ssl.SSLContext | None = None,
+        ) -> None:
+            _check_files(context, keyfile, certfile)
+            self.keyfile = keyfile
+            self.certfile = certfile
+            if context is None and certfile is not None:
+                context = dialing.make_context(certfile, keyfile)
+            if context is not None:
+                self.context = context
+            SMTP.__init__(self, host, port, local_hostname, timeout, source_address)
+
+    @cached_property
+    def context(self) -> ssl.SSLContext:  # type: ignore[override]
+        """The context of the handshake; one of its own, since who asks for it may change it."""
+        return dialing.make_context()
+
+    def _get_socket(self, host: str, port: int, timeout: Any) -> Any:
+        if self.debuglevel > 0:
+            self._print_debug("connect:", (host, port))
+        with Within(self) as deadline:
+            sock = super()._get_socket(host, port, timeout)
+            try:
+                context = self.__dict__.get("context") or dialing.shared_context()
+                return dialing.secured(sock, context, self._host, deadline)
+            except BaseException:
+                sock.close()
+                raise
+
+
+class LMTP(SMTP, standard.LMTP):
+    """A connection to an LMTP server (RFC 2033); see ``smtplib.LMTP``.
+
+    A host that begins with ``/`` is the path of a UNIX socket.
+    """
+
+    ehlo_msg = "lhlo"
+
+    def __init__(
+        self,
+        host: str = "",
+        port: int = LMTP_PORT,
+        local_hostname: str | None = None,
+        source_address: Any = None,
+        timeout: float = _TIMEOUT,
+    ) -> None:
+        SMTP.__init__(
+            self, host, port, local_hostname=local_hostname, source_address=source_address, timeout=timeout
+        )
+
+    def connect(self, host: str = "localhost", port: int = 0, source_address: Any = None) -> Answer:
+        """Connect to a UNIX socket or a port, and return the greeting."""
+        if not host.startswith("/"):
+            return SMTP.connect(self, host, port, source_address)
+        dialing.check_timeout(self.timeout)
+        with Within(self, dialing.deadline_for(dialing.default_timeout(self.timeout, socket))) as deadline:
+            try:
+                self.sock = dialing.connected_unix(host, self.timeout, socket, deadline)
+            except OSError:
+                if self.debuglevel > 0:
+                    self._print_debug("connect fail:", host)
+                self.sock = None
+                raise
+            self.file = None
+            code, text = self.getreply()
+        if self.debuglevel > 0:
+            self._print_debug("connect:", text)
+        self._forget_server()
+        return code, text
+
+
+def _check_files(context: object, keyfile: object, certfile: object) -> None:
+    """The rules of Python 3.11 for files of a key and a certificate."""
+    for name, file in (("keyfile", keyfile), ("certfile", certfile)):
+        if context is not None and file is not None:
+            raise ValueError(f"context and {name} arguments are mutually exclusive")
+    if keyfile is not None or certfile is not None:
+        text = "keyfile and certfile are deprecated, use a custom context instead"
+        warnings.warn(text, DeprecationWarning, 3)
+
+
+def allow_unverified_tls(allowed: bool = True) -> None:
+    """Let TLS without a context of the caller's accept any certificate, as the standard library does.
+
+    For the whole process. Whoever is on the way can then read and change
+    everything, passwords included: give a ``context`` that trusts your
+    server's authority instead, where you can.
+    """
+    Verification.off = allowed
+
+
+_replacement = Replacement(SMTP=SMTP, SMTP_SSL=SMTP_SSL, LMTP=LMTP)
+
+
+def install() -> None:
+    """Put the classes of this module in the place of the standard library's, for code that cannot be edited.
+
+    It counts for all who say ``import smtplib``, and for all who say ``from
+    smtplib import …`` from now on. Does nothing the second time.
+    """
+    _replacement.install()
+
+
+def uninstall() -> None:
+    """Take back what ``install`` did. Does nothing where that is done."""
+    _replacement.uninstall()
+
+
+# What else the standard module has, private names too: programs and tests use them.
+globals().update({name: value for name, value in vars(_standard_module).items() if name not in globals()})

@@ -1,0 +1,93 @@
+"""A stream of messages that is interrupted at any line: the interrupt is told, and the line is given back."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from typing import Any
+
+import pytest
+from support.fates import SENDER
+from support.interrupts import interrupted
+
+from pysmtpx import MailObject, Server, SmtpError
+from pysmtpx.channel import Channel
+from pysmtpx.flow.effects import END
+from pysmtpx.flow.plan import DEFAULT
+from pysmtpx.net.deadline import Deadline
+from pysmtpx.opening import open_channel
+from pysmtpx.sending import make_entry
+from pysmtpx.testing import Cut, MailServer
+from pysmtpx.wire.capabilities import Protocol
+
+BODY = b"Subject: x\r\n\r\nhello\r\n"
+SOON = Deadline.after(3600)
+
+
+def files() -> set[str]:
+    modules = [sys.modules[name] for name in sys.modules if name.startswith("pysmtpx.flow.")]
+    modules += [sys.modules["pysmtpx.channel"], sys.modules["pysmtpx.driver"]]
+    return {module.__file__ or "" for module in modules}
+
+
+class Attempt:
+    """One stream of three messages on a connection of its own."""
+
+    def __init__(self, server: MailServer, in_flight: int) -> None:
+        self.channel, capabilities = open_channel(Server.from_url(server.url), SOON)
+        entries = iter(
+            make_entry(
+                None,
+                MailObject(SENDER, f"r{number}@x.example", BODY),
+                capabilities,
+                Protocol.SMTP,
+                False,
+                DEFAULT,
+            )
+            for number in range(3)
+        )
+        self.reports = self.channel.stream(lambda wait: next(entries, END), seconds=20, in_flight=in_flight)
+
+    def run(self) -> None:
+        try:
+            for _ in self.reports:
+                pass
+        except SmtpError:
+            pass
+
+
+def is_in_order(channel: Channel) -> bool:
+    """Closed, or alive and in nobody's hands."""
+    return channel.closed or channel.run(lambda: iter(()), SOON) is None  # type: ignore[arg-type, return-value]
+
+
+@pytest.mark.parametrize("in_flight", [1, 4])
+def test_one_that_is_closed_early(in_flight: int) -> None:
+    """FAULTS 96, 97."""
+    with MailServer() as server:
+        for place in itertools.count(1):
+            attempt = Attempt(server, in_flight)
+            next(attempt.reports)
+            came = interrupted(place, files(), attempt.reports.close)
+            assert is_in_order(attempt.channel), place
+            attempt.channel.close()
+            if not came:
+                break
+
+
+@pytest.mark.parametrize("in_flight", [1, 4])
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_one_that_is_under_way(in_flight: int, is_cut: bool) -> None:
+    """FAULTS 96, 97: at one line in five, which reaches each of those that are run for every message."""
+
+    def verdict(event: Any) -> Any:
+        return Cut() if is_cut and event.verb == "FINAL" and event.transaction == 1 else None
+
+    with MailServer(verdict=verdict) as server:
+        for place in itertools.count(1, 5):
+            attempt = Attempt(server, in_flight)
+            came = interrupted(place, files(), attempt.run)
+            assert is_in_order(attempt.channel), place
+            attempt.channel.close()
+            if not came:
+                break

@@ -1,0 +1,82 @@
+"""``manage.py check`` says what is wrong with the settings before mail is lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.apps import AppConfig
+from django.core.checks import run_checks
+from support import certs
+
+CELERY = "pysmtpx.contrib.django.CeleryEmailBackend"
+REMOTE = "mail.example.org"
+
+
+def found(site: Any, **options: Any) -> list[str]:
+    site.use(**options)
+    messages = run_checks(tags=["mail"])
+    assert all(str(each.msg).count("MAILERS['default']") == site.by_mailers for each in messages)
+    return [str(each.id) for each in messages]
+
+
+@pytest.mark.parametrize(
+    ("options", "ids"),
+    [
+        ({"port": 587, "use_tls": True}, []),
+        ({"port": 465, "use_ssl": True}, []),
+        ({"port": 2525, "use_tls": True, "username": "ann", "password": "x"}, []),
+        ({"host": "localhost", "port": 25}, []),
+        ({"host": "127.0.0.1", "port": 25, "username": "ann", "password": "x"}, []),
+        ({"port": 465, "use_tls": True}, ["pysmtpx.E002"]),
+        ({"host": "localhost", "port": 465}, ["pysmtpx.E002"]),
+        ({"port": 587, "use_ssl": True}, ["pysmtpx.E002"]),
+        ({"port": 25, "use_ssl": True}, ["pysmtpx.E002"]),
+        ({"port": 25}, ["pysmtpx.W001"]),
+        ({"port": 25, "username": "ann", "password": "x"}, ["pysmtpx.E004"]),
+        ({"port": 25, "username": "ann", "token": "builtins.str"}, ["pysmtpx.E004"]),
+        ({"port": 25, "username": "ann", "password": "x", "insecure_auth": True}, ["pysmtpx.W001"]),
+        ({"port": 25, "username": "ann", "password": "x", "auth": "SCRAM-SHA-256"}, ["pysmtpx.W001"]),
+        ({"port": 25, "use_tls": True, "use_ssl": True}, ["pysmtpx.E001"]),
+        ({"port": 587, "use_tls": True, "max_conections": 2}, ["pysmtpx.E001"]),
+        ({"port": 587, "use_tls": True, "rate": 0}, ["pysmtpx.E001"]),
+        ({"port": 587, "use_tls": True, "ssl_certfile": "/no/such/file.pem"}, ["pysmtpx.E003"]),
+        ({"host": [REMOTE, "localhost"], "port": 25}, ["pysmtpx.W001"]),
+    ],
+)
+def test_settings(site: Any, options: dict[str, Any], ids: list[str]) -> None:
+    assert found(site, **{"host": REMOTE, **options}) == ids
+
+
+def test_a_certificate_and_its_key(site: Any, tmp_path: Path) -> None:
+    chain, key = certs.server_files(tmp_path, "client.test")
+    options = {"host": REMOTE, "port": 587, "use_tls": True, "ssl_certfile": str(chain)}
+    assert found(site, **options, ssl_keyfile=str(key)) == []
+    assert found(site, **options, ssl_keyfile=str(chain)) == ["pysmtpx.E003"]
+
+
+def test_another_backend_is_none_of_ours(site: Any) -> None:
+    assert found(site, backend="django.core.mail.backends.dummy.EmailBackend") == []
+    assert found(site, backend="no.such.Backend") == []
+
+
+def test_celery(site: Any) -> None:
+    assert found(site, backend=CELERY) == []
+    assert found(site, backend=CELERY, app="no.such.app") == ["pysmtpx.E001"]
+    assert found(site, backend=CELERY, no_such_option=1) == ["pysmtpx.E001"]
+
+
+def test_a_hint_names_the_option_where_it_is_set(site: Any) -> None:
+    site.use(host=REMOTE, port=465, use_tls=True)
+    (message,) = run_checks(tags=["mail"])
+    assert ("'use_ssl'" if site.by_mailers else "EMAIL_USE_SSL") in str(message.hint)
+
+
+@pytest.mark.parametrize(
+    ("entry", "label"),
+    [("pysmtpx.contrib.django", "django"), ("pysmtpx.contrib.django.MailConfig", "pysmtpx")],
+)
+def test_the_app(entry: str, label: str) -> None:
+    config = AppConfig.create(entry)
+    assert (config.name, config.label) == ("pysmtpx.contrib.django", label)

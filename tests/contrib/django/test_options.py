@@ -1,0 +1,197 @@
+"""Where the options come from, and what is said of those that cannot be right."""
+
+from __future__ import annotations
+
+import ssl
+import traceback
+from typing import Any
+
+import pytest
+from django.core import mail
+from django.core.exceptions import ImproperlyConfigured
+from support import certs
+
+from pysmtpx import RetryPolicy
+from pysmtpx.contrib.django import servers
+
+PASSWORD = "hunter2"
+
+
+def of(site: Any, **options: Any) -> Any:
+    """The only server, and the pool."""
+    site.use(**options)
+    return site.connection().pool.servers[0], site.connection().pool
+
+
+@pytest.mark.parametrize(
+    ("options", "tls", "port"),
+    [
+        ({"port": 25}, "none", 25),
+        ({"use_tls": True, "port": 587}, "starttls", 587),
+        ({"use_ssl": True, "port": 465}, "implicit", 465),
+        ({"use_tls": True, "port": "2525"}, "starttls", 2525),
+    ],
+)
+def test_the_line(site: Any, options: dict[str, Any], tls: str, port: int) -> None:
+    server, _ = of(site, host="mail.example.org", **options)
+    assert (server.host, server.port, server.tls) == ("mail.example.org", port, tls)
+
+
+@pytest.mark.parametrize(("options", "port"), [({}, 25), ({"use_tls": True}, 587), ({"use_ssl": True}, 465)])
+def test_the_usual_port(site: Any, options: dict[str, Any], port: int) -> None:
+    """By MAILERS as the line is; the setting EMAIL_PORT is 25 unless it says otherwise."""
+    server, _ = of(site, host="mail.example.org", **options)
+    assert server.port == (port if site.by_mailers else 25)
+
+
+def test_everything_a_server_takes(site: Any) -> None:
+    server, _ = of(
+        site,
+        host="mail.example.org",
+        username="ann",
+        password=PASSWORD,
+        use_tls=True,
+        timeout=12,
+        auth=["scram-sha-256", "PLAIN"],
+        server_hostname="smtp.example.org",
+        local_hostname="www.example.org",
+        source_address="127.0.0.1",
+        ssl_context="support.certs.client_context",
+    )
+    assert (server.username, server.password) == ("ann", PASSWORD)
+    assert server.auth == ("SCRAM-SHA-256", "PLAIN")
+    assert server.server_hostname == "smtp.example.org"
+    assert server.local_hostname == "www.example.org"
+    assert server.source_address == ("127.0.0.1", 0)
+    assert isinstance(server.ssl_context, ssl.SSLContext)
+    assert server.connect_timeout == 12
+
+
+def test_the_time_for_a_connection_of_its_own(site: Any) -> None:
+    assert of(site, host="h.example", timeout=120)[0].connect_timeout == 30
+    assert of(site, host="h.example", timeout=120, connect_timeout=60)[0].connect_timeout == 60
+
+
+def test_everything_a_pool_takes(site: Any) -> None:
+    events: list[Any] = []
+    _, pool = of(
+        site,
+        host="h.example",
+        max_connections=7,
+        max_messages=100,
+        max_age=None,
+        max_idle=None,
+        rate=10,
+        recipient_rate=20,
+        in_flight=2,
+        balance="even",
+        on_event=events.append,
+        retry={"attempts": 5, "temporary": True, "retryable": "builtins.bool"},
+    )
+    settings = pool._engine.settings
+    assert settings.limits == (7, 100, None, None)
+    assert settings.policy == RetryPolicy(attempts=5, temporary=True, retryable=bool)
+    assert (settings.in_flight, settings.by_priority) == (2, False)
+
+
+def test_a_policy_of_ones_own(site: Any) -> None:
+    policy = RetryPolicy(attempts=9)
+    assert of(site, host="h.example", retry=policy)[1]._engine.settings.policy is policy
+
+
+def test_a_client_certificate(site: Any, tmp_path: Any) -> None:
+    chain, key = certs.server_files(tmp_path, "client.test")
+    server, _ = of(site, host="h.example", use_tls=True, ssl_certfile=chain, ssl_keyfile=str(key))
+    assert server.client_certificate == (str(chain), str(key))
+
+
+WRONG: list[dict[str, Any]] = [
+    {"use_tls": True, "use_ssl": True},
+    {"port": 99999},
+    {"port": "smtp"},
+    {"timeout": -1},
+    {"timeout": "soon"},
+    {"max_connections": 0},
+    {"rate": "fast"},
+    {"rate": -1},
+    {"in_flight": 0},
+    {"retry": 3},
+    {"retry": {"tries": 3}},
+    {"retry": {"attempts": 0}},
+    {"balance": "random"},
+    {"auth": "NTLM", "password": PASSWORD, "username": "ann"},
+    {"ssl_context": 1, "use_tls": True},
+    {"ssl_context": "no.such.thing", "use_tls": True},
+    {"ssl_context": "support.certs.client_context"},
+    {"ssl_certfile": "/x.pem"},
+    {"token": "no.such.function", "username": "ann"},
+    {"token": "os.sep", "username": "ann"},
+    {"token": "support.certs.authority"},
+    {"on_event": "os.sep"},
+    {"max_age": -3},
+    {"max_conections": 3},
+    {"host": "no host"},
+    {"host": []},
+    {"host": 3},
+    {"on_event": []},
+    {"retry": {"retryable": {1}}},
+]
+
+
+@pytest.mark.parametrize("options", WRONG, ids=lambda options: " ".join(options))
+def test_what_cannot_be_right_is_told_at_once(site: Any, options: dict[str, Any]) -> None:
+    """Also with fail_silently; and never with the password."""
+    site.use(**{"host": "h.example", "port": 2525, "fail_silently": True, **options})
+    with pytest.raises((ImproperlyConfigured, ValueError)) as caught:
+        site.connection()
+    assert PASSWORD not in str(caught.value) + repr(caught.value)
+    if site.by_mailers:
+        assert isinstance(caught.value, mail.InvalidMailer)  # type: ignore[attr-defined]
+        assert "MAILERS['default']" in str(caught.value)
+
+
+def test_a_token_in_place_of_its_path_is_not_shown(site: Any) -> None:
+    for token in ("eyJhbGci.eyJzdWIi.c2lnbmF0", "opaque"):
+        site.use(host="h.example", use_tls=True, port=587, username="ann", token=token)
+        with pytest.raises(ImproperlyConfigured) as caught:
+            site.connection()
+        text = "".join(traceback.format_exception(caught.value))
+        assert not any(piece in text for piece in token.split("."))
+
+
+def test_no_dict_of_options(site: Any) -> None:
+    from django.test.utils import override_settings
+
+    site.use(host="h.example")
+    with override_settings(PYSMTPX=["max_connections"]):
+        if site.by_mailers:  # it is not even looked at
+            assert site.connection()
+        else:
+            with pytest.raises(ImproperlyConfigured, match="PYSMTPX must be a dict"):
+                site.connection()
+
+
+def test_a_mailer_needs_a_host(site: Any) -> None:
+    site.use()
+    if site.by_mailers:
+        with pytest.raises(mail.InvalidMailer, match="host"):  # type: ignore[attr-defined]
+            site.connection()
+    else:
+        assert site.connection().pool.servers[0].host == "localhost"  # EMAIL_HOST
+
+
+def test_no_secret_is_shown(site: Any) -> None:
+    server, pool = of(site, host="h.example", use_tls=True, username="ann", password=PASSWORD)
+    backend = site.connection()
+    assert PASSWORD not in repr(server) + repr(pool) + repr(backend) + repr(backend.options)
+
+
+def test_the_servers_for_a_task(site: Any) -> None:
+    site.use(host=["a.example", "b.example"], use_tls=True, port=587, username="ann", password=PASSWORD)
+    found = servers("default") if site.by_mailers else servers()
+    assert [(each.host, each.port, each.password) for each in found] == [
+        ("a.example", 587, PASSWORD),
+        ("b.example", 587, PASSWORD),
+    ]
+    with pytest.raises(ImproperlyConfigured):
+        servers("other")

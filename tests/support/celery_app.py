@@ -1,0 +1,124 @@
+"""A Celery app for tests, and the worker processes of one.
+
+``python -m celery -A support.celery_app worker`` serves the app of the environment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+from celery import Celery
+
+import pysmtpx
+from pysmtpx.contrib.celery import register
+
+from .daemon import Daemon, wait_until
+
+_BROKER, _SERVER = "PYSMTPX_TEST_BROKER", "PYSMTPX_TEST_SERVER"
+_TESTS = Path(__file__).parent.parent
+
+REDELIVERY = {"visibility_timeout": 4, "unacked_restore_interval": 1, "unacked_restore_throttle": 1}
+"""A message that nobody acknowledged for 4 seconds goes to another worker; looked at every second."""
+QUICK = pysmtpx.RetryPolicy(attempts=3, backoff=0.05, temporary=True)
+
+
+def make_app(broker: str) -> Celery:
+    """Return an app of which nobody keeps more than a test needs.
+
+    ``broker`` is the URL of a Redis, or a folder: then messages and results are files in it.
+    """
+    is_folder = "://" not in broker
+    options: dict[str, Any] = REDELIVERY
+    if is_folder:
+        options = {name: f"{broker}/{name}" for name in ("data_folder_in", "control_folder")}
+        options |= {"data_folder_out": options["data_folder_in"], "polling_interval": 0.02}
+        for name in ("data_folder_in", "results"):
+            Path(broker, name).mkdir(exist_ok=True)
+    app = Celery("tests", set_as_current=False)
+    app.conf.update(
+        broker_url="filesystem://" if is_folder else broker,
+        result_backend=f"file://{broker}/results" if is_folder else broker,
+        broker_transport_options=options,
+        broker_connection_retry_on_startup=True,
+        worker_prefetch_multiplier=1,
+        worker_hijack_root_logger=False,
+    )
+    return app
+
+
+@contextlib.contextmanager
+def closing_app(broker: str) -> Iterator[Celery]:
+    """An app for this process, without sockets of it afterwards."""
+    app = make_app(broker)
+    try:
+        yield app
+    finally:
+        if "://" in broker:
+            app.backend.result_consumer.stop()
+            app.backend.client.connection_pool.disconnect()
+        app.pool.force_close_all()
+        app.close()
+
+
+def server() -> pysmtpx.Server:
+    """Where to send; EHLO says which process it is, so that a test can end just that one."""
+    return pysmtpx.Server.from_url(os.environ[_SERVER], local_hostname=f"pid-{os.getpid()}.example")
+
+
+def pid_of(ehlo: str) -> int:
+    """The process that introduced itself so."""
+    return int(ehlo.removeprefix("pid-").removesuffix(".example"))
+
+
+class Worker:
+    """A worker with two processes or threads, and a keeper that ends it in any case."""
+
+    def __init__(self, broker: str, mail_url: str, pool: str = "prefork") -> None:
+        folder = Path(tempfile.mkdtemp(prefix="pysmtpx-celery-"))
+        environment = {_BROKER: broker, _SERVER: mail_url, "PYTHONPATH": f"{_TESTS.parent}:{_TESTS}"}
+        pairs = [f"{name}={value}" for name, value in environment.items()]
+        self._pid_file = folder / "pid"
+        # The shell tells its id, and goes on as the worker.
+        start = [
+            "/bin/sh",
+            "-c",
+            'echo $$ >"$0.new" && mv "$0.new" "$0" && exec env "$@"',
+            str(self._pid_file),
+        ]
+        options = ["--pool", pool, "--concurrency", "2", "--loglevel", "INFO"]
+        quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+        celery = [sys.executable, "-m", "celery", "-A", "support.celery_app", "worker", *options, *quiet]
+        self._daemon = Daemon([*start, *pairs, *celery], folder, folder / "log")
+
+    @property
+    def pid(self) -> int:
+        """The process that the others belong to."""
+        wait_until(self._pid_file.exists, 10, "the worker has started")
+        return int(self._pid_file.read_text())
+
+    def kill(self) -> None:
+        """End all its processes without a word, as a machine does that goes down."""
+        os.killpg(self.pid, signal.SIGKILL)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        """End it as an administrator does: what is under way is finished."""
+        if kind is not None:
+            print(self._daemon.log_text()[-5000:])
+        self._daemon.stop()
+
+
+if _BROKER in os.environ:
+    app = make_app(os.environ[_BROKER])
+    here: Any = f"{__name__}:server"
+    register(app, here, retry=QUICK, timeout=20)
+    register(app, here, name="mail.once", retry=pysmtpx.RetryPolicy(attempts=1), timeout=20)
