@@ -39,7 +39,7 @@ def imports(rounds: int = 9) -> Report:
         lines.append(f"| `{name}` | {' | '.join(f'{value:.1f}' for value in values)} |")
     report.parts.append("\n".join(lines))
     report.parts.append(
-        "A name of `pysmtpx` is loaded when it is first asked for; the second line is the cost of all of them."
+        "A name of `pysmtpx` is loaded when it is first asked for; the second line is the cost of all."
     )
     ours, theirs = (1000 / measured[name].median for name in (OURS, STANDARD))
     report.goals = [

@@ -158,6 +158,8 @@ class Channel:
                 self._turn.notify_all()
                 self._driver.source = None
                 self._tenant = self._holder = None
+        if self._driver.closing:
+            self.close()
 
     # -- the line -------------------------------------------------------------------
 
@@ -225,10 +227,30 @@ class Channel:
         driver.closing = True
         if self.is_foreign:
             driver.end("close() was called")
-        elif self._lock.acquire(blocking=False):
-            try:
-                driver.end("close() was called")
-            finally:
-                self._lock.release()
-        else:
+        elif self._is_busy():
+            # By a handler of signals, or what a call calls back: the call under way closes it when it is
+            # at its end. Before that the descriptor could be another file's, and be waited for.
             driver.stream.shutdown()
+        else:
+            self._close_idle()
+
+    def _close_idle(self) -> None:
+        # An interrupt may come at any call, also between the lock and what follows.
+        try:
+            if self._lock.acquire(blocking=False):
+                self._driver.end("close() was called")
+            else:
+                self._driver.stream.shutdown()
+        finally:
+            try:  # noqa: SIM105 - as in ``_step``
+                self._lock.release()
+            except RuntimeError:
+                pass
+
+    def _is_busy(self) -> bool:
+        """Whether the calling thread is in the middle of something on the line."""
+        try:
+            self._turn.notify(0)  # rings for nobody, and refuses whom the lock does not belong to
+        except RuntimeError:
+            return False
+        return True

@@ -6,7 +6,6 @@ a breach, an interrupt. Only a clean refusal keeps it.
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import logging
 import math
@@ -108,12 +107,12 @@ class Driver:
 
     def _left(self, flow: Flow[Any], error: BaseException) -> None:
         """An error leaves a flow: keep or close, and say on it what was said last."""
-        if inspect.getgeneratorstate(flow) == inspect.GEN_SUSPENDED:
-            _tell(flow, error)
-        clean = isinstance(error, RejectedError | AuthenticationError)
-        if self._farewell or not clean:
+        # First of all: what follows may be interrupted in its turn.
+        if self._farewell or not isinstance(error, RejectedError | AuthenticationError):
             self.end(str(error))
         self.why = self.why or str(error) or type(error).__name__
+        if inspect.getgeneratorstate(flow) == inspect.GEN_SUSPENDED:
+            _tell(flow, error)
         if isinstance(error, SmtpError):
             self.transcribe(error)
 
@@ -216,6 +215,12 @@ def _stage(effect: Effect) -> Stage:
 
 def _tell(flow: Flow[Any], error: BaseException) -> None:
     """Let a flow that an interrupt between two effects left behind say what that means."""
-    with contextlib.suppress(BaseException):
+    try:
         flow.throw(error)
-    flow.close()
+    except Exception:  # what it makes of the interrupt, or its end: the caller gets the interrupt itself
+        pass
+    except BaseException as raised:
+        if raised is not error:  # a second interrupt
+            raise
+    finally:
+        flow.close()

@@ -148,18 +148,23 @@ class FanOut:
         for job in self._feed.withdraw(list(self._jobs.values())):
             job.end(closed())
 
+    def _are_held(self, jobs: list[Job]) -> bool:
+        """Whether a worker has one of these still, be it only to tell how it ended."""
+        return len(self._feed.withdraw(jobs)) < len(jobs)
+
     def _abort(self, error: BaseException) -> None:
         limit = Deadline.after(_GRACE)
-        for job in self._jobs.values():
+        mine = list(self._jobs.values())
+        for job in mine:
             job.is_recalled = True
-        while self._jobs and limit.remaining() > 0:
+        while (self._jobs or self._are_held(mine)) and limit.remaining() > 0:
             self._withdraw()
             self._collect()
             if self._jobs:
                 # Again and again: one may have been on its way to a connection.
                 self._rack.close_those_with(self._jobs.values())
-                self._bell.wait(0.05)
-                self._collect()
+            self._bell.wait(0.05 if self._jobs else 0.005)
+            self._collect()
         doubtful = [path for outcome in self._done.values() for path in outcome.unknown_recipients]
         doubtful += [path for job in self._jobs.values() for path in job.recipients]
         if doubtful:

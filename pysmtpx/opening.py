@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import ssl
 from functools import partial
@@ -14,6 +13,7 @@ from .net.deadline import Deadline
 from .net.dial import dial, dial_unix, own_name
 from .net.stream import Stream
 from .net.tls import client_context, default_context, handshake
+from .net.wait import pass_alarm
 from .server import Server
 from .wire.capabilities import Capabilities
 
@@ -39,9 +39,11 @@ class Attempt:
         """End the wait at once, from any thread; whoever waits closes everything."""
         self._deadline.stop()
         for sock in self._sockets.copy():
-            with contextlib.suppress(OSError):
+            try:
                 # Not SSLSocket's own, which drops the TLS state from under the reader.
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
+            except OSError as error:
+                pass_alarm(error)
         if self.channel is not None:
             self.channel.close()
 

@@ -26,9 +26,9 @@ class Outcome:
     ``status`` is ``"unknown"`` where a recipient is in doubt (the end of data
     was written and no reply came), else ``"accepted"`` where at least one has
     the message, else ``"rejected"`` where the server refused it for everybody,
-    else ``"unsent"``. With ``"accepted"`` there is a ``result``, which names who
-    accepted and who was refused. ``error`` says why somebody has not got the
-    message; it is None where ``result`` says all there is to say.
+    else ``"unsent"``. Where somebody has the message there is a ``result``, which
+    names who accepted and who was refused. ``error`` says why somebody has not
+    got it; it is None where ``result`` says all there is to say.
     """
 
     mail: MailObject | Message[Any, Any]
@@ -42,12 +42,10 @@ class Outcome:
         """The outcome that a result or an error amounts to."""
         if isinstance(fate, SendResult):
             return cls(mail, "accepted", fate)
+        result = _accepted(fate)
         if fate.unknown_recipients:
-            return cls(mail, "unknown", None, fate)
-        if fate.accepted_recipients:
-            # Never the reply of the error, which refused the others.
-            replies = tuple(reply for _, reply in acceptances(fate))
-            result = SendResult(fate.accepted_recipients, fate.rejected_recipients, replies[-1], replies)
+            return cls(mail, "unknown", result, fate)
+        if result is not None:
             return cls(mail, "accepted", result, fate if fate.unsent_recipients else None)
         is_refused = fate.rejected_recipients and not fate.unsent_recipients
         return cls(mail, "rejected" if is_refused else "unsent", None, fate)
@@ -77,6 +75,15 @@ class Outcome:
         told = self.error if self.error is not None else self.result
         assert told is not None
         return told
+
+
+def _accepted(error: SmtpError) -> SendResult | None:
+    """What an error that came after somebody had accepted says of these and of who was refused."""
+    if not error.accepted_recipients:
+        return None
+    # Never the reply of the error, which refused the others.
+    replies = tuple(reply for _, reply in acceptances(error))
+    return SendResult(error.accepted_recipients, error.rejected_recipients, replies[-1], replies)
 
 
 def acceptances(fate: SendResult | SmtpError) -> Iterator[tuple[str, Reply]]:

@@ -52,7 +52,8 @@ class SmtpPool:
     ``recipient_rate`` are the most messages and recipients a second, strictly.
     ``retry`` says what is tried again. ``in_flight`` is that of
     ``SmtpConnection.send_many``. ``on_event`` is called for each ``Event``, in
-    the thread in which it happened. Other keywords are those of ``Server``.
+    the thread in which it happened, but not for mail that the hook sends.
+    Other keywords are those of ``Server``.
 
     Leaving the ``with`` block sends what is queued first; an interrupt shuts
     everything down at once. Raises ``InputError`` for what cannot be right.
@@ -176,7 +177,7 @@ class SmtpPool:
         Raises ``InputError`` and ``UsageError`` at once; later an outcome holds its error.
         """
         self._engine.check_open()
-        if is_serving():
+        if is_serving(self._engine.shop):
             raise UsageError("send_many cannot be called from a callback: its workers may wait for that")
         check_messages(messages)
         _job(None, **options)  # refuses what is no option
@@ -268,6 +269,8 @@ class SmtpPool:
         return self._engine.is_closed
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_engine"):  # ``__init__`` failed, and somebody looks at its frame
+            return "<SmtpPool not made>"
         names = ", ".join(site.name for site in self._sites)
         if self.closed:
             return f"<SmtpPool {names} closed>"
@@ -282,7 +285,8 @@ class SmtpPool:
     def drain(self, timeout: float | None = SEND_TIMEOUT) -> bool:
         """Take in nothing more by ``submit``, and wait until all that was has its outcome.
 
-        False where ``timeout`` seconds were not enough. ``send`` goes on working.
+        False where ``timeout`` seconds were not enough, and at once where it is
+        called from a callback or hook. ``send`` goes on working.
         """
         return self._engine.drain(timeout)
 
@@ -293,7 +297,8 @@ class SmtpPool:
         its future raises ``ConnectionLost``, or what its last try came to. What
         is under way has ``timeout`` seconds (0: none, None: any) to end, then
         the sockets are shut down and it ends as the rules say. Later calls
-        raise ``UsageError``. Called from a callback or hook it does not wait.
+        raise ``UsageError``. Called from a callback or hook it does not wait. A
+        leased connection ends with its block, or with ``timeout=0`` at once.
         """
         if timeout != 0:
             Deadline.after(timeout)  # refuses what is no timeout
@@ -303,12 +308,15 @@ class SmtpPool:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            if kind is None or issubclass(kind, Exception):
-                self.drain()
-                self.close(SEND_TIMEOUT)
-        finally:
+        if kind is not None and not issubclass(kind, Exception):
             self.close(0)
+            return
+        try:
+            self.drain()
+            self.close(SEND_TIMEOUT)
+        except BaseException:
+            self.close(0)
+            raise
 
 
 def _job(

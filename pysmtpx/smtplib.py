@@ -65,6 +65,11 @@ Answer: TypeAlias = tuple[int, bytes]
 _TIMEOUT: Any = socket._GLOBAL_DEFAULT_TIMEOUT  # type: ignore[attr-defined]
 
 
+def _is_ours(smtp: object) -> bool:
+    """Not so where a class that was made before ``install`` calls a constructor by its name."""
+    return isinstance(smtp, Conversations)
+
+
 class SMTP(Conversations):
     """A connection to an SMTP server; see ``smtplib.SMTP``.
 
@@ -81,9 +86,8 @@ class SMTP(Conversations):
         timeout: float = _TIMEOUT,
         source_address: Any = None,
     ) -> None:
-        if not isinstance(self, SMTP):
-            # The standard SMTP_SSL, made by one who took it before ``install``, finds us in its base's place.
-            standard.SMTP.__init__(self, host, port, local_hostname, timeout, source_address)  # type: ignore[unreachable]
+        if not _is_ours(self):
+            standard.SMTP.__init__(self, host, port, local_hostname, timeout, source_address)
             return
         self._name_we_set = host
         # A name of our own, so that none is looked up.
@@ -102,8 +106,7 @@ class SMTP(Conversations):
         Raises what the system does (``OSError``), and ``SMTPServerDisconnected``
         where no greeting came.
         """
-        name, colon, _ = host.partition(":")
-        name = name if colon and not port and host.count(":") == 1 else host
+        name = host.partition(":")[0] if not port and host.count(":") == 1 else host
         if self._host in ("", self._name_we_set):
             # The certificate must bear it; one who wrote another name wants that.
             self._host = self._name_we_set = name
@@ -153,6 +156,10 @@ class SMTP(Conversations):
             return self._start_tls(context, certfile, keyfile)  # type: ignore[no-any-return]
 
 
+_SMTP = SMTP
+"""For the constructors below: a test may have put something else in its place."""
+
+
 class SMTP_SSL(SMTP, standard.SMTP_SSL):
     """A connection to an SMTP server, in TLS from its first octet; see ``smtplib.SMTP_SSL``.
 
@@ -173,9 +180,9 @@ class SMTP_SSL(SMTP, standard.SMTP_SSL):
             source_address: Any = None,
             context: ssl.SSLContext | None = None,
         ) -> None:
-            if context is not None:
-                self.context = context
-            SMTP.__init__(self, host, port, local_hostname, timeout, source_address)
+            if context is not None or not _is_ours(self):
+                self.context = context or dialing.make_context()
+            _SMTP.__init__(self, host, port, local_hostname, timeout, source_address)
 
     else:
 
@@ -195,9 +202,9 @@ class SMTP_SSL(SMTP, standard.SMTP_SSL):
             self.certfile = certfile
             if context is None and certfile is not None:
                 context = dialing.make_context(certfile, keyfile)
-            if context is not None:
-                self.context = context
-            SMTP.__init__(self, host, port, local_hostname, timeout, source_address)
+            if context is not None or not _is_ours(self):
+                self.context = context or dialing.make_context()
+            _SMTP.__init__(self, host, port, local_hostname, timeout, source_address)
 
     @cached_property
     def context(self) -> ssl.SSLContext:  # type: ignore[override]
@@ -233,14 +240,12 @@ class LMTP(SMTP, standard.LMTP):
         source_address: Any = None,
         timeout: float = _TIMEOUT,
     ) -> None:
-        SMTP.__init__(
-            self, host, port, local_hostname=local_hostname, source_address=source_address, timeout=timeout
-        )
+        _SMTP.__init__(self, host, port, local_hostname, timeout, source_address)
 
     def connect(self, host: str = "localhost", port: int = 0, source_address: Any = None) -> Answer:
         """Connect to a UNIX socket or a port, and return the greeting."""
         if not host.startswith("/"):
-            return SMTP.connect(self, host, port, source_address)
+            return super().connect(host, port, source_address)
         dialing.check_timeout(self.timeout)
         with Within(self, dialing.deadline_for(dialing.default_timeout(self.timeout, socket))) as deadline:
             try:
@@ -253,7 +258,7 @@ class LMTP(SMTP, standard.LMTP):
             self.file = None
             code, text = self.getreply()
         if self.debuglevel > 0:
-            self._print_debug("connect:", text)
+            self._print_debug("connect:", repr(text))
         self._forget_server()
         return code, text
 

@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from celery import Celery, signals
+from celery import Celery, Task, signals
 from celery.local import Proxy
 from celery.result import AsyncResult
 
@@ -75,6 +75,8 @@ def enqueue(
         max_size=max_size,
     )
     payload = pack(written, max_size)
+    if not is_target(task_or_app):
+        raise InputError("messages go to a task or an application of Celery's")
     # Celery would show the beginning of the message in its logs, events and headers.
     options.setdefault("kwargsrepr", Desk.shown(written.mail))
     is_app = isinstance(task_or_app, Celery)
@@ -162,6 +164,11 @@ def register(
         **(task_options or {}),
     }
     return app.task(bind=True, name=name, **options)(send)
+
+
+def is_target(value: object) -> bool:
+    """Whether ``enqueue`` takes it: an application of Celery's, or a task."""
+    return isinstance(value, Celery | Task)
 
 
 def _own(app: Any) -> Any:

@@ -111,7 +111,7 @@ class Account(Standing):
         outcome = Outcome.of(mail, fate)
         return {
             "status": outcome.status,
-            "accepted": [{"recipient": str(path), **_told(reply)} for path, reply in self._acceptances(fate)],
+            "accepted": [{"recipient": str(path), **_told(reply)} for path, reply in acceptances(fate)],
             "rejected": [
                 {"recipient": str(each.recipient), **_told(each.reply), "stage": str(each.stage)}
                 for each in outcome.rejected_recipients
@@ -121,16 +121,6 @@ class Account(Standing):
             "error": None if outcome.error is None else _plain_error(outcome.error),
             "attempts": self.attempts,
         }
-
-    def _acceptances(self, fate: SendResult | SmtpError) -> list[tuple[str, Reply]]:
-        if isinstance(fate, SendResult):
-            return list(acceptances(fate))
-        # An error names the paths alone; the replies to them are known here.
-        return [
-            (self._recipients[index], fate)
-            for index, fate in sorted(self._fates.items())
-            if isinstance(fate, Reply)
-        ]
 
 
 # Replies and errors.

@@ -199,7 +199,12 @@ def _resolved(server: Any) -> Any:
 
 def _seconds(task: Any, timeout: float | None) -> float | None:
     """For one try: less than Celery's limits, which would end it without an outcome."""
-    given = [*(task.request.timelimit or ()), task.time_limit, task.soft_time_limit]
+    conf = task.app.conf  # not every Celery puts the limits of the app on its tasks
+    given = [
+        *(task.request.timelimit or ()),
+        task.time_limit or conf.task_time_limit,
+        task.soft_time_limit or conf.task_soft_time_limit,
+    ]
     limits = [_MARGIN * limit for limit in given if limit]
     return min([*limits, *([] if timeout is None else [timeout])], default=None)
 

@@ -34,8 +34,9 @@ from .django_options import (
     Options,
     backends,
     celery_app,
-    options_of,
+    mailer,
     own_settings,
+    refuse_unknown,
     wrong,
 )
 from .django_sending import Fate, Sending
@@ -90,8 +91,7 @@ class EmailBackend(Sending, smtp.EmailBackend):  # type: ignore[misc]
     ) -> None:
         own = {name: options.pop(name) for name in OWN & options.keys()}
         alias = alias if hasattr(mail, "mailers") else None  # Django 5 knows none
-        if options and alias is None:  # Django ignores what it does not know, unless it comes from MAILERS
-            raise wrong(f"unknown options: {', '.join(sorted(options))}", None)
+        refuse_unknown(options, alias)
         try:
             super().__init__(
                 *(host, port, username, password, use_tls, fail_silently, use_ssl, timeout),
@@ -230,10 +230,12 @@ class CeleryEmailBackend(Sending, BaseEmailBackend):  # type: ignore[misc]
     could not be queued; what becomes of the others is told in the worker.
     """
 
-    def __init__(self, fail_silently: bool = False, **options: Any) -> None:
+    def __init__(self, fail_silently: bool = False, *, alias: str | None = None, **options: Any) -> None:
         given = {name: options.pop(name) for name in _CELERY & options.keys()}
-        super().__init__(**options)  # Django 6.1 refuses here what it does not know
-        self.alias = getattr(self, "alias", None)
+        alias = alias if hasattr(mail, "mailers") else None
+        refuse_unknown(options, alias)
+        super().__init__(alias=alias, **({} if alias is None else options))
+        self.alias = alias
         self.fail_silently = fail_silently
         self.options = given if self.alias is not None else own_settings(CELERY_SETTING, _CELERY) | given
 
@@ -276,8 +278,11 @@ def servers(alias: str | None = None) -> list[Server]:
 
     Raises what the backend raises.
     """
-    options: Options = EmailBackend(**options_of(alias)).options
-    return options.servers()
+    backend = EmailBackend() if alias is None else mailer(alias)
+    if not isinstance(backend, EmailBackend):
+        raise wrong("its backend is none that knows a server", alias)
+    found: list[Server] = backend.options.servers()
+    return found
 
 
 def check_mail(app_configs: Any, **_: Any) -> list[checks.CheckMessage]:
@@ -293,7 +298,7 @@ def check_mail(app_configs: Any, **_: Any) -> list[checks.CheckMessage]:
 
 
 def _make(backend: type, alias: str | None) -> Any:
-    return backend(**options_of(alias))
+    return backend() if alias is None else mailer(alias)
 
 
 checks.register("mail")(check_mail)

@@ -90,6 +90,13 @@ def own_settings(name: str, known: frozenset[str]) -> dict[str, Any]:
     return dict(values)
 
 
+def refuse_unknown(rest: Values, alias: str | None) -> None:
+    """Raise ``WrongOption`` for options that nobody knows; Django refuses only those of ``MAILERS``."""
+    given = sorted(name for name, value in rest.items() if value is not None)
+    if given and alias is None:
+        raise wrong(f"unknown options: {', '.join(given)}", None)
+
+
 class Options:
     """The options of one backend, complete; equal ones have the same ``key`` and share a pool.
 
@@ -99,6 +106,7 @@ class Options:
     def __init__(self, values: Values, alias: str | None) -> None:
         self.alias = alias
         self.values: Values = {**values, "port": _number(values.get("port"))}
+        del values  # error pages show what is in a frame
         self.key = self._right(lambda: Key(self.values))
         """What the pool depends on."""
 
@@ -232,14 +240,17 @@ def _certificate(certificate: Any, key: Any) -> Any:
 
 def celery_app(app: Any, alias: str | None = None) -> Any:
     """The Celery application that an option names, or the current one. Raises what ``wrong`` makes."""
-    try:
-        if app is None:
-            from celery import current_app  # only who uses it needs Celery
+    from celery import current_app  # only who uses it needs Celery
 
-            return current_app
-        return imported("app", app)
-    except (SmtpError, ImportError) as error:
+    from .celery import is_target
+
+    try:
+        found = current_app if app is None else imported("app", app)
+    except SmtpError as error:
         raise wrong(str(error), alias) from error
+    if not is_target(found):
+        raise wrong("app is a Celery application, or the dotted path of one", alias)
+    return found
 
 
 # The settings.
@@ -266,11 +277,10 @@ def is_by_mailers() -> bool:
     return hasattr(mail, "mailers") and hasattr(settings, "MAILERS")
 
 
-def options_of(alias: str | None) -> dict[str, Any]:
-    """The arguments that Django gives a backend. Raises ``ImproperlyConfigured`` for an unknown alias."""
-    if alias is None:
-        return {}
-    try:
-        return {"alias": alias, **settings.MAILERS[alias].get("OPTIONS", {})}
-    except (AttributeError, KeyError):
-        raise ImproperlyConfigured(f"The mailer {alias!r} is not configured.") from None
+def mailer(alias: str) -> Any:
+    """A backend of ``MAILERS``. Raises ``ImproperlyConfigured`` where there is none, or a wrong one."""
+    from django.core import mail
+
+    if not is_by_mailers():
+        raise ImproperlyConfigured(f"The mailer {alias!r} is not configured.")
+    return mail.mailers[alias]

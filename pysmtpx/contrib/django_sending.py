@@ -27,12 +27,12 @@ class Sending:
 
         Each message then has ``send_result`` (a ``SendResult``, or None) and
         ``send_error`` (None where nothing went wrong), and the signals were
-        sent. A message without recipients is left out. Where the server cannot
-        be reached at all, or does not let us in, the rest is not tried.
+        sent. One without recipients is left out. Where the server cannot be reached at
+        all, or does not let us in, the rest is not tried.
 
         When all were tried, the first error is raised: a ``SmtpError`` that is
         also the exception of ``smtplib``, or what made the message raised. With
-        ``fail_silently`` only a message or address that cannot be right is.
+        ``fail_silently`` only what is wrong with a message itself is.
         """
         sent, first = 0, None
         messages = [each for each in email_messages or () if each.recipients()]

@@ -31,7 +31,8 @@ from .flask_address import (
     sanitize_addresses,
     sanitize_subject,
 )
-from .flask_message import Attachment, Message
+from .flask_attachment import Attachment
+from .flask_message import Message
 from .flask_settings import MailSettings
 from .smtplib_errors import smtplib_errors
 
@@ -95,7 +96,7 @@ class Connection:
         ``envelope_from`` is the reverse-path where that is not the sender;
         ``"<>"`` is the null reverse-path. It returns where at least one
         recipient has the message, or with MAIL_CELERY where the queue has it;
-        where it raises, ``message.send_error`` is what it raised.
+        where that fails, ``message.send_error`` is what is raised.
 
         Raises ``AssertionError`` without sender or recipients, ``BadHeaderError``
         for a line end in a header field, and what ``SmtpPool.send_message``

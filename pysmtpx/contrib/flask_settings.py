@@ -73,8 +73,6 @@ class MailSettings:
 
     def task(self) -> Any:
         """The Celery task or application that takes the messages; None where they are sent from here."""
-        if isinstance(self.celery, str):
-            raise InputError("MAIL_CELERY is a Celery application, a task, or True")
         if self.celery is not True:
             return self.celery or None
         found = None if self.app is None else self.app.extensions.get("celery")

@@ -8,6 +8,7 @@ import os
 import socket
 import ssl
 from collections.abc import Callable, Iterator
+from operator import attrgetter
 from types import ModuleType, SimpleNamespace
 from typing import Any, Final, TypeAlias, TypeGuard, cast
 
@@ -26,9 +27,19 @@ _LOOK_UP: Final = socket.getaddrinfo
 _WRAP: Final = ssl.SSLContext.wrap_socket
 
 
+_of_socket: Final = attrgetter("sendall", "makefile", "recv_into")
+"""What the standard library uses of a socket: whoever overrides it wants to be asked."""
+_REAL: Final = (_of_socket(_SOCKET), _of_socket(ssl.SSLSocket))
+
+
 def is_real(sock: object) -> TypeGuard[socket.socket]:
     """Whether this is an open descriptor that blocks, and no stand-in of a test or a proxy."""
-    return isinstance(sock, _SOCKET) and sock.gettimeout() != 0 and sock.fileno() >= 0
+    return (
+        isinstance(sock, _SOCKET)
+        and _of_socket(type(sock)) in _REAL
+        and sock.gettimeout() != 0
+        and sock.fileno() >= 0
+    )
 
 
 def default_timeout(timeout: Any, sockets: ModuleType) -> float | None:
@@ -58,7 +69,8 @@ def connected(
     tracer), ``sockets.create_connection`` makes it.
     """
     seconds = default_timeout(timeout, sockets)
-    if sockets is not socket or _is_patched() or not isinstance(port, int) or (seconds or 1) < 0:
+    is_usual = isinstance(host, str) and isinstance(port, int) and (seconds or 1) >= 0
+    if sockets is not socket or _is_patched() or not is_usual:
         made: socket.socket = sockets.create_connection((host, port), timeout, source)
         return made
     with system_errors():
@@ -142,9 +154,7 @@ def make_context(certfile: str | None = None, keyfile: str | None = None) -> ssl
         made: Callable[..., ssl.SSLContext] = ssl._create_stdlib_context  # type: ignore[attr-defined]
         return made(certfile=certfile, keyfile=keyfile)
     with system_errors():
-        if certfile is not None:
-            return tls.client_context(certfile, keyfile)
-        return tls._context.__wrapped__(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+        return tls.new_context() if certfile is None else tls.client_context(certfile, keyfile)
 
 
 def shared_context() -> ssl.SSLContext:

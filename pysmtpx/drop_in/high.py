@@ -118,7 +118,7 @@ class Conversations(Commands):
         with Within(self):
             try:
                 self.ehlo_or_helo_if_needed()
-                features = self.esmtp_features
+                features = self._features
                 letter = make_letter(from_addr, recipients, msg, mail_options, rcpt_options, features)
                 if self._goes_stepwise or not recipients:
                     return self._send_stepwise(letter)
@@ -127,12 +127,23 @@ class Conversations(Commands):
                 self._account_for(error, recipients)
                 raise
 
+    @property
+    def _features(self) -> dict[str, str]:
+        """What the server offers, and a subclass does not deny."""
+        if type(self).has_extn is Commands.has_extn and "has_extn" not in self.__dict__:
+            return self.esmtp_features
+        return {name: value for name, value in self.esmtp_features.items() if self.has_extn(name)}
+
     def _account_for(self, error: SMTPServerDisconnected, recipients: tuple[str, ...]) -> None:
         """Say on a loss that did not come from a flow whose message may have been delivered."""
         if hasattr(error, "unknown_recipients"):
             return
         lost: SmtpError = DeliveryUnknown() if self._content_begun else ConnectionLost()
-        left = tuple(path for path in recipients if path not in self._refused)
+        refused = self._refused | self._refused_finally()
+        lost.accepted_recipients = tuple(
+            path for path, _ in zip(self._accepted, self._finals, strict=False) if path not in refused
+        )
+        left = tuple(path for path in recipients if path not in {*refused, *lost.accepted_recipients})
         if self._content_begun:
             lost.unknown_recipients = left
         else:
@@ -142,7 +153,7 @@ class Conversations(Commands):
     def _send_by_flow(self, letter: Letter) -> Refused:
         if self.does_esmtp and asks_utf8(letter.mail_options):
             self._demand_utf8()
-        plan = make_plan(letter, self.esmtp_features, esmtp=self.does_esmtp, lmtp=self._is_lmtp)
+        plan = make_plan(letter, self._features, esmtp=self.does_esmtp, lmtp=self._is_lmtp)
         account = Account(letter.recipients, lmtp=plan.lmtp)
         try:
             self._run(_transaction(plan, account))
@@ -296,7 +307,7 @@ class Conversations(Commands):
 
     def _forget_server(self) -> None:
         """What a server said on another line, or in clear, says nothing about this one (RFC 3207 4.2)."""
-        self.helo_resp = self.ehlo_resp = None
+        self.helo_resp = self.ehlo_resp = self._wire = None
         self.esmtp_features = {}
         self.does_esmtp = False
 

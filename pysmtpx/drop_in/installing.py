@@ -18,9 +18,9 @@ class Replacement:
     def install(self) -> None:
         """Put them in place; nothing where they are."""
         with self._lock:
-            if not self._before:
-                self._before = {name: getattr(smtplib, name) for name in self._classes}
-                for name, made in self._classes.items():
+            for name, made in self._classes.items():
+                if (found := getattr(smtplib, name)) is not made:
+                    self._before[name] = found
                     setattr(smtplib, name, made)
 
     def uninstall(self) -> None:
@@ -29,7 +29,6 @@ class Replacement:
         A name that somebody else has replaced since stays as it is.
         """
         with self._lock:
-            for name, before in self._before.items():
-                if getattr(smtplib, name) is self._classes[name]:
-                    setattr(smtplib, name, before)
-            self._before = {}
+            for name, made in self._classes.items():
+                if getattr(smtplib, name) is made:
+                    setattr(smtplib, name, self._before[name])

@@ -7,12 +7,12 @@ validated here; nothing that is given can become a command of its own.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from smtplib import SMTPNotSupportedError, SMTPSenderRefused, quoteaddr
 from typing import Any, Final, NamedTuple, cast
 
-from ..errors import InputError
+from ..errors import InputError, MessageTooLarge
 from ..flow.plan import Options, Plan
 from ..wire import command
 from ..wire.address import ForwardPath, ReversePath, domain_to_ascii
@@ -21,6 +21,7 @@ from ..wire.command import MAX_AUTH_RESPONSE
 from ..wire.content import Content
 from ..wire.envelope import MailObject
 from ..wire.limits import WINDOW
+from .verdicts import carrying
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9._+-]+@[A-Za-z0-9.-]+")
 _LINE_END: Final = re.compile(r"[\r\n]")
@@ -62,7 +63,7 @@ def make_letter(
     message: Any,
     mail_options: Sequence[str],
     rcpt_options: Sequence[str],
-    features: dict[str, str],
+    features: Mapping[str, str],
 ) -> Letter:
     """Take the arguments.
 
@@ -76,7 +77,7 @@ def make_letter(
     assert measure is not None
     if measure.has_nul:
         raise SMTPNotSupportedError("the message has NUL octets, which DATA cannot carry (RFC 5322 2.3)")
-    options = tuple(mail_options)
+    options = tuple(mail_options or ())
     if measure.is_8bit and "8bitmime" in features and not any(_is_body(option) for option in options):
         options += ("BODY=8BITMIME",)
     size = measure.size
@@ -85,26 +86,29 @@ def make_letter(
     limit = size_limit(features)
     if limit is not None and size > limit:
         text = f"5.3.4 the message has {size} octets, the server takes {limit}; nothing was sent"
-        raise SMTPSenderRefused(552, text.encode("ascii"), sender)
-    return Letter(sender, paths, octets, content, options, tuple(rcpt_options), size)
+        error = MessageTooLarge(text)
+        error.unsent_recipients = paths
+        raise carrying(SMTPSenderRefused(552, text.encode("ascii"), sender), error) from error
+    return Letter(sender, paths, octets, content, options, tuple(rcpt_options or ()), size)
 
 
 def as_octets(message: Any) -> bytes:
     """The message in octets; text must be ASCII, and raises ``UnicodeEncodeError`` where it is not."""
     if isinstance(message, str):
         return message.encode("ascii")
-    if isinstance(message, bytes | bytearray | memoryview):
-        return bytes(message)
-    raise TypeError(f"a message is str or bytes, not {type(message).__name__}")
+    try:
+        return bytes(memoryview(message))
+    except TypeError:
+        raise TypeError(f"a message is str or bytes, not {type(message).__name__}") from None
 
 
 def _is_body(option: str) -> bool:
     return option.upper().startswith("BODY=")
 
 
-def size_limit(features: dict[str, str]) -> int | None:
+def size_limit(features: Mapping[str, str]) -> int | None:
     """The largest message that the server takes (RFC 1870 4), None where it states no limit."""
-    return _size_limit(features["size"]) if "size" in features else None
+    return _size_limit(str(features["size"])) if "size" in features else None
 
 
 @lru_cache(maxsize=64)
@@ -186,7 +190,7 @@ def check_one_line(text: str, *, secret: bool = False) -> None:
 # -- plan ----------------------------------------------------------------------
 
 
-def make_plan(letter: Letter, features: dict[str, str], *, esmtp: bool, lmtp: bool) -> Plan:
+def make_plan(letter: Letter, features: Mapping[str, str], *, esmtp: bool, lmtp: bool) -> Plan:
     """The transaction for this server, ready to be written."""
     utf8 = esmtp and asks_utf8(letter.mail_options)
     options = letter.mail_options if esmtp else ()

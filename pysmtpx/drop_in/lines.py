@@ -28,7 +28,7 @@ class Lines:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._buffer = bytearray()
-        self._deadline = Deadline.after(None)
+        self._deadline: Deadline | None = None
         self._octets = 0
 
     @property
@@ -36,8 +36,8 @@ class Lines:
         """What was received and not read yet."""
         return bytes(self._buffer)
 
-    def begin(self, deadline: Deadline) -> None:
-        """A reply begins, and must be whole by the deadline."""
+    def begin(self, deadline: Deadline | None) -> None:
+        """A reply begins, and must be whole by the deadline; without one the socket's own timeout holds."""
         self._deadline = deadline
         self._octets = 0
 
@@ -49,11 +49,13 @@ class Lines:
         """
         buffer = self._buffer
         while (end := buffer.find(b"\n", 0, limit) + 1) == 0 and len(buffer) < limit:
-            wait_until(self._sock, self._deadline)
+            deadline = self._deadline
+            if deadline is not None:
+                wait_until(self._sock, deadline)
             if not (received := self._sock.recv(SLICE)):
                 break
             buffer += received
-            if self._deadline.remaining() <= 0 and b"\n" not in received:
+            if deadline is not None and deadline.remaining() <= 0 and b"\n" not in received:
                 raise TimeoutError("timed out")
         line = bytes(buffer[: end or limit])
         del buffer[: len(line)]

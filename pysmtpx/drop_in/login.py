@@ -83,11 +83,13 @@ class Login(NamedTuple):
         raise last
 
 
-def credentials_for(user: str, password: str, offered: str) -> tuple[Credentials, ...] | None:
+def credentials_for(user: str, password: object, offered: str) -> tuple[Credentials, ...] | None:
     """What to try, in order; None where the standard library must deal with such a user or password.
 
     ``offered`` is ``esmtp_features["auth"]``, which a user may have written.
     """
+    if not isinstance(password, str):
+        return None  # to us None is a log-in without one
     names = {name.upper() for name in offered.split()}
     try:
         return tuple(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from smtplib import SMTPDataError, SMTPNotSupportedError
+from smtplib import SMTPDataError, SMTPException, SMTPNotSupportedError, SMTPServerDisconnected
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,24 +27,41 @@ _LONGEST: Final = max(REPLY_LIMITS.values())
 
 
 class Within:
-    """One deadline for a call, and for the calls that it is made of."""
+    """One deadline for a call, and for the calls that it is made of.
 
-    __slots__ = ("_deadline", "_outer", "_smtp")
+    An interrupt closes, and so does whatever else leaves a command without its
+    reply: what was read or written by halves must not meet the next command.
+    """
+
+    __slots__ = ("_deadline", "_is_outermost", "_owed", "_smtp")
 
     def __init__(self, smtp: Commands, deadline: Deadline | None = None) -> None:
         self._smtp = smtp
         self._deadline = deadline
 
     def __enter__(self) -> Deadline:
-        self._outer = self._smtp._deadline
-        deadline = self._outer or self._deadline or self._smtp._new_deadline()
-        self._smtp._deadline = deadline
+        smtp = self._smtp
+        outer = smtp._deadline
+        self._is_outermost = outer is None
+        if outer is not None:
+            return outer
+        self._owed = smtp._owed
+        deadline = smtp._deadline = self._deadline or smtp._new_deadline()
         return deadline
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._smtp._deadline = self._outer
+        if self._is_outermost:
+            self._smtp._deadline = None
+            if kind is not None and self._is_broken_by(kind):
+                self._smtp.close()
+
+    def _is_broken_by(self, kind: type[BaseException]) -> bool:
+        if not issubclass(kind, Exception):
+            return True
+        # A caller who writes ahead owed replies before; an argument that is refused then changes nothing.
+        return self._smtp._owed and not (self._owed and issubclass(kind, ValueError | SMTPException))
 
 
 class Commands(standard.SMTP):
@@ -53,6 +70,8 @@ class Commands(standard.SMTP):
     _deadline: Deadline | None = None
     _wire: Wire | None = None
     _in_auth = False
+    _owed = False
+    """A reply is owed to us or, after 334 or 354, something to the server."""
     _refused_data = False
     """The last DATA was not answered by 354."""
     _content_begun = False
@@ -99,6 +118,9 @@ class Commands(standard.SMTP):
         """Send `s` to the server. A line that logs in is ``***`` in debug output."""
         self._in_auth = self._in_auth or secrets.begins_auth(s)
         with Within(self) as deadline, _Patience(self, deadline):
+            if isinstance(s, str):
+                s.encode(self.command_encoding)  # what cannot be is refused before anything is owed
+            self._owed = True
             if not (self._in_auth and self.debuglevel > 0):
                 super().send(s)
                 return
@@ -124,6 +146,9 @@ class Commands(standard.SMTP):
                     code, text = super().getreply()
                 # A server may repeat what it was sent.
                 self._print_debug(f"reply: retcode ({code}); Msg: {secrets.HIDDEN}")
+            self._owed = code in (_CHALLENGE, _GO_AHEAD)
+            if isinstance(self.file, Lines):
+                self.file.begin(None)  # whoever reads on by hand has a time of his own
         self._content_begun = self._content_begun or code == _GO_AHEAD
         if code != _CHALLENGE:
             self._in_auth = False
@@ -140,6 +165,33 @@ class Commands(standard.SMTP):
         with Within(self):
             return super().docmd(cmd, args)
 
+    def helo(self, name: str = "") -> tuple[int, bytes]:
+        """HELO; see ``smtplib.SMTP.helo``, as for the four below."""
+        with Within(self):
+            return super().helo(name)
+
+    def ehlo(self, name: str = "") -> tuple[int, bytes]:
+        """EHLO, under LMTP LHLO."""
+        with Within(self):
+            return super().ehlo(name)
+
+    def help(self, args: str = "") -> bytes:
+        """HELP; the text of the reply."""
+        with Within(self):
+            return super().help(args)
+
+    def verify(self, address: str) -> tuple[int, bytes]:
+        """VRFY."""
+        with Within(self):
+            return super().verify(address)
+
+    vrfy = verify
+
+    def expn(self, address: str) -> tuple[int, bytes]:
+        """EXPN."""
+        with Within(self):
+            return super().expn(address)
+
     # -- a transaction, command by command -----------------------------------------------
 
     def mail(self, sender: str, options: Sequence[str] = ()) -> tuple[int, bytes]:
@@ -152,8 +204,9 @@ class Commands(standard.SMTP):
             self.command_encoding = "utf-8"
         argument = letter.mail_argument(sender, options, utf8=utf8)
         letter.line("mail", argument, utf8=self.command_encoding != "ascii")
-        self.putcmd("mail", argument)
-        return self.getreply()
+        with Within(self):
+            self.putcmd("mail", argument)
+            return self.getreply()
 
     def _begin_transaction(self) -> None:
         self._accepted = self._finals = ()
@@ -169,8 +222,9 @@ class Commands(standard.SMTP):
         utf8 = self.command_encoding != "ascii"
         argument = letter.rcpt_argument(recip, options if self.does_esmtp else (), utf8=utf8)
         letter.line("rcpt", argument, utf8=utf8)
-        self.putcmd("rcpt", argument)
-        code, text = self.getreply()
+        with Within(self):
+            self.putcmd("rcpt", argument)
+            code, text = self.getreply()
         if 200 <= code < 300:
             self._accepted += (recip,)
         else:
@@ -182,7 +236,8 @@ class Commands(standard.SMTP):
 
         Raises ``SMTPDataError`` where DATA is not answered by 354. Under LMTP
         a final reply for each recipient is read; the last acceptance is
-        returned, or the first refusal where there is none.
+        returned, or the first refusal where there is none, and
+        ``SMTPServerDisconnected`` raised where 421 comes before the last.
         """
         octets = b"".join(Content.of(letter.as_octets(msg)).for_bdat())
         with Within(self):
@@ -193,24 +248,27 @@ class Commands(standard.SMTP):
                 raise
             if not self._is_lmtp:
                 return first
-            finals = [first]
-            while len(finals) < len(self._accepted) and finals[-1][0] != 421:
-                finals.append(self.getreply())
-        self._finals = tuple(finals)
-        return next((reply for reply in reversed(finals) if 200 <= reply[0] < 300), first)
+            reply = first
+            while reply[0] != 421:
+                self._finals += (reply,)
+                if len(self._finals) >= len(self._accepted):
+                    return next((each for each in reversed(self._finals) if 200 <= each[0] < 300), first)
+                reply = self.getreply()
+            if len(self._accepted) > 1:
+                # It is about no recipient (RFC 2033 4.2).
+                self.close()
+                raise SMTPServerDisconnected(f"Connection unexpectedly closed: {reply}")
+            return first
 
     def close(self) -> None:
         """Close the connection."""
-        self._in_auth = False
-        self._wire = None
+        self._in_auth = self._owed = False
+        self._deadline = self._wire = None
         super().close()
 
 
 class _Patience:
-    """Let the socket wait no longer than the deadline, then as long as it did before.
-
-    An interrupt closes: what was read or written by halves must not meet the next command.
-    """
+    """Let the socket wait no longer than the deadline, then as long as it did before."""
 
     __slots__ = ("_before", "_deadline", "_smtp", "_sock")
 
@@ -227,11 +285,7 @@ class _Patience:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._sock is None or self._smtp.sock is not self._sock:
-            return
-        if kind is not None and not issubclass(kind, Exception):
-            self._smtp.close()
-        else:
+        if self._sock is not None and self._smtp.sock is self._sock:
             with suppress(OSError):  # another thread closed it
                 self._sock.settimeout(self._before)
 

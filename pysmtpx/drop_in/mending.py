@@ -47,15 +47,17 @@ def mended(given: Arguments, *, utf8: bool, eight_bit: bool) -> Arguments:
     the server has no SMTPUTF8, and for signed 8-bit content where it has no
     8BITMIME.
     """
+    message, from_addr, to_addrs, options, rcpt_options = given
+    options = tuple(options or ())
     recorder = _Recorder()
-    SMTP.send_message(recorder, *given)
-    sender, recipients, octets, mail_options, rcpt_options = recorder.sent
-    international = len(mail_options) > len(given[3])
+    SMTP.send_message(recorder, message, from_addr, to_addrs, options, rcpt_options)
+    sender, recipients, octets, mail_options, _ = recorder.sent
+    international = len(mail_options) > len(options)
     if international and not utf8:
         sender, *recipients = _in_ascii([sender, *_listed(recipients)])
         mail_options = mail_options[: -len(_ADDED)]
     if (international and not utf8) or not (eight_bit or octets.isascii() or international):
-        octets = _rewritten(given[0], seven_bit=not eight_bit)
+        octets = _rewritten(message, seven_bit=not eight_bit)
     return sender, recipients, octets, mail_options, rcpt_options
 
 

@@ -7,14 +7,14 @@ from typing import Final
 HIDDEN: Final = "***"
 
 
-def begins_auth(line: str | bytes) -> bool:
+def begins_auth(line: str | bytes | memoryview) -> bool:
     """Whether a line, or what is written at once, begins with AUTH (RFC 4954)."""
-    head = line[:5].upper()
-    return head in ("AUTH ", b"AUTH ", "AUTH", b"AUTH")
+    head = line[:16] if isinstance(line, str) else bytes(line[:16]).decode("latin-1")
+    return head.upper().split(None, 1)[:1] == ["AUTH"]
 
 
-def shown(line: str | bytes) -> str:
+def shown(line: str | bytes | memoryview) -> str:
     """A line that logs in, without what does it: ``AUTH PLAIN ***``."""
-    text = line if isinstance(line, str) else line.decode("latin-1")
+    text = line if isinstance(line, str) else bytes(line).decode("latin-1")
     words = text.split()
     return f"{words[0]} {words[1]} {HIDDEN}" if begins_auth(line) and len(words) > 1 else HIDDEN

@@ -54,8 +54,8 @@ class Wire:
         """
         sock, driver = self.sock, self._driver
         before = sock.gettimeout()
-        sock.setblocking(False)
         try:
+            sock.setblocking(False)
             try:
                 check_unread(unread)
                 driver.stream.check_idle()

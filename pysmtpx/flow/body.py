@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, TypeAlias
 
-from ..errors import DataRejected, InputError, NotSupportedError, ProtocolError, SmtpError
+from ..errors import DataRejected, InputError, ProtocolError, SmtpError
 from ..wire import command
 from ..wire.limits import BDAT_CHUNK, Stage
 from ..wire.reply import Reply
 from .account import Account
 from .effects import Flow, Octets, Receive, Send
-from .plan import Plan
+from .plan import Plan, is_foreign
 
 MORE: Final = {stage: Receive(stage, last=False) for stage in Stage}
 """Receive the next reply of a stage, where further ones are owed."""
@@ -102,12 +102,12 @@ def _write(
 
 
 def next_piece(pieces: Iterator[Octets]) -> Octets | None:
-    """The next piece, where an error of another connection must not pass for one of ours."""
+    """The next piece."""
     try:
         return next(pieces, None)
-    except (InputError, NotSupportedError):
-        raise
     except SmtpError as error:
+        if not is_foreign(error):
+            raise
         raise InputError("the content could not be read", stage=Stage.CONTENT) from error
     except Exception as error:
         raise ContentFailed from error

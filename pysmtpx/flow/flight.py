@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from copy import copy
 from typing import Final
 
 from ..errors import ProtocolError, ServiceUnavailable, SmtpError
@@ -23,7 +22,7 @@ from .delivery import deliver
 from .effects import CLOSE, END, WITHHELD, Flow, Hear, Octets, Pause, Report, Send
 from .plan import Plan
 from .stream import Entry, Intake, unsent
-from .tail import Tail
+from .tail import Tail, anew
 from .transaction import BROKEN, finals, settle
 
 _OUT_OF_STEP: Final = (500, 501, 502, 503)
@@ -220,7 +219,7 @@ class _Flight(Intake):
             if tail.fate is None:
                 if self._shut:  # answers come in order: behind a 421 nothing was done
                     tail.account.retract()
-                tail.broken(copy(error))
+                tail.broken(anew(error))
 
     # -- alone ---------------------------------------------------------------------
 

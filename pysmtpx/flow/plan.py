@@ -109,13 +109,20 @@ def make_plan(
 
 
 def _measured(content: Content) -> Measure | None:
-    """What the content holds, where an error about other mail must not pass for one about this."""
     try:
         return content.measure
-    except (InputError, NotSupportedError):
-        raise
     except SmtpError as error:
+        if not is_foreign(error):
+            raise
         raise InputError("the content could not be read") from error
+
+
+def is_foreign(error: SmtpError) -> bool:
+    """Whether what content raised is about other mail, and must not pass for an error about this.
+
+    Content may itself send mail, or raise one object again and again.
+    """
+    return error.accounts_for_anyone or not isinstance(error, InputError | NotSupportedError)
 
 
 def _check_count(mail: MailObject, limit: int, options: Options) -> None:

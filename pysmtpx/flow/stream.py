@@ -122,5 +122,4 @@ def unsent(entry: Entry, tail: Tail | None) -> SmtpError:
         error = tail.overtaken(written=False)
     if entry.plan is not None:
         error.unsent_recipients = entry.plan.mail.recipients
-    error.rejected_recipients, error.accepted_recipients, error.unknown_recipients = (), (), ()
     return error

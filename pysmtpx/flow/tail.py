@@ -97,7 +97,7 @@ class Tail:
         """What the end of this connection means for a message that was next on it."""
         error: SmtpError
         if self.cause is not None:
-            error = copy(self.cause)
+            error = anew(self.cause)
             error.__cause__ = self.cause
         elif self.account.shut is not None:
             error = ServiceUnavailable("the server is closing the connection", reply=self.account.shut)
@@ -123,3 +123,11 @@ class Tail:
             return self.fate
         assert self.fate is not None
         raise self.fate
+
+
+def anew(error: SmtpError) -> SmtpError:
+    """The same error for another message: who has the one it was about is not said of the other."""
+    twin = copy(error)
+    twin.accepted_recipients = twin.unknown_recipients = twin.unsent_recipients = ()
+    twin.rejected_recipients, twin.accepted_replies, twin.transcript = (), (), ()
+    return twin

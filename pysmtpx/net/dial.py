@@ -17,6 +17,7 @@ from ..errors import ConnectError, InputError, Timeout
 from ..wire.address import domain_to_ascii
 from ..wire.limits import Stage
 from .deadline import Deadline
+from .wait import pass_alarm
 
 STAGGER: Final = 0.25
 """Seconds that one address may be alone before the next is tried (RFC 8305 8), and at most
@@ -79,6 +80,7 @@ def _connected(sock: socket.socket, path: str, deadline: Deadline) -> socket.soc
     except BlockingIOError:
         raise Timeout(f"{path} did not answer in time", stage=Stage.CONNECT) from None
     except OSError as error:
+        pass_alarm(error)
         raise ConnectError(f"{path}: {error.strerror or error}", stage=Stage.CONNECT) from error
     sock.setblocking(False)
     return sock
@@ -219,6 +221,7 @@ class _Race:
                 raise OSError(code, os.strerror(code))
             self._selector.register(sock, selectors.EVENT_WRITE, target)
         except OSError as error:
+            pass_alarm(error)
             self._lost(target, error, sock)
 
     def _first(self, seconds: float) -> socket.socket | None:

@@ -7,7 +7,6 @@ outlives STARTTLS. Every failure of the system is put into the words of
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import ssl
@@ -21,7 +20,7 @@ from ..wire.parser import ReplyParser
 from ..wire.reply import Reply
 from .deadline import Deadline
 from .tls import end_point_binding, handshake
-from .wait import READ, WRITE, Waiter
+from .wait import READ, WRITE, Waiter, pass_alarm
 
 _QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None) if sys.platform == "linux" else None
 _RECEIVE: Final = 64 * 1024
@@ -244,6 +243,7 @@ class Stream:
 
     def _fail(self, text: str, error: Exception) -> None:
         """Note a broken line, after reading once what the server may have said before."""
+        pass_alarm(error)
         lost = ConnectionLost(f"{text}: {error}")
         lost.__cause__ = error
         if self._broken is None:
@@ -253,7 +253,8 @@ class Stream:
     def _drain(self) -> None:
         try:
             data = self._sock.recv(_RECEIVE)
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
+            pass_alarm(error)
             return
         if data:
             self._parser.feed(data)
@@ -288,10 +289,14 @@ class Stream:
             raise ProtocolError(
                 "the server sent octets in clear behind its answer to STARTTLS", stage=Stage.STARTTLS
             )
-        stream = Stream(handshake(self._sock, context, hostname, deadline))
+        stream = Stream(handshake(self._sock, context, hostname, deadline, self._adopt))
         stream.round_trips = self.round_trips + 1
-        self.closed = True
+        self._broken = ConnectionLost("the connection goes on under TLS")
         return stream
+
+    def _adopt(self, sock: ssl.SSLSocket) -> None:
+        """It has the descriptor now, which ``shutdown`` and ``close`` are about."""
+        self._sock = sock
 
     def binding(self) -> bytes | None:
         """The ``tls-server-end-point`` octets, None without TLS (RFC 5929 4.1)."""
@@ -299,24 +304,27 @@ class Stream:
 
     def shutdown(self) -> None:
         """Wake whoever waits on this stream in another thread; it then closes it."""
-        with contextlib.suppress(OSError):
+        try:
             # Not SSLSocket's own, which drops the TLS state from under the reader.
             socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+        except OSError as error:
+            pass_alarm(error)
 
     def close(self) -> None:
         """Close the socket without another octet, close_notify included. Does nothing twice.
 
         Nothing is written after it, and no reply that was read is handed out.
         """
-        self.closed = True
         self._broken = ConnectionLost("the connection is closed")
-        self._parser = ReplyParser()
         self._sock.close()
+        self._parser = ReplyParser()
+        self.closed = True  # last, so that one whose closing was interrupted is closed again
 
     def _acknowledge(self, quickack: int) -> None:
         try:
             self._sock.setsockopt(socket.IPPROTO_TCP, quickack, 1)
-        except OSError:  # the peer is gone: the read that follows says so
+        except OSError as error:  # the peer is gone: the read that follows says so
+            pass_alarm(error)
             self._quickack = None
 
     def __repr__(self) -> str:

@@ -15,7 +15,7 @@ import certifi
 from ..errors import InputError, Timeout, TlsError
 from ..wire.limits import Stage
 from .deadline import Deadline
-from .wait import READ, WRITE, Waiter
+from .wait import READ, WRITE, Waiter, pass_alarm
 
 
 def default_context() -> ssl.SSLContext:
@@ -26,6 +26,11 @@ def default_context() -> ssl.SSLContext:
     longer than a send.
     """
     return _context(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+
+
+def new_context() -> ssl.SSLContext:
+    """The default context anew, for a caller who may change it."""
+    return _context.__wrapped__(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
 
 
 @lru_cache(maxsize=8)
@@ -47,7 +52,7 @@ def client_context(certificate: str, key: str | None = None) -> ssl.SSLContext:
 
     Raises ``InputError`` where the files cannot be read or do not belong together.
     """
-    context = _context.__wrapped__(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+    context = new_context()
     try:
         # A password would be asked for at the terminal: a server must not hang on it.
         context.load_cert_chain(certificate, key, password=_no_password)
@@ -127,6 +132,7 @@ def handshake(
         wrapped = context.wrap_socket(sock, server_hostname=hostname or None, do_handshake_on_connect=False)
     except (OSError, ValueError) as error:
         sock.close()
+        pass_alarm(error)
         raise TlsError(f"TLS cannot be started: {error}", stage=Stage.STARTTLS) from error
     try:
         if keep is not None:
@@ -152,6 +158,7 @@ def _shake(sock: ssl.SSLSocket, deadline: Deadline) -> None:
             text = f"the server's certificate was refused: {error.verify_message}"
             raise TlsError(text, stage=Stage.STARTTLS) from error
         except (OSError, ValueError) as error:
+            pass_alarm(error)
             raise TlsError(f"the TLS handshake failed: {error}", stage=Stage.STARTTLS) from error
         if not waiter.wait(want, deadline.remaining()):
             raise Timeout("the TLS handshake did not end in time", stage=Stage.STARTTLS)

@@ -61,4 +61,15 @@ class _Select:
         return events[0][1] if events else 0
 
 
+def pass_alarm(error: Exception) -> None:
+    """Raise an error again that came into a system call from a handler of signals.
+
+    It passes for one of the call's own where it is a ``TimeoutError``, as that
+    of an alarm mostly is; but a descriptor that never blocks never times out,
+    and one of the kernel's has a number (ETIMEDOUT).
+    """
+    if isinstance(error, TimeoutError) and error.errno is None:
+        raise error
+
+
 Waiter = _Poll if hasattr(select, "poll") else _Select

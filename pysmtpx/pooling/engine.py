@@ -20,12 +20,14 @@ from .jobs import Job
 from .rack import Opener, Rack
 from .session import Claim, Site
 from .shelf import Limits, closed
-from .shop import Shop
+from .shop import Shop, for_each
 from .source import Pacer, Single
-from .worker import guard, is_serving, serve, work
+from .worker import abandon, guard, is_serving, serve, work
 
 _GRACE: Final = 5.0
 """Seconds for the workers to come to an end after their sockets were shut down."""
+_LOOK_AGAIN: Final = 1.0
+"""Seconds until whoever waits looks himself: an interrupt can fall between a change and its ring."""
 
 
 class Settings(NamedTuple):
@@ -83,7 +85,7 @@ class Engine:
         """Queue a message for the workers; waits where the queue is full, until the message's deadline."""
         self.check_open()
         # A worker must not wait for what only workers can do.
-        self.feed.put(job, job.deadline or Deadline.after(None), bounded=not is_serving())
+        self.feed.put(job, job.deadline or Deadline.after(None), bounded=not is_serving(self.shop))
 
     def check_open(self) -> None:
         """Raise ``UsageError`` where the pool was closed."""
@@ -109,6 +111,8 @@ class Engine:
     def drain(self, seconds: float | None) -> bool:
         """Take in nothing more for the workers, and wait until they have sent all; whether they have."""
         self.feed.close()
+        if is_serving(self.shop):
+            return False  # from within a callback: it is called for what would be waited for
         return self._wait(lambda: self.feed.is_done, Deadline.after(seconds))
 
     def close(self, seconds: float | None) -> None:
@@ -120,12 +124,14 @@ class Engine:
         for single in singles:
             single.end()
         self.rack.end()
-        if is_serving():
-            return  # from within a callback: this very thread is what would be waited for
+        if is_serving(self.shop):  # from within a callback: this very thread is what would be waited for
+            if seconds == 0:
+                self.rack.shut_down()
+            return
         try:
             done = seconds != 0 and self._wait(self._is_done, Deadline.after(seconds))
         finally:
-            if not self._is_done():
+            if seconds == 0 or not self._is_done():
                 self.rack.shut_down()
         done = done or self._wait(self._is_done, Deadline.after(_GRACE))
         if self._executor is not None:
@@ -133,10 +139,12 @@ class Engine:
 
     def _end_queued(self) -> None:
         queued = self.feed.end()
-        for job in queued:  # an interrupt in here leaves the rest in the queue, for the next close
-            if job.end(closed()):
-                self.shop.ended(job)
+        for_each(queued, self._end_unsent)  # after an interrupt they are in the queue, for the next close
         self.feed.withdraw(queued)
+
+    def _end_unsent(self, job: Job) -> None:
+        if job.end(closed()):
+            self.shop.ended(job)
 
     def _is_done(self) -> bool:
         with self._lock:
@@ -151,7 +159,7 @@ class Engine:
             while not condition():
                 if deadline.remaining() <= 0:
                     return False
-                bell.wait(deadline.remaining())
+                bell.wait(min(deadline.remaining(), _LOOK_AGAIN))
             return True
         finally:
             self.feed.unwatch(bell)
@@ -164,6 +172,7 @@ class Engine:
     def after_fork(self) -> None:
         """Begin empty, in a child: other locks, no threads, inherited descriptors closed without an octet."""
         was_closed = self.is_closed
+        abandon()
         self._begin()
         self.is_closed = was_closed
         self.feed.abandon()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
@@ -45,14 +46,30 @@ class Event:
     why: str = ""
 
 
+_is_telling: Final = ContextVar("_is_telling", default=False)
+
+
 class Events:
-    """Tells each event to the log and the hook, in the thread in which it happened."""
+    """Tells each event to the log and the hook, in the thread in which it happened.
+
+    Of mail that they send in turn nothing is told: a handler that mails what is
+    logged, or a hook that reports by mail, would go on for ever.
+    """
 
     def __init__(self, hook: Callable[[Event], None] | None = None) -> None:
         self._hook = hook
 
     def emit(self, event: Event) -> None:
         """Tell it. What the hook raises is logged, and changes nothing (FAULTS 92)."""
+        if _is_telling.get():
+            return
+        token = _is_telling.set(True)
+        try:
+            self._emit(event)
+        finally:
+            _is_telling.reset(token)
+
+    def _emit(self, event: Event) -> None:
         level = _LEVELS[event.kind]
         if _log.isEnabledFor(level):
             _log.log(level, "%s", _line(event))

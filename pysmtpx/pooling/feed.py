@@ -28,8 +28,7 @@ class Feed:
     ``start`` starts one more worker, in a thread of its own, and hands it the
     token that it comes with. Whoever puts a message in wakes or starts one for
     it; a worker that takes one while others wait to be taken wakes the next.
-    ``post`` starts a guard, which ends messages in time while every worker may
-    be held up by a server.
+    ``post`` starts a guard: it ends messages in time, whatever holds up the workers.
     """
 
     def __init__(
@@ -55,7 +54,7 @@ class Feed:
         self._later: list[tuple[float, int, Job]] = []
         self._crew = Crew(self._most_workers, self._start, self._post)
         self._putters: deque[Bell] = deque()
-        self._watchers: list[Bell] = []
+        self._watchers: set[Bell] = set()
         self._under_way: set[Job] = set()
         self._finished = 0
         self._earliest = math.inf
@@ -184,6 +183,8 @@ class Feed:
         first = self._ready[0]
         if self._slot is None or self._slot[1] is not first:
             self._slot = self._pacer.reserve(first.recipients_count), first
+        else:
+            self._slot = self._pacer.confirm(first.recipients_count, self._slot[0]), first
         # By a later look at the clock: a moment that was reserved just now is past by then.
         return -math.inf if self._slot[0] <= now() else self._slot[0]
 
@@ -283,8 +284,7 @@ class Feed:
         has_lingered = False
         while True:
             with self._lock:
-                left = self._earliest - now()
-                is_empty = not (self._ready or self._later)
+                left, is_empty = self._earliest - now(), not (self._ready or self._later)
                 if self._is_ended or (is_empty and has_lingered):
                     self._crew.relieve(bell)
                     return False
@@ -293,9 +293,11 @@ class Feed:
             has_lingered = not bell.wait(_LINGER if is_empty else min(left, _LINGER))
 
     def relieve(self, bell: Bell) -> None:
-        """The guard is there no more."""
+        """The guard is gone."""
         with self._lock:
             self._crew.relieve(bell)
+            if (self._ready or self._later) and not self._is_ended:
+                self._crew.post(self._earliest)  # a callback put an end to it, and it is wanted still
             self._notify_locked()
 
     # -- the whole --------------------------------------------------------------------
@@ -323,13 +325,12 @@ class Feed:
     def watch(self, bell: Bell) -> None:
         """Ring it from now on whenever something was finished."""
         with self._lock:
-            self._watchers.append(bell)
+            self._watchers.add(bell)
 
     def unwatch(self, bell: Bell) -> None:
         """Ring it no more."""
         with self._lock:
-            if bell in self._watchers:
-                self._watchers.remove(bell)
+            self._watchers.discard(bell)
 
     @property
     def is_done(self) -> bool:

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, Final
 
-from ..errors import ConnectionLost, InputError, SmtpError, UsageError
+from ..errors import ConnectionLost, DeliveryUnknown, InputError, SmtpError, UsageError
 from ..flow.plan import DEFAULT, Options
 from ..flow.stream import Entry
 from ..message import AnyMessage
@@ -253,3 +253,14 @@ def _is_spent(mail: MailObject) -> bool:
     except InputError:
         return True
     return False
+
+
+def in_doubt(entry: Entry, error: BaseException) -> SmtpError:
+    """The outcome of a message that was under way when something failed that should not."""
+    if entry.plan is None:
+        assert entry.error is not None
+        return entry.error
+    doubt = DeliveryUnknown("the sending broke off in the middle", stage=Stage.FINAL)
+    doubt.unknown_recipients = entry.plan.mail.recipients
+    doubt.__cause__ = error
+    return doubt

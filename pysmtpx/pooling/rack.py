@@ -149,7 +149,8 @@ class Rack:
             session.begin(attempt := Attempt(limit))
             opened = self._opener(site.server, limit, attempt)
         except SmtpError as error:
-            failure = self._failed(session, error, blame=not (is_short and isinstance(error, Timeout)))
+            is_ours = session.is_stopped or (is_short and isinstance(error, Timeout))
+            failure = self._failed(session, error, blame=not is_ours)
             events.append(Event("refused", site.name, now() - began, outcome=error, why=str(error)))
             return failure
         with self._lock:

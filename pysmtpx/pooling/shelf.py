@@ -14,6 +14,8 @@ from .session import Claim, Session, Site
 
 _PATIENCE: Final = 5.0
 """Seconds that a call waits for a server that is left alone; where it is longer it fails at once."""
+_TRUST: Final = 5.0
+"""Seconds for which a password that was accepted is not doubted, so that several may log in at once."""
 
 
 class Limits(NamedTuple):
@@ -110,9 +112,16 @@ class Shelf:
         return self._doomed(claim, [min(idle, key=_since)]) if idle else when
 
     def _may_dial(self, site: Site, mine: list[Session], moment: float) -> float:
-        if mine and all(s.channel is None for s in mine) and (site.failing or site.server.credentials):
+        if any(s.channel is None for s in mine) and self._is_doubtful(site, mine, moment):
             return math.inf  # one goes ahead: a wrong password is tried once, a dead server dialled once
         return site.health.may_dial(len(mine), moment)
+
+    def _is_doubtful(self, site: Site, mine: list[Session], moment: float) -> bool:
+        """Whether the next dial may well fail; the password may also have changed since it was accepted."""
+        made = [s.made for s in mine if s.channel is not None]
+        if site.server.credentials:
+            return max(made, default=-math.inf) + _TRUST <= moment
+        return site.failing and not made
 
     def _is_usable(self, site: Site, moment: float) -> bool:
         """Whether it is only busy, so that a server of lower priority must not take over."""

@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from ..errors import Timeout
 from ..net.deadline import now
@@ -17,6 +18,8 @@ from .jobs import Job
 from .rack import Rack
 from .shelf import closed
 from .source import Source
+
+_T = TypeVar("_T")
 
 
 class Tally:
@@ -41,12 +44,12 @@ class Tally:
         self.__init__()  # type: ignore[misc]
 
 
-def for_each(jobs: Iterable[Job], action: Callable[[Job], None]) -> None:
+def for_each(things: Iterable[_T], action: Callable[[_T], None]) -> None:
     """Do it with all of them; what a callback of one raises comes after that."""
     failure: BaseException | None = None
-    for job in jobs:
+    for thing in things:
         try:
-            action(job)
+            action(thing)
         except BaseException as error:
             failure = error
     if failure is not None:

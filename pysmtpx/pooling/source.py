@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import math
 import threading
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from ..net.deadline import Deadline, now
 from .bell import Bell
@@ -59,11 +61,17 @@ class Source(Protocol):
         """It is under way no more."""
 
 
+_LATE: Final = 0.05
+"""Seconds after its moment in which a message may be sent still; later it would crowd those behind it."""
+
+
 class Pacer:
     """The rate of a whole pool: a moment of its own for each message, in turn."""
 
     def __init__(self, pace: Pace) -> None:
-        self._pace = pace
+        self._pace = self._before = pace
+        self._last = -math.inf
+        """The moment that was reserved last; ``_before`` is the pace without it."""
         self._lock = threading.Lock()
 
     def abandon(self) -> None:
@@ -73,9 +81,22 @@ class Pacer:
     def reserve(self, recipients: int) -> float:
         """When a message to so many recipients may be sent; the time is spent, whether it is used or not."""
         with self._lock:
-            moment = self._pace.when(recipients, now())
-            self._pace.spend(recipients, moment)
-            return moment
+            return self._reserve_locked(recipients)
+
+    def confirm(self, recipients: int, moment: float) -> float:
+        """The moment that was reserved, or another where it was missed, as where no connection was free."""
+        with self._lock:
+            if now() - moment <= _LATE:
+                return moment
+            if moment == self._last:
+                self._pace = self._before  # nobody has one behind it: it is free again
+            return self._reserve_locked(recipients)
+
+    def _reserve_locked(self, recipients: int) -> float:
+        self._before = copy.deepcopy(self._pace)
+        self._last = self._pace.when(recipients, now())
+        self._pace.spend(recipients, self._last)
+        return self._last
 
 
 class Single:
@@ -106,10 +127,19 @@ class Single:
 
     def take(self, bell: Bell, *, eager: bool) -> Job | None:
         """The message, the first time."""
-        if self.is_ended:
+        if self.is_ended or not self._has_its_turn(bell):
             return None
         job, self._job = self._job, None
         return job
+
+    def _has_its_turn(self, bell: Bell) -> bool:
+        """Wait for another turn where it missed its own, with the connection: else it may miss that too."""
+        if self._pacer is None or self._moment is None or self._job is None:
+            return True
+        self._moment = self._pacer.confirm(self._recipients, self._moment)
+        while (seconds := min(self._moment - now(), self._deadline.remaining())) > 0 and not self.is_ended:
+            bell.wait(seconds)
+        return not self.is_ended and self._deadline.remaining() > 0
 
     def take_all(self) -> list[Job]:
         """The message, if it is not under way."""

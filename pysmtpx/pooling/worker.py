@@ -25,7 +25,7 @@ from ..wire.limits import Stage
 from ..wire.result import SendResult
 from .bell import Bell
 from .feed import Feed
-from .jobs import Job
+from .jobs import Job, in_doubt
 from .session import Claim, Session
 from .shelf import again, closed
 from .shop import Shop, for_each
@@ -95,9 +95,14 @@ def step_aside() -> None:
         service.step_aside()
 
 
-def is_serving() -> bool:
-    """Whether this thread is in the middle of a ``serve``: nobody else may do its work meanwhile."""
-    return bool(_stack())
+def is_serving(shop: Shop) -> bool:
+    """Whether this thread is in the middle of a ``serve`` for it: nobody else may do its work meanwhile."""
+    return any(service.is_of(shop) for service in _stack())
+
+
+def abandon() -> None:
+    """Forget, in a forked child, what its thread was in the middle of: the parent does that."""
+    _stack().clear()
 
 
 _local: Final = threading.local()
@@ -129,6 +134,10 @@ class _Service:
         """The next connection must be a new one."""
         self._is_aside = False
 
+    def is_of(self, shop: Shop) -> bool:
+        """Whether it sends for this pool."""
+        return self._shop is shop
+
     def run(self) -> None:
         """Rounds of one connection each, until the source has nothing more."""
         while self._source.wait(self._claim.bell):
@@ -148,11 +157,18 @@ class _Service:
         back = [job for job in self._again if not job.is_recalled]
         if back and self._source.put_back(back):
             self._again = [job for job in self._again if job.is_recalled]
-        while self._again:
-            job = self._again[-1]
-            job.end(closed())
-            self._hand_over(job)
-            self._again.pop()
+        try:
+            for_each(self._again.copy(), self._drop)
+        finally:
+            self._again.clear()
+
+    def _drop(self, job: Job) -> None:
+        """One that goes back nowhere; where its caller has left there is nobody to tell."""
+        try:
+            if job.end(closed()) and not job.is_recalled:
+                self._shop.ended(job)
+        finally:
+            self._source.done(job)
 
     # -- one connection ---------------------------------------------------------------
 
@@ -220,14 +236,15 @@ class _Service:
             return LATER
         while (job := self._source.take(self._claim.bell, eager=wait)) is not None:
             if job.is_recalled:
-                job.end(closed())
+                self._drop(job)
             elif job.begin(now()):
                 self._took = True
                 session.served += 1
                 entry = self._entry(job, session)
                 session.under_way.append(entry)
                 return entry
-            self._source.done(job)
+            else:
+                self._source.done(job)
         return END if wait else LATER
 
     def _entry(self, job: Job, session: Session) -> Entry:
@@ -286,8 +303,8 @@ class _Service:
                 self._charge(error)
             return
         session.close()
-        for entry in entries:
-            self._conclude(entry.token, _doubt(entry, error), session.site.name)
+        name = session.site.name
+        for_each(entries, lambda entry: self._conclude(entry.token, in_doubt(entry, error), name))
 
     def _conclude(self, job: Job, outcome: SendResult | SmtpError, server: str = "") -> None:
         """Note an outcome: the message is to be tried again later, or has it."""
@@ -329,14 +346,3 @@ class _Service:
             self._conclude(job, error)
         else:
             self._source.done(job)
-
-
-def _doubt(entry: Entry, error: BaseException) -> SmtpError:
-    """The outcome of a message that was under way when something failed that should not."""
-    if entry.plan is None:
-        assert entry.error is not None
-        return entry.error
-    doubt = DeliveryUnknown("the sending broke off in the middle", stage=Stage.FINAL)
-    doubt.unknown_recipients = entry.plan.mail.recipients
-    doubt.__cause__ = error
-    return doubt

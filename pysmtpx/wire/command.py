@@ -73,7 +73,7 @@ def mail(
     (RFC 6531 3.2).
     """
     if params is None and body is None and not smtputf8:
-        head = _mail_head(path)
+        head = _mail_head(ReversePath(path))
         return b"%b\r\n" % head if size is None else b"%b SIZE=%d\r\n" % (head, size)
     pairs: list[Pair] = []
     if size is not None:
@@ -95,7 +95,7 @@ def rcpt(path: ForwardPath, params: RcptToParams | None = None, *, smtputf8: boo
     Raises ``InputError`` as ``mail`` does.
     """
     if params is None:
-        return _plain_rcpt(path, smtputf8)
+        return _plain_rcpt(ForwardPath(path), smtputf8)
     return _with_parameters(f"RCPT TO:{ForwardPath(path).wire}", params.items(), smtputf8)
 
 
@@ -139,19 +139,20 @@ def auth_response(data: bytes) -> bytes:
     return _gate(b64encode(data).decode("ascii"), MAX_AUTH_RESPONSE)
 
 
-# Who sends many messages says the same lines again and again: these passed the gate.
+# Who sends many messages says the same lines again and again: these passed the gate. They are
+# remembered by paths of our own only, which nobody can make equal to another.
 
 
 @lru_cache(maxsize=256)
 def _mail_head(path: ReversePath) -> bytes:
     """MAIL FROM without its line end; it has room for SIZE, which RFC 1870 3 grants."""
-    return _with_parameters(f"MAIL FROM:{ReversePath(path).wire}", (), False).removesuffix(b"\r\n")
+    return _with_parameters(f"MAIL FROM:{path.wire}", (), False).removesuffix(b"\r\n")
 
 
 @lru_cache(maxsize=8192)
 def _plain_rcpt(path: ForwardPath, smtputf8: bool) -> bytes:
     """RCPT TO without parameters."""
-    return _with_parameters(f"RCPT TO:{ForwardPath(path).wire}", (), smtputf8)
+    return _with_parameters(f"RCPT TO:{path.wire}", (), smtputf8)
 
 
 def _with_parameters(head: str, pairs: Iterable[Pair], smtputf8: bool) -> bytes:

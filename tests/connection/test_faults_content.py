@@ -12,6 +12,8 @@ from pysmtpx import (
     ConnectionLost,
     DataRejected,
     DeliveryUnknown,
+    InputError,
+    MailObject,
     ProtocolError,
     ServiceUnavailable,
 )
@@ -112,3 +114,32 @@ def test_content_that_is_not_as_long_as_it_was(method: str, growth: int, tmp_pat
         assert_closed(conn)
     assert not server.messages
     assert not server.ledger.refused
+
+
+@pytest.mark.parametrize("is_measured", [False, True])
+def test_an_error_that_content_raises_again_is_not_about_the_message_before(is_measured: bool) -> None:
+    """FAULTS 35: what content raises may be one object for all, or name others, to whom it sent itself."""
+    error = InputError("no content")
+    error.accepted_recipients = ("elsewhere@x.example",)
+    same = InputError("no content either")
+
+    class Content:
+        def __init__(self, raised: Exception) -> None:
+            self.raised = raised
+
+        def __iter__(self) -> Any:
+            yield b"Subject: x\r\n\r\n"
+            raise self.raised
+
+    mails = [
+        MailObject(SENDER, f"r{i}@x.example", Content(raised) if is_measured else iter(Content(raised)))
+        for i, raised in enumerate([error, same, same])
+    ]
+    outcomes = []
+    for mail in mails:
+        with serving(strict=False) as server, dialled(server) as conn:
+            outcomes += conn.send_many([mail])
+    for outcome, mail in zip(outcomes, mails, strict=True):
+        assert outcome.status == "unsent"
+        assert outcome.accepted_recipients == ()
+        assert outcome.unsent_recipients == mail.recipients

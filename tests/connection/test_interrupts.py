@@ -6,6 +6,7 @@ import contextlib
 import gc
 import os
 import signal
+import socket
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -16,10 +17,13 @@ from support.transports import dialled, serving
 from support.verdicts import first
 
 from pysmtpx import (
+    ConnectionLost,
+    DeliveryUnknown,
     SendResult,
     SmtpConnection,
     UsageError,
 )
+from pysmtpx.flow.effects import CLOSE, Flow
 from pysmtpx.testing import Stall
 
 TRANSPORTS = pytest.mark.parametrize("transport", ["clear", "implicit"])
@@ -63,10 +67,58 @@ def test_an_interrupt_by_a_signal_while_we_wait(transport: str, position: str) -
         assert ("perhaps delivered" in "".join(notes)) == (position == "FINAL")
 
 
+@TRANSPORTS
+@pytest.mark.parametrize("position", ["MAIL", "DATA", "FINAL"])
+def test_a_handler_of_a_signal_that_closes_the_connection_we_wait_for(transport: str, position: str) -> None:
+    """FAULTS 93: the wait ends at once, also where the number of the descriptor is another file's by then."""
+    others: list[socket.socket] = []
+
+    def close() -> None:
+        conn.close()
+        for _ in range(4):
+            others.extend(socket.socketpair())
+
+    with serving(transport, verdict=first(**{position: Stall()}), strict=False) as server:
+        conn = dialled(server)
+        with _interrupted_after(0.1, close):
+            error = attempt(send, conn, timeout=4.0)
+        for other in others:
+            other.close()
+        if position == "FINAL":
+            assert isinstance(error, DeliveryUnknown)
+            error = error.__cause__
+        assert isinstance(error, ConnectionLost)
+        assert "close() was called" in str(error)
+        assert_closed(conn)
+
+
+def test_an_interrupt_of_what_an_interrupt_does_is_not_lost() -> None:
+    """FAULTS 96: the second Ctrl-C, or the alarm behind the first, is the caller's as well."""
+
+    class Second(BaseException):
+        pass
+
+    def flow() -> Flow[None]:
+        try:
+            yield CLOSE
+        except KeyboardInterrupt:
+            raise Second from None
+
+    with serving() as server:
+        conn = dialled(server)
+        waiting = flow()
+        next(waiting)
+        with pytest.raises(Second):
+            conn._channel._driver._left(waiting, KeyboardInterrupt())
+        assert_closed(conn)
+
+
 @contextlib.contextmanager
-def _interrupted_after(seconds: float) -> Iterator[None]:
+def _interrupted_after(seconds: float, action: Callable[[], None] | None = None) -> Iterator[None]:
     def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
+        if action is None:
+            raise KeyboardInterrupt
+        action()
 
     before = signal.signal(signal.SIGALRM, interrupt)
     signal.setitimer(signal.ITIMER_REAL, seconds)

@@ -12,6 +12,7 @@ from support import certs
 from support.lines import SOON, Line, secured, tcp
 
 from pysmtpx.errors import ProtocolError, Timeout, TlsError
+from pysmtpx.flow.effects import WITHHELD
 from pysmtpx.net.deadline import Deadline
 from pysmtpx.net.stream import Stream
 from pysmtpx.net.tls import handshake
@@ -73,7 +74,8 @@ def test_start_tls_makes_a_new_stream() -> None:
     thread.join()
     assert new is not old
     assert new._parser is not old._parser
-    assert (new.is_tls, old.closed, new.closed) == (True, True, False)
+    assert (new.is_tls, new.closed) == (True, False)
+    assert old.send(b"in clear", Deadline.after(SOON)) == WITHHELD
     assert new.binding() is not None
     assert old.round_trips + 1 == new.round_trips
     new.close()

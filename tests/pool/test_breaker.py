@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 from support.busy import until
-from support.pools import BODY, ONCE, SENDER, fates, in_threads, mails, outcome, pool_of
+from support.pools import BODY, ONCE, SENDER, Hold, fates, in_threads, mails, outcome, pool_of
 
-from pysmtpx import AuthenticationError, RetryPolicy, SendResult, Server
+from pysmtpx import AuthenticationError, RetryPolicy, SendResult, Server, SmtpError
 from pysmtpx.pool import SmtpPool
-from pysmtpx.pooling import health
+from pysmtpx.pooling import health, shelf
 from pysmtpx.testing import MailServer
 
 
@@ -112,3 +112,22 @@ def test_a_refused_password_at_the_first_server_leaves_the_second() -> None:
     ):
         assert {each.status for each in pool.send_many(mails(20))} == {"accepted"}
         assert tried(first) == 1
+
+
+def test_a_password_that_was_changed_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FAULTS 86: also where a connection is open on which it was accepted a while ago."""
+    monkeypatch.setattr(shelf, "_TRUST", 0.0)
+    users = {"ann": "s3cret"}
+    hold = Hold("AUTH", lambda event: event.connection > 0)
+    with (
+        MailServer(users=users, require_auth=True, verdict=hold) as server,
+        SmtpPool(with_password(server, "s3cret"), max_connections=8, retry=ONCE) as pool,
+        pool.connection(),
+    ):
+        users["ann"] = "changed"
+        futures = [pool.submit(each, timeout=2) for each in mails(12)]
+        hold.wait_for()
+        assert pool.stats().dialling == 1
+        hold.go.set()
+        assert all(isinstance(future.exception(20), SmtpError) for future in futures)
+        assert tried(server) == 2

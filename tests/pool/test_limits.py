@@ -309,3 +309,22 @@ def test_a_failed_dial_leaves_no_slot_behind() -> None:
         for _ in range(3):
             assert not isinstance(outcome(pool.send, SENDER, "a@x.example", BODY, timeout=0.2), SendResult)
             assert pool.stats().connections == pool.stats().dialling == pool.stats().waiting == 0
+
+
+def test_calls_that_waited_for_a_connection_keep_to_the_rate() -> None:
+    """Their moments passed meanwhile: they must not go all at once."""
+    times: list[float] = []
+    hold = Hold("FINAL", lambda event: event.connection == event.transaction == 0)
+
+    def verdict(event: Any) -> Any:
+        if event.verb == "MAIL":
+            times.append(racks.now())
+        return hold(event)
+
+    with MailServer(verdict=verdict) as server, pool_of(server, max_connections=1, rate=20.0) as pool:
+        opener = threading.Timer(0.6, hold.go.set)
+        opener.start()
+        results = in_threads(8, lambda n: pool.send(SENDER, f"t{n}@x.example", BODY))
+        opener.join()
+        assert all(isinstance(result, SendResult) for result in results), results
+    assert times[-1] - times[1] >= 6 * 0.05 - 0.02

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import traceback
 from concurrent.futures import CancelledError
 from email.message import EmailMessage
 from typing import Any
@@ -116,6 +117,16 @@ def test_nonsense_is_refused(options: dict[str, Any]) -> None:
         SmtpPool("smtp://127.0.0.1:2525", **options)
     with pytest.raises(InputError):
         SmtpPool([])
+
+
+def test_a_pool_that_was_not_made_can_be_shown() -> None:
+    """Error pages show the variables of the frame in which that failed."""
+    with pytest.raises(InputError) as caught:
+        SmtpPool("no host")
+    (frame,) = [
+        each for each, _ in traceback.walk_tb(caught.value.__traceback__) if "limits" in each.f_locals
+    ]
+    assert repr(frame.f_locals["self"]) == "<SmtpPool not made>"
 
 
 def test_all_refused_raises_what_a_connection_raises() -> None:

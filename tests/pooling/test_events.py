@@ -75,6 +75,31 @@ def test_a_hook_that_raises_is_logged_and_changes_nothing(caplog: pytest.LogCapt
     assert [record.levelno for record in caplog.records] == [logging.ERROR] * 2
 
 
+def test_a_log_that_is_mailed_by_the_same_pool_does_not_go_on_for_ever() -> None:
+    """Neither for a hook that always raises, nor for a server that refuses what is mailed."""
+    told: list[Event] = []
+
+    def hook(given: Event) -> None:
+        told.append(given)
+        raise KeyError("bug")
+
+    events = Events(hook)
+
+    class Mails(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            events.emit(event("refused"))
+
+    handler = Mails()
+    logging.getLogger("pysmtpx").addHandler(handler)
+    try:
+        events.emit(event("refused"))
+    finally:
+        logging.getLogger("pysmtpx").removeHandler(handler)
+    assert len(told) == 1
+    events.emit(event("sent"))
+    assert len(told) == 2
+
+
 def test_an_interrupt_goes_through_the_hook() -> None:
     def hook(given: Event) -> None:
         raise KeyboardInterrupt

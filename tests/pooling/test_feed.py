@@ -248,6 +248,17 @@ def test_an_early_deadline_wakes_the_guard() -> None:
     assert feed.expired() == [late]
 
 
+def test_another_guard_is_posted_where_a_callback_ended_the_first() -> None:
+    """FAULTS 92: the deadlines of the others are watched still."""
+    feed, posted = guarded()
+    feed.put(job(deadline=Deadline.after(60)), NEVER)
+    feed.relieve(posted[0])
+    assert len(posted) == 2
+    feed.end()
+    feed.relieve(posted[1])
+    assert len(posted) == 2
+
+
 def test_a_guard_counts_as_long_as_it_is_there() -> None:
     """FAULTS 93: the end of a pool leaves no thread."""
     feed, posted = guarded()

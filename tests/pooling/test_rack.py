@@ -18,6 +18,7 @@ from pysmtpx.pooling.events import Event
 from pysmtpx.pooling.rack import Rack
 from pysmtpx.pooling.session import Claim, Session
 from pysmtpx.pooling.shelf import Counts
+from pysmtpx.wire.limits import Stage
 from pysmtpx.wire.reply import Reply
 
 NEVER = Deadline.after(None)
@@ -213,6 +214,21 @@ def test_what_ends_says_quit_and_does_not_wait() -> None:
     rack.give_back(session)
     assert exchange.lines[0].said == ["run"]
     assert exchange.lines[0].closed
+
+
+def test_a_dial_that_was_stopped_is_not_laid_to_the_servers_charge() -> None:
+    """At the end of the process a call can still use a server on which a worker hung."""
+    one = site()
+
+    def stopped(*_: Any) -> Any:
+        rack.shut_down(workers_only=True)
+        return Timeout("stopped", stage=Stage.CONNECT)
+
+    rack = rack_of(Exchange(stopped), one)
+    with pytest.raises(ConnectionLost):
+        lease(rack, urgent=False)
+    assert not one.failing
+    assert lease(rack).is_open
 
 
 def test_a_stream_ends_for_as_many_as_wait() -> None:

@@ -165,6 +165,20 @@ def test_with_a_password_one_dial_goes_ahead() -> None:
     assert isinstance(rack.step(asking, 0), Session)
 
 
+def test_a_password_is_doubted_again_after_a_while() -> None:
+    """FAULTS 86: it may have changed, and then as many as are dialled at once would lock the account."""
+    one = site(most=9, username="u", password="secret", tls="implicit")
+    rack = shelf(one, connections=9)
+    opened(rack).made = 0.0
+    assert all(isinstance(rack.step(claim(), 4.9), Session) for _ in range(2)), "accepted just now"
+    assert rack.step(claim(), 5.0) == math.inf
+    for session in rack.sessions:
+        session.channel = Line()  # type: ignore[assignment]
+    asking = rack.queue[0]
+    assert isinstance(rack.step(asking, 5.0), Session)
+    assert rack.step(claim(), 5.0) == math.inf
+
+
 def test_a_refused_password_is_told_to_whoever_asks() -> None:
     """FAULTS 86."""
     one = site(username="u", password="secret", tls="implicit")

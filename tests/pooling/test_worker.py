@@ -241,6 +241,34 @@ def test_a_bug_below_leaves_nobody_without_an_outcome(bug: BaseException) -> Non
     assert bench.feed.counts().under_way == 0
 
 
+@pytest.mark.parametrize("is_aside", [False, True])
+def test_callbacks_that_end_their_thread_leave_nobody_without_an_outcome(is_aside: bool) -> None:
+    """FAULTS 92: those of the messages under way when a connection breaks, and of those that go back."""
+
+    def leave(_: object) -> None:
+        raise SystemExit
+
+    def talk(take: Callable[[bool], Any]) -> Iterator[Report]:
+        entries = [take(True) for _ in range(4)]
+        if is_aside:
+            bench.feed.end()  # nothing can go back
+            line.close()
+            for entry, error in zip(entries, [Doubt(), *[lost(Stage.INPUT)] * 3], strict=True):
+                yield Report(entry.token, error, True)
+        raise RuntimeError("a bug")
+
+    line = Line(talk)
+    bench = Bench(line)
+    bench.put(4)
+    for future in bench.futures[1:] if is_aside else bench.futures:
+        future.add_done_callback(leave)
+    with pytest.raises(SystemExit):
+        serve(bench.shop, bench.feed, Claim(urgent=False))
+    assert all(future.done() for future in bench.futures)
+    assert bench.feed.counts().under_way == 0
+    assert bench.has_let_go()
+
+
 @pytest.mark.parametrize("bug", [RuntimeError, SystemExit, KeyboardInterrupt])
 @pytest.mark.parametrize("where", ["callback", "hook"])
 def test_what_a_callback_or_hook_raises_leaves_nothing_under_way(where: str, bug: Any) -> None:
@@ -286,7 +314,7 @@ def test_an_interrupt_in_the_calling_thread_closes_and_frees() -> None:
         serve(bench.shop, Single(job()), Claim(urgent=True))
     assert line.closed
     assert bench.rack.counts() == Counts(0, 0, 0, 0)
-    assert not is_serving()
+    assert not is_serving(bench.shop)
 
 
 def test_a_call_from_a_callback_has_the_connection_of_the_one_around_it() -> None:

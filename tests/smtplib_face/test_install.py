@@ -8,6 +8,7 @@ import smtplib as standard
 import sys
 import threading
 from collections.abc import Callable
+from unittest import mock
 
 import pytest
 from support.certs import server_context
@@ -70,6 +71,15 @@ def test_what_somebody_else_put_there_since_stays(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(standard, "LMTP", other)
     ours.uninstall()
     assert (SMTP, other) == (standard.SMTP, standard.LMTP)
+
+
+def test_what_a_test_put_back_after_uninstall_is_taken_out_too() -> None:
+    ours.install()
+    with mock.patch("smtplib.SMTP"):
+        ours.uninstall()
+    assert standard.SMTP is ours.SMTP
+    ours.uninstall()
+    assert (standard.SMTP, standard.SMTP_SSL, standard.LMTP) == (SMTP, SMTP_SSL, LMTP)
 
 
 def test_who_took_the_standard_classes_before_can_still_use_them() -> None:

@@ -97,3 +97,22 @@ def test_over_a_unix_socket(tmp_path: Path) -> None:
 def test_a_unix_socket_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         smtplib.LMTP(str(tmp_path / "none"), timeout=5)
+
+
+@pytest.mark.parametrize("fault", [Cut(), "421 4.3.2 bye"], ids=["cut", "421"])
+@pytest.mark.parametrize("is_stepwise", [False, True], ids=["by flow", "stepwise"])
+def test_an_end_between_the_final_replies_leaves_the_rest_in_doubt(fault: Any, is_stepwise: bool) -> None:
+    class Stepwise(smtplib.LMTP):
+        def docmd(self, cmd: str, args: str = "") -> tuple[int, bytes]:
+            return super().docmd(cmd, args)
+
+    with MailServer(
+        protocol="lmtp", strict=False, replies={("FINAL", 2): fault, ("FINAL", 0): "550 no"}
+    ) as server:
+        lmtp = (Stepwise if is_stepwise else smtplib.LMTP)("127.0.0.1", server.port, "me.example")
+        with pytest.raises(smtplib.SMTPServerDisconnected) as caught:
+            lmtp.sendmail(ANN, [EVE, BOB, "cid@example.com"], OCTETS)
+        error: Any = caught.value
+        assert error.accepted_recipients == (BOB,)
+        assert error.unknown_recipients == ("cid@example.com",)
+        assert lmtp.sock is None

@@ -6,7 +6,18 @@ import itertools
 import linecache
 import sys
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, Final
+
+_NEVER: Final = (
+    "try:",
+    "finally:",
+    "with self._lock:",
+    "if mine and self._tenant is None:",
+    "self._holder = None",
+    "self._lock.release()",
+)
+"""Lines before which no signal is seen: that is at the begin of a function, behind a call of one that is not
+Python's, and at a jump back. Those of the channel that give the line back are written by this."""
 
 
 class Interrupt(KeyboardInterrupt):
@@ -23,8 +34,7 @@ def interrupted(place: int, files: Collection[str], call: Callable[[], Any]) -> 
         name = frame.f_code.co_filename
         if name not in files:
             return None
-        # A signal is seen at calls and jumps, so never at a line on which nothing is done.
-        is_work = linecache.getline(name, frame.f_lineno).strip() not in ("try:", "finally:")
+        is_work = linecache.getline(name, frame.f_lineno).partition("#")[0].strip() not in _NEVER
         if event == "line" and is_work and next(left) == 0:
             came = True
             raise Interrupt

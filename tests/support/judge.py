@@ -143,7 +143,8 @@ class Line:
                 octets = action.octets if self.to_client is None else action.octets[: self.to_client]
                 if self.to_client is not None:
                     self.to_client -= len(octets)
-                    self.dead = self.dead or len(octets) < len(action.octets)
+                    # Also where the last that comes is whole: the end may stand right behind a reply.
+                    self.dead = self.dead or not self.to_client
                 self.inbox += octets
             elif isinstance(action, Hangup):
                 self.dead = True

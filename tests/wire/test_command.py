@@ -319,3 +319,36 @@ def test_errors_never_show_the_argument() -> None:
         with pytest.raises(InputError) as caught:
             command.line("AUTH", argument)
         assert "hunter2" not in str(caught.value)
+
+
+def test_a_line_that_is_remembered_is_told_from_every_other() -> None:
+    """Lines are kept by path alone where nothing else is in them; parameters never stay behind."""
+    sender, rcpt = ReversePath("a@x.example"), ForwardPath("a@x.example")
+    plain, plain_rcpt = command.mail(sender, size=1), command.rcpt(rcpt)
+    assert (plain, plain_rcpt) == (b"MAIL FROM:<a@x.example> SIZE=1\r\n", b"RCPT TO:<a@x.example>\r\n")
+    secret = MailFromParams(envid="secret", ret="HDRS")
+    assert b"secret" in command.mail(sender, secret, size=1)
+    assert b"NOTIFY" in command.rcpt(rcpt, RcptToParams(notify=("NEVER",)))
+    assert (command.mail(sender, size=1), command.rcpt(rcpt)) == (plain, plain_rcpt)
+    assert command.mail(sender, size=2) == b"MAIL FROM:<a@x.example> SIZE=2\r\n"
+    assert command.mail(sender) == b"MAIL FROM:<a@x.example>\r\n"
+
+    foreign = ForwardPath("é@x.example")
+    assert command.rcpt(foreign, smtputf8=True) == "RCPT TO:<é@x.example>\r\n".encode()
+    with pytest.raises(InputError, match="SMTPUTF8"):
+        command.rcpt(foreign)
+
+
+def test_a_path_that_answers_for_another_is_not_remembered_in_its_place() -> None:
+    class Liar(str):
+        def __eq__(self, other: object) -> bool:
+            return True
+
+        def __hash__(self) -> int:
+            return hash("a@x.example")
+
+    command._plain_rcpt.cache_clear()
+    assert command.rcpt(ForwardPath(Liar("b@x.example"))) == b"RCPT TO:<b@x.example>\r\n"
+    assert command.rcpt(Liar("c@x.example")) == b"RCPT TO:<c@x.example>\r\n"  # type: ignore[arg-type]
+    assert command.mail(Liar("d@x.example")) == b"MAIL FROM:<d@x.example>\r\n"  # type: ignore[arg-type]
+    assert command.rcpt(ForwardPath("a@x.example")) == b"RCPT TO:<a@x.example>\r\n"

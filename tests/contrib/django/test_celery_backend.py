@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -131,3 +132,14 @@ def test_the_servers_of_the_settings_are_the_tasks(site: Any) -> None:
         register(app, lambda: servers("default" if site.by_mailers else None))
         enqueue(app, message("a@x.example").message(), sender="s@x.example", recipients=["a@x.example"])
         assert server.messages[0].sender == "s@x.example"
+
+
+@pytest.mark.parametrize(("error", "is_hidden"), [(ConnectionRefusedError, True), (FileNotFoundError, False)])
+def test_silence_covers_the_broker_and_no_more(site: Any, error: type[OSError], is_hidden: bool) -> None:
+    class Failing(EmailMessage):
+        def message(self, **options: Any) -> Any:
+            raise error
+
+    site.use(backend=BACKEND, app=Celery(set_as_current=False), fail_silently=True)
+    with contextlib.nullcontext() if is_hidden else pytest.raises(error):
+        assert site.connection().send_messages([Failing("s", "b", None, ["a@x.example"])]) == 0

@@ -64,6 +64,7 @@ def test_another_backend_is_none_of_ours(site: Any) -> None:
 def test_celery(site: Any) -> None:
     assert found(site, backend=CELERY) == []
     assert found(site, backend=CELERY, app="no.such.app") == ["pysmtpx.E001"]
+    assert found(site, backend=CELERY, app="os.sep") == ["pysmtpx.E001"]
     assert found(site, backend=CELERY, no_such_option=1) == ["pysmtpx.E001"]
 
 

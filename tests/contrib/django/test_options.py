@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from django.core import mail
 from django.core.exceptions import ImproperlyConfigured
+from django.views.debug import ExceptionReporter
 from support import certs
+from support.django_site import BACKEND
 
 from pysmtpx import RetryPolicy
 from pysmtpx.contrib.django import servers
@@ -142,7 +144,7 @@ WRONG: list[dict[str, Any]] = [
 def test_what_cannot_be_right_is_told_at_once(site: Any, options: dict[str, Any]) -> None:
     """Also with fail_silently; and never with the password."""
     site.use(**{"host": "h.example", "port": 2525, "fail_silently": True, **options})
-    with pytest.raises((ImproperlyConfigured, ValueError)) as caught:
+    with pytest.raises(ImproperlyConfigured) as caught:
         site.connection()
     assert PASSWORD not in str(caught.value) + repr(caught.value)
     if site.by_mailers:
@@ -195,3 +197,34 @@ def test_the_servers_for_a_task(site: Any) -> None:
     ]
     with pytest.raises(ImproperlyConfigured):
         servers("other")
+    if site.by_mailers:
+        site.use(backend="django.core.mail.backends.locmem.EmailBackend")
+        with pytest.raises(mail.InvalidMailer, match="knows a server"):  # type: ignore[attr-defined]
+            servers("default")
+
+
+def test_an_unknown_option_of_a_call(site: Any) -> None:
+    site.use(host="h.example", port=25)
+    if site.by_mailers:
+        return  # there is no such call
+    for backend in (BACKEND, "pysmtpx.contrib.django.CeleryEmailBackend"):
+        with pytest.raises(ImproperlyConfigured, match="unknown options: max_conections"):
+            mail.get_connection(backend, max_conections=3, another=None)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"port": "smtp"}, {"rate": -1}, {"password": PASSWORD + "\n"}, {"auth": {"PLAIN"}}]
+)
+def test_error_pages_show_no_secret(site: Any, wrong: dict[str, Any]) -> None:
+    """They have the variables of every frame; those of Django itself are not looked at."""
+    site.use(**{"host": "h.example", "username": "ann", "password": PASSWORD, "use_tls": True, **wrong})
+    try:
+        site.connection()
+    except ImproperlyConfigured as error:
+        reporter = ExceptionReporter(None, type(error), error, error.__traceback__)
+        for frame in reporter.get_traceback_frames():
+            if "pysmtpx" in frame["filename"]:
+                shown = [name for name, value in frame["vars"] if PASSWORD in str(value)]
+                assert not shown, frame["function"]
+    else:
+        pytest.fail("nothing was raised")

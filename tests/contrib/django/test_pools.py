@@ -125,3 +125,12 @@ def test_they_are_closed_when_the_process_ends() -> None:
         subprocess.run([sys.executable, "-W", "error", "-c", code, server.url], check=True, timeout=30)
         expected = [["EHLO", "MAIL", "RCPT", "DATA", "QUIT"]]
         assert server.ledger.wait_until(lambda: server.ledger.commands == expected, 5)
+
+
+def test_a_handler_of_signals_may_come_at_any_point() -> None:
+    """One that sends, or closes the pools, while its own thread is in here."""
+    with MailServer() as server, pools._lock:
+        assert pools._lock.acquire(blocking=False)  # else the rest would wait for ever
+        pools._lock.release()
+        assert of(server).send(SENDER, "a@x.example", BODY)
+        close_pools(0)

@@ -309,6 +309,36 @@ def test_silence_does_not_hide_what_is_wrong_with_a_message(site: Any) -> None:
         assert [m.addresses for m in server.messages] == [["a@x.example"]] * 2
 
 
+def test_silence_does_not_hide_what_a_message_does(site: Any) -> None:
+    class Report(EmailMessage):
+        def message(self, **options: Any) -> Any:
+            raise FileNotFoundError("the report is not there")
+
+    with MailServer() as server:
+        site.use(server, fail_silently=True)
+        mails = [message(), Report("s", "b", None, ["a@x.example"]), message()]
+        with pytest.raises(FileNotFoundError):
+            site.connection().send_messages(mails)
+        assert len(server.messages) == 2
+
+
+def test_an_interrupt_tells_of_what_is_under_way(site: Any) -> None:
+    class Interrupted(EmailMessage):
+        def message(self, **options: Any) -> Any:
+            hold.wait_for()
+            raise KeyboardInterrupt
+
+    hold = Hold("FINAL", lambda event: event.transaction == 1)
+    with MailServer(verdict=hold) as server:
+        site.use(server, max_connections=1)
+        mails = [message(), message(), Interrupted("s", "b", None, ["a@x.example"])]
+        with pytest.raises(KeyboardInterrupt) as caught:
+            site.connection().send_messages(mails)
+        hold.go.set()
+        close_pools()
+    assert caught.value.__notes__ == ["1 messages of this call were under way, and may be delivered"]
+
+
 def test_send_mass_mail_overlaps(site: Any) -> None:
     """More than one connection is in use at a time."""
     is_warm = threading.Event()

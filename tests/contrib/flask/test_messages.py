@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import email
 import re
+from collections.abc import Callable
 from email import policy
+from email.message import EmailMessage
 from email.utils import formatdate
 from typing import Any
 
@@ -26,6 +28,7 @@ from pysmtpx.contrib.flask import (
     sanitize_addresses,
     sanitize_subject,
 )
+from pysmtpx.testing import MailServer
 
 RECIPIENTS = ["ann@example.com"]
 
@@ -326,6 +329,35 @@ def test_a_line_end_in_a_field_of_a_part(app: Flask, file: dict[str, Any]) -> No
         message.as_bytes()
 
 
+@pytest.mark.parametrize("seven_bit", [True, False])
+def test_a_message_in_a_message(make_app: Callable[..., Flask], seven_bit: bool) -> None:
+    """Its content is never in base64 (RFC 2046 5.2.1)."""
+    inner = EmailMessage()
+    inner["Subject"], inner["From"] = "Grüße", "ann@example.com"
+    inner.set_content("Schöne Grüße")
+    with MailServer(extensions=["PIPELINING"] if seven_bit else ["8BITMIME"]) as server:
+        with make_app(server).app_context():
+            message = Message("x", RECIPIENTS, body="see below")
+            message.attach("mail.eml", "message/rfc822", inner.as_bytes())
+            Mail().send(message)
+        received = email.message_from_bytes(server.messages[0].content, policy=policy.SMTP)
+    part = next(received.iter_attachments())
+    assert (part.get_content_type(), part.get_filename()) == ("message/rfc822", "mail.eml")
+    assert part["Content-Transfer-Encoding"] in (None, "7bit", "8bit")
+    assert part.get_content()["Subject"] == "Grüße"
+    assert part.get_content().get_content().strip() == "Schöne Grüße"
+
+
+def test_a_part_has_one_content_type(app: Flask) -> None:
+    message = Message("x", RECIPIENTS, body="x")
+    fields = {"content-type": "text/html", "Content-Transfer-Encoding": "7bit", "Content-ID": "<1>"}
+    message.attach("a.bin", "application/octet-stream", b"\0\1", headers=fields)
+    part = next(email.message_from_bytes(bytes(message), policy=policy.SMTP).iter_attachments())
+    assert part.get_all("Content-Type") == ["application/octet-stream"]
+    assert part.get_content() == b"\0\1"
+    assert part["Content-ID"] == "<1>"
+
+
 NASTY = st.text(
     st.sampled_from('ab ,;:<>@"\\()[]\r\n\t\0\x85\u2028äß日=?.\udc80\ud800'), max_size=12
 ) | st.text(max_size=12)
@@ -487,3 +519,9 @@ def test_subjects_and_texts() -> None:
     with pytest.raises(FlaskMailUnicodeDecodeError, match="You passed in") as caught:
         force_text(b"\xff")
     assert caught.value.obj == b"\xff"
+
+
+def test_an_error_does_not_quote_the_text(app: Flask) -> None:
+    with pytest.raises(InputError, match="invalid start byte") as refused:
+        Message("x", RECIPIENTS, body=b"words \xff").as_bytes()  # type: ignore[arg-type]
+    assert "words" not in str(refused.value)

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from celery import Celery
 from flask import Flask
+from kombu.exceptions import OperationalError
 
-from pysmtpx import MailFromParams, MessageTooLarge
+from pysmtpx import InputError, MailFromParams, MessageTooLarge
 from pysmtpx.contrib.celery import register
 from pysmtpx.contrib.flask import Mail, Message
 from pysmtpx.contrib.payload import unpack
@@ -81,3 +82,20 @@ def test_nothing_is_queued_in_a_test(make_app: MakeApp) -> None:
     with make_app(MAIL_CELERY=True, TESTING=True).app_context(), Mail().record_messages() as outbox:
         Mail().send(Message("x", ["ann@example.com"]))
     assert len(outbox) == 1
+
+
+def test_a_name_is_no_application(make_app: MakeApp) -> None:
+    with make_app(MAIL_CELERY="shop.celery").app_context(), pytest.raises(InputError, match="application"):
+        Mail().send(Message("x", ["ann@example.com"], body="x"))
+
+
+def test_a_broker_that_is_away(make_app: MakeApp) -> None:
+    celery = Celery(set_as_current=False, broker="redis://127.0.0.1:1/0")
+    celery.conf.update(broker_transport_options={"max_retries": 0, "interval_start": 0, "interval_max": 0})
+    one = Message("x", ["ann@example.com"], sender="me@example.org")
+    app = make_app(MAIL_CELERY=celery, MAIL_CELERY_OPTIONS={"retry": False})
+    with app.app_context(), pytest.raises(OperationalError) as caught:
+        Mail().send(one)
+    assert one.send_error is caught.value
+    assert one.send_task is None
+    celery.close()

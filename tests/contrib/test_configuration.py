@@ -1,0 +1,65 @@
+"""Configurations are compared by what they say, and nothing of them is shown, in error pages neither."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pysmtpx import InputError, RetryPolicy, Server, SmtpPool
+from pysmtpx.contrib.configuration import Key, made, policy
+
+SECRET = "hunter2"
+
+
+def frames(error: BaseException) -> str:
+    """What an error page shows of our own code: every variable of every frame."""
+    found = []
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if "pysmtpx" in str(frame.f_globals.get("__name__")):
+            found.append(repr(dict(frame.f_locals)))
+    return "".join(found)
+
+
+def test_a_key_is_what_it_holds() -> None:
+    one = Key("a", {"x": [1, {"y": 2}], "z": None})
+    assert one == Key("a", {"z": None, "x": (1, {"y": 2})})
+    assert hash(one) == hash(Key("a", {"z": None, "x": (1, {"y": 2})}))
+    assert one != Key("a", {"z": None, "x": (1, {"y": 3})})
+    assert one != Key("b", {"x": [1, {"y": 2}], "z": None})
+    assert one != "a"
+    assert Key({1: 2, "1": None}) == Key({1: 2, "1": None})
+
+
+def test_a_key_shows_nothing() -> None:
+    assert SECRET not in repr(Key({"password": SECRET}))
+    with pytest.raises(InputError, match="cannot be told from another") as caught:
+        Key({"password": SECRET, "retry": {1}})
+    assert caught.value.__suppress_context__
+    assert SECRET not in str(caught.value) + frames(caught.value)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: SmtpPool(f"smtps://user:{SECRET}@h.example:1:2"),
+        lambda: SmtpPool("h.example", username="user", password=SECRET + "\n"),
+        lambda: Server("h.example", username="user", password=SECRET, nonsense=1),  # type: ignore[call-arg]
+    ],
+)
+def test_what_is_wrong_is_told_without_the_secrets_around_it(make: Callable[[], Any]) -> None:
+    with pytest.raises(InputError) as caught:
+        made("MAIL_POOL", make)
+    assert caught.value.__suppress_context__
+    assert SECRET not in str(caught.value) + frames(caught.value)
+
+
+def test_a_policy_by_its_fields() -> None:
+    assert policy("retry", {"attempts": 5}) == RetryPolicy(attempts=5)
+    mine = RetryPolicy()
+    assert policy("retry", mine) is mine
+    for wrong in ({"tries": 5}, {"attempts": 0}, {1: 2}):
+        with pytest.raises(InputError):
+            policy("retry", wrong)
