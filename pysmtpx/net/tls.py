@@ -129,6 +129,7 @@ def handshake(
     """
     try:
         sock.setblocking(False)
+        sock.getpeername()  # wrapping one that was reset can leave the descriptor to the collector
         wrapped = context.wrap_socket(sock, server_hostname=hostname or None, do_handshake_on_connect=False)
     except (OSError, ValueError) as error:
         sock.close()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections import deque
 from collections.abc import Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from ..errors import ConnectionLost, SmtpError, UsageError
+from ..flow.tail import anew
 from ..wire.limits import Stage
 from .session import Claim, Session, Site
 
@@ -272,9 +272,8 @@ def closed() -> SmtpError:
 
 def again(error: SmtpError, why: str = "") -> SmtpError:
     """The same error for another message, without the recipients of the first."""
-    twin = copy.copy(error)
-    twin.accepted_recipients = twin.rejected_recipients = twin.accepted_replies = ()
-    twin.unknown_recipients = twin.unsent_recipients = ()
+    twin = anew(error)
+    twin.transcript = error.transcript  # of the dial, which is told to all
     if why:
         twin.__notes__ = [why]
     return twin

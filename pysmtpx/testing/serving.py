@@ -136,6 +136,7 @@ class Serving:
         context = self._line.ssl_context
         assert context is not None
         plain = self._sock
+        plain.getpeername()  # wrapping one that was reset can leave the descriptor to the collector
         secure = context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
         with self._lock:
             self._sock = secure

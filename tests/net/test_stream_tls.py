@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import ssl
+import struct
 import threading
+import warnings
 from typing import Any
 
 import pytest
@@ -113,3 +116,20 @@ def test_a_handshake_within_its_deadline() -> None:
         handshake(ours, certs.client_context(), "mail.test", Deadline.after(0.1))
     assert ours.fileno() == -1
     theirs.close()
+
+
+@pytest.mark.parametrize("with_input", [False, True], ids=["nothing more", "octets before"])
+def test_a_peer_that_reset_before_the_handshake_leaves_no_descriptor(with_input: bool) -> None:
+    """FAULTS 66: nor one for the garbage collector, which would warn of it."""
+    ours, theirs = tcp()
+    if with_input:
+        theirs.sendall(b"220 go ahead\r\n")
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    theirs.close()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with pytest.raises(TlsError):
+            handshake(ours, certs.client_context(), "localhost", Deadline.after(5))
+        gc.collect()
+    assert ours.fileno() == -1
+    assert [str(each.message) for each in caught] == []
