@@ -13,7 +13,8 @@ import pysmtpx
 from pysmtpx.net import dial
 from pysmtpx.testing import MailServer
 
-README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.S)
 
 
@@ -92,8 +93,21 @@ def test_a_snippet_runs(number: int, names: dict[str, object], capsys: pytest.Ca
 
 
 def test_every_name_in_the_tables_exists() -> None:
-    rows = [line for line in README.splitlines() if line.startswith("| `")]
+    api = README.partition("\n## Speed\n")[0]
+    rows = [line for line in api.splitlines() if line.startswith("| `")]
     named = {name for row in rows for name in re.findall(r"`([A-Za-z_]+)`", row.split("|")[1])}
     known = set(pysmtpx.__all__) | set(dir(pysmtpx.SmtpConnection)) | set(dir(__builtins__))
     known |= {"ValueError", "TimeoutError", "ConnectionError"}
     assert {name for name in named if name[0].isupper() or "send" in name} - known == set()
+
+
+def test_every_figure_of_speed_is_one_that_was_measured() -> None:
+    """By `make bench`, whose results are part of the repository; and the plots are there."""
+    speed = README.partition("\n## Speed\n")[2].partition("\n## ")[0]
+    results = (ROOT / "benchmarks" / "results" / "README.md").read_text("utf-8")
+    rows = [line for line in speed.splitlines() if line.startswith("|") and "---" not in line]
+    assert len(rows) > 10
+    assert [row for row in rows if row not in results] == []
+    plots = re.findall(r"!\[[^]]*\]\(([^)]*)\)", speed)
+    assert len(plots) == 3
+    assert all((ROOT / plot).read_text("utf-8").startswith("<?xml") for plot in plots)
