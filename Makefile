@@ -26,7 +26,7 @@ soak: .venv/.dev
 
 clean:
 	rm -rf .venv .venv-3.* *.egg-info build dist .coverage .coverage.* htmlcov
-	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache benchmarks/.peers
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/.%: $(SETUP)
