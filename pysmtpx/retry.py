@@ -19,8 +19,10 @@ from .errors import (
     SmtpError,
     Timeout,
 )
+from .telling import Telling
 
 _log: Final = logging.getLogger("pysmtpx")
+_telling: Final = Telling("retryable")
 
 _POINTLESS: Final = (InputError, NotSupportedError)
 """Nothing was written, and the next try would end the same."""
@@ -102,7 +104,8 @@ class RetryPolicy:
         try:
             return bool(self.retryable(error))
         except Exception:
-            _log.exception("retryable failed for %s: that is not tried again", type(error).__name__)
+            text = "retryable failed for %s: that is not tried again"
+            _telling.once(_log.exception, text, type(error).__name__)
             return False
 
     def delay(self, attempt: int, random: Callable[[], float] = _random.random) -> float:

@@ -120,6 +120,28 @@ def test_a_last_word_that_raises_forbids_and_is_logged(caplog: pytest.LogCapture
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
 
 
+def test_a_log_that_is_mailed_under_the_same_policy_does_not_go_on_for_ever() -> None:
+    """The mail of the log fails in its turn, and so does what is asked about that."""
+    told = []
+
+    class Mailer(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            told.append(record.getMessage())
+            assert not policy.wants(Timeout())
+
+    def retryable(error: SmtpError) -> bool:
+        raise KeyError("bug")
+
+    policy, logger, mailer = RetryPolicy(retryable=retryable), logging.getLogger("pysmtpx"), Mailer()
+    logger.addHandler(mailer)
+    try:
+        assert not policy.wants(Timeout())
+        assert not policy.wants(Timeout())
+    finally:
+        logger.removeHandler(mailer)
+    assert told == ["retryable failed for Timeout: that is not tried again"] * 2
+
+
 FLOATS = st.floats(0, 1e6)
 
 

@@ -7,12 +7,12 @@ ever.
 
 from __future__ import annotations
 
-from contextvars import ContextVar
 from typing import Any, Final
 
 from django.dispatch import Signal
 
 from ..errors import SmtpError
+from ..telling import Telling
 from ..wire.limits import Stage
 from ..wire.result import SendResult
 
@@ -27,18 +27,12 @@ message_failed: Final = Signal()
 """Somebody did not get a message, or perhaps not: ``message`` and ``error``."""
 
 
-_is_telling: Final = ContextVar("_is_telling", default=False)
+_telling: Final = Telling("signals")
 
 
 def announce(sender: type, message: Any, result: SendResult | None, error: Exception | None) -> None:
     """Tell the receivers what became of a message."""
-    if _is_telling.get():
-        return
-    token = _is_telling.set(True)
-    try:
-        _announce(sender, message, result, error)
-    finally:
-        _is_telling.reset(token)
+    _telling.once(_announce, sender, message, result, error)
 
 
 def _announce(sender: type, message: Any, result: SendResult | None, error: Exception | None) -> None:

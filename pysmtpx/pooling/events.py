@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
 from ..errors import SmtpError
+from ..telling import Telling
 from ..wire.result import SendResult
 
 _log: Final = logging.getLogger("pysmtpx")
@@ -46,7 +46,7 @@ class Event:
     why: str = ""
 
 
-_is_telling: Final = ContextVar("_is_telling", default=False)
+_telling: Final = Telling("events")
 
 
 class Events:
@@ -61,13 +61,7 @@ class Events:
 
     def emit(self, event: Event) -> None:
         """Tell it. What the hook raises is logged, and changes nothing (FAULTS 92)."""
-        if _is_telling.get():
-            return
-        token = _is_telling.set(True)
-        try:
-            self._emit(event)
-        finally:
-            _is_telling.reset(token)
+        _telling.once(self._emit, event)
 
     def _emit(self, event: Event) -> None:
         level = _LEVELS[event.kind]
