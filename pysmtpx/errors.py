@@ -254,3 +254,10 @@ class DeliveryUnknown(SmtpError):
     def safe_to_retry(self) -> bool:
         """Always False."""
         return False
+
+
+def unasked(reply: Reply | None) -> SmtpError:
+    """The error for what a server said between two calls, when no reply was owed; None for what is none."""
+    if reply is not None and reply.code == 421:
+        return ServiceUnavailable("the server closed the idle connection", reply=reply)
+    return ProtocolError("the server spoke without being asked", reply=reply)

@@ -24,6 +24,11 @@ from .wire.params import MailFromParams, RcptToParams
 AnyMessage: TypeAlias = "Message[Any, Any] | bytes | bytearray | memoryview | BinaryIO"
 """What ``prepare`` takes; ``EmailMessage`` is a ``Message``."""
 
+WIDE: Final = Capabilities({"8BITMIME": (), "SMTPUTF8": ()})
+NARROW: Final = Capabilities({"SMTPUTF8": ()})
+"""For ``prepare`` where the server is not known yet: of all that one may offer, 8BITMIME alone changes the
+octets of a message, and 7-bit content is good for any."""
+
 _Fields: TypeAlias = list[tuple[str, str]]
 """Names in lower case, and values in one line, in order."""
 

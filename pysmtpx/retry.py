@@ -108,6 +108,18 @@ class RetryPolicy:
             _telling.once(_log.exception, text, type(error).__name__)
             return False
 
+    def pause(self, attempts: int, began: float, moment: float) -> float | None:
+        """Seconds from ``moment`` until the next try, after so many; None where there is to be none.
+
+        ``began``, when the first one did, is in seconds of the same clock.
+        """
+        if attempts >= self.attempts:
+            return None
+        delay = self.delay(attempts)
+        if self.total is not None and moment + delay > began + self.total:
+            return None
+        return delay
+
     def delay(self, attempt: int, random: Callable[[], float] = _random.random) -> float:
         """Seconds to wait after ``attempt`` tries; ``random`` gives a number from 0 to 1."""
         longest = min(self.max_backoff, self.backoff * 2.0 ** min(attempt - 1, 64))

@@ -47,12 +47,7 @@ class Account(Standing):
         """Enter what a try came to; seconds until the next one, or None: it is over."""
         self.attempts += 1
         self.enter(fate, policy, whole=whole)
-        if not self.owed or self.attempts >= policy.attempts:
-            return None
-        delay = policy.delay(self.attempts)
-        if policy.total is not None and now + delay > self.began + policy.total:
-            return None
-        return delay
+        return policy.pause(self.attempts, self.began, now) if self.owed else None
 
     @property
     def perhaps_delivered(self) -> int:

@@ -10,10 +10,11 @@ from typing import Any, Final
 
 from ..errors import InputError, MessageTooLarge, NotSupportedError, UsageError
 from ..flow.plan import Options, make_plan
-from ..message import AnyMessage, prepare
+from ..message import NARROW, WIDE, AnyMessage, prepare
+from ..pooling.forms import Envelope
 from ..wire.capabilities import Capabilities, Protocol
 from ..wire.content import Content
-from ..wire.envelope import MailObject
+from ..wire.envelope import MailObject, part
 from ..wire.params import DeliverBy, MailFromParams, RcptToParams
 
 VERSION: Final = 1
@@ -32,9 +33,6 @@ _KEYS: Final = {
     "all_or_nothing",
     "allow_long_lines",
 }
-_WIDE: Final = Capabilities({"8BITMIME": (), "SMTPUTF8": ()})
-_NARROW: Final = Capabilities({"SMTPUTF8": ()})
-"""Who enqueues does not know the server: 7-bit content is good for any."""
 _EXTENSIONS: Final = (
     *("8BITMIME", "SMTPUTF8", "SIZE", "DSN", "AUTH", "REQUIRETLS"),
     *("MT-PRIORITY", "FUTURERELEASE", "DELIVERBY", "RRVS"),
@@ -51,17 +49,7 @@ class Letter:
 
     def part(self, indices: Sequence[int]) -> MailObject:
         """The mail object for some of its recipients, by place."""
-        mail = self.mail
-        if len(indices) == len(mail.recipients):
-            return mail
-        params = mail.rcpt_params
-        return MailObject(
-            mail.sender,
-            [mail.recipients[i] for i in indices],
-            mail.content,
-            mail_params=mail.mail_params,
-            rcpt_params=None if params is None else [params[i] for i in indices],
-        )
+        return self.mail if len(indices) == len(self.mail.recipients) else part(self.mail, indices)
 
 
 def letter(
@@ -84,38 +72,23 @@ def letter(
     Raises ``InputError`` and ``NotSupportedError`` for what no server could be
     sent, ``MessageTooLarge`` for content of more than ``max_size`` octets.
     """
-    envelope = (sender, recipients, mail_params, rcpt_params)
+    envelope = Envelope(sender, recipients, mail_params, rcpt_params)
     if not isinstance(message, MailObject):
         mail = _prepared(message, envelope)
-    elif all(part is None for part in envelope):
+    elif all(each is None for each in envelope):
         mail = message
     else:
         raise UsageError("a MailObject has an envelope of its own")
-    content = Content.of(_octets(mail.content, max_size))
-    mail = MailObject(
-        mail.sender, mail.recipients, content, mail_params=mail.mail_params, rcpt_params=mail.rcpt_params
-    )
+    mail = part(mail, range(len(mail.recipients)), _octets(mail.content, max_size))
     _check(mail, allow_long_lines)
     return Letter(mail, bool(all_or_nothing), bool(allow_long_lines))
 
 
-def _prepared(message: AnyMessage, envelope: tuple[Any, ...]) -> MailObject:
-    sender, recipients, mail_params, rcpt_params = envelope
-
-    def written(capabilities: Capabilities) -> MailObject:
-        return prepare(
-            message,
-            capabilities,
-            sender=sender,
-            recipients=recipients,
-            mail_params=mail_params,
-            rcpt_params=rcpt_params,
-        )
-
+def _prepared(message: AnyMessage, envelope: Envelope) -> MailObject:
     try:
-        return written(_NARROW)
+        return prepare(message, NARROW, **envelope._asdict())
     except NotSupportedError:
-        return written(_WIDE)  # signed, and so it must stay in 8 bits
+        return prepare(message, WIDE, **envelope._asdict())  # signed, and so it must stay in 8 bits
 
 
 def _octets(content: Content, limit: int) -> bytes:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final, NoReturn, TypeVar, cast
 
 from ..driver import Driver
-from ..errors import ProtocolError, ServiceUnavailable, SmtpError
+from ..errors import SmtpError, unasked
 from ..flow.effects import Effect, Flow, Hear, Listener, Receive, Send
 from ..net.deadline import Deadline
 from ..net.stream import Stream
@@ -76,10 +76,7 @@ def check_unread(octets: bytes) -> None:
         return
     parser = ReplyParser()
     parser.feed(octets)
-    reply = parser.next()
-    if reply is not None and reply.code == 421:
-        raise ServiceUnavailable("the server closed the idle connection", reply=reply)
-    raise ProtocolError("the server spoke without being asked", reply=reply)
+    raise unasked(parser.next())
 
 
 class _Ear:
@@ -111,7 +108,7 @@ def overheard(
                 _lowered(effect)
                 said(effect)
             elif heard is not None and type(effect) is Hear:
-                effect = Hear(_Ear(effect.listener, heard), effect.count, effect.last)  # type: ignore[arg-type]
+                effect = Hear(_Ear(effect.listener, heard), effect.count, effect.last)
             try:
                 result = yield effect
             except BaseException as error:

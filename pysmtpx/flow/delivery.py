@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import partial
 
 from ..errors import AllRecipientsFailed, DeliveryUnknown, RecipientsRejected, SmtpError
-from ..wire.envelope import MailObject
+from ..wire.envelope import part
 from ..wire.limits import MIN_RECIPIENTS, Stage
 from ..wire.reply import Reply
 from ..wire.result import RejectedRecipient, SendResult
@@ -76,16 +76,8 @@ def _transactions(plan: Plan, lead: Tail | None, meanwhile: Meanwhile | None, id
 
 def _part(plan: Plan, indices: list[int]) -> Plan:
     """The same transaction for some of the recipients."""
-    mail, params = plan.mail, plan.mail.rcpt_params
-    part = MailObject(
-        mail.sender,
-        [mail.recipients[i] for i in indices],
-        mail.content,
-        mail_params=mail.mail_params,
-        rcpt_params=None if params is None else [params[i] for i in indices],
-    )
     head, *lines = plan.envelope
-    return plan._replace(mail=part, envelope=(head, *(lines[i] for i in indices)))
+    return plan._replace(mail=part(plan.mail, indices), envelope=(head, *(lines[i] for i in indices)))
 
 
 def _is_beyond_limit(rejection: RejectedRecipient) -> bool:
@@ -116,8 +108,8 @@ class _Tally:
     def next(self) -> tuple[Plan, Account]:
         """The next transaction, for as many as it may have."""
         batch = self.owed[: self._limit]
-        part = self._plan if len(batch) == len(self._recipients) else _part(self._plan, batch)
-        return part, Account(part.mail.recipients, lmtp=part.lmtp)
+        plan = self._plan if len(batch) == len(self._recipients) else _part(self._plan, batch)
+        return plan, Account(plan.mail.recipients, lmtp=plan.lmtp)
 
     def is_owed_another(self, account: Account) -> bool:
         """Whether a transaction whose envelope is settled will not be the last, if it succeeds."""

@@ -59,8 +59,9 @@ class Receive:
 class Listener(Protocol):
     """Who is told several replies, one by one."""
 
-    stage: Stage
-    """What the next one answers."""
+    @property
+    def stage(self) -> Stage:
+        """What the next one answers."""
 
     def note(self, reply: Reply) -> None:
         """Take the next one; an error that it raises is thrown into the flow."""

@@ -13,7 +13,7 @@ import ssl
 import sys
 from typing import Final
 
-from ..errors import ConnectionLost, ProtocolError, ServiceUnavailable, SmtpError, Timeout
+from ..errors import ConnectionLost, ProtocolError, ServiceUnavailable, SmtpError, Timeout, unasked
 from ..flow.effects import WITHHELD
 from ..wire.limits import BLOCK_LIMIT, MIN_RATE, SLICE, Stage
 from ..wire.parser import ReplyParser
@@ -269,10 +269,8 @@ class Stream:
         if not self._peek():
             return
         reply = self._parser.next()
-        if reply is not None and reply.code == 421:
-            raise ServiceUnavailable("the server closed the idle connection", reply=reply)
         if reply is not None or self._broken is None:
-            raise ProtocolError("the server spoke without being asked", reply=reply)
+            raise unasked(reply)
         raise self._broken
 
     # -- TLS and the end -----------------------------------------------------------

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from email.message import Message
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from ..errors import InputError, SmtpError
-from ..message import AnyMessage, prepare
+from ..message import NARROW, WIDE, AnyMessage, prepare
 from ..mime import bodies, raw
 from ..wire.capabilities import Capabilities
-from ..wire.envelope import MailObject
+from ..wire.envelope import MailObject, part
 from ..wire.params import MailFromParams, RcptToParams
-
-_WIDE: Final = Capabilities({"8BITMIME": (), "SMTPUTF8": ()})
-_NARROW: Final = Capabilities({"SMTPUTF8": ()})
-"""Of all that a server may offer, 8BITMIME alone changes the octets of a message."""
 
 _Email: TypeAlias = "Message[Any, Any]"
 
@@ -79,7 +75,7 @@ class Forms:
                 self.whole = self._mail
                 return self.whole
             try:
-                self.whole = self._prepare(self._mail, _WIDE)
+                self.whole = self._prepare(self._mail, WIDE)
             except SmtpError as error:
                 self._flaw = error  # for good: what the caller changes later must not count
                 raise
@@ -93,7 +89,7 @@ class Forms:
         if self._original is None or capabilities.eightbitmime:
             return whole
         if self._narrow is None:
-            self._narrow = self._prepare(self._original, _NARROW, like=whole)
+            self._narrow = self._prepare(self._original, NARROW, like=whole)
         return self._narrow
 
     def _prepare(
@@ -107,18 +103,6 @@ class Forms:
             raise
         except Exception as error:
             raise InputError("the message could not be read") from error
-
-
-def part(mail: MailObject, indices: Sequence[int], content: Any) -> MailObject:
-    """The same for some of the recipients, by place."""
-    params = mail.rcpt_params
-    return MailObject(
-        mail.sender,
-        [mail.recipients[i] for i in indices],
-        content,
-        mail_params=mail.mail_params,
-        rcpt_params=None if params is None else [params[i] for i in indices],
-    )
 
 
 def _is_8bit(mail: MailObject) -> bool:

@@ -17,11 +17,11 @@ from ..outcome import Outcome, Status
 from ..retry import RetryPolicy
 from ..sending import account_for, make_entry
 from ..wire.capabilities import Capabilities, Protocol
-from ..wire.envelope import MailObject
+from ..wire.envelope import MailObject, part
 from ..wire.limits import Stage
 from ..wire.params import MailFromParams, RcptToParams
 from ..wire.result import SendResult
-from .forms import Envelope, Forms, part
+from .forms import Envelope, Forms
 from .standing import Standing
 
 
@@ -73,7 +73,7 @@ class Job:
         began: float | None = None,
     ) -> None:
         envelope = Envelope(sender, recipients, mail_params, rcpt_params)
-        if isinstance(mail, MailObject) and any(part is not None for part in envelope):
+        if isinstance(mail, MailObject) and any(each is not None for each in envelope):
             raise UsageError("a MailObject has an envelope of its own")
         self.mail: Any = mail
         """As the caller gave it; what is sent is another matter once it is frozen."""
@@ -145,7 +145,7 @@ class Job:
         standing = self._standing
         if standing is None or len(standing.owed) in (0, len(mail.recipients)):
             return mail
-        return part(mail, standing.owed, mail.content)
+        return part(mail, standing.owed)
 
     # -- tries ----------------------------------------------------------------------------
 
@@ -178,14 +178,10 @@ class Job:
         self.attempts += 1
         self._enter(outcome, policy)
         standing, whole = self._standing, self._forms.whole
-        if standing is None or whole is None or not standing.owed or self.attempts >= policy.attempts:
+        if standing is None or whole is None or not standing.owed or self.is_recalled:
             return None
-        if self.is_recalled:
-            return None
-        delay = policy.delay(self.attempts)
-        if self.deadline is not None and self.deadline.remaining() <= delay:
-            return None
-        if policy.total is not None and moment + delay > self.began + policy.total:
+        delay = policy.pause(self.attempts, self.began, moment)
+        if delay is None or (self.deadline is not None and self.deadline.remaining() <= delay):
             return None
         if _is_spent(whole):
             return None

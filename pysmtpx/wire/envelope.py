@@ -62,6 +62,18 @@ class MailObject:
         put(self, "rcpt_params", rcpt_params)
 
 
+def part(mail: MailObject, indices: Sequence[int], content: Source | None = None) -> MailObject:
+    """The same for some of the recipients, by place; with other ``content``, where that is given."""
+    params = mail.rcpt_params
+    return MailObject(
+        mail.sender,
+        [mail.recipients[i] for i in indices],
+        mail.content if content is None else content,
+        mail_params=mail.mail_params,
+        rcpt_params=None if params is None else [params[i] for i in indices],
+    )
+
+
 def _checked(rcpt_params: Sequence[RcptToParams | None], count: int) -> tuple[RcptToParams | None, ...]:
     """Parameters of RCPT, one for each of so many recipients."""
     if len(rcpt_params) != count:
