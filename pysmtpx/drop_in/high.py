@@ -24,6 +24,7 @@ from ..flow.account import Account
 from ..flow.effects import Flow, Send
 from ..flow.plan import Plan
 from ..flow.transaction import begin, settle
+from ..wire.limits import Stage
 from ..wire.reply import Reply
 from ..wire.result import SendResult
 from . import login, secrets, verdicts
@@ -139,9 +140,15 @@ class Conversations(Commands):
         if hasattr(error, "unknown_recipients"):
             return
         lost: SmtpError = DeliveryUnknown() if self._content_begun else ConnectionLost()
-        refused = self._refused | self._refused_finally()
-        lost.accepted_recipients = tuple(
-            path for path, _ in zip(self._accepted, self._finals, strict=False) if path not in refused
+        finals = zip(self._accepted, self._finals, strict=False)
+        lost.accepted_recipients = tuple(path for path, reply in finals if 200 <= reply[0] < 300)
+        # Of an address that stands twice: acceptance outranks doubt, and doubt outranks a refusal.
+        open_ = {*lost.accepted_recipients, *self._accepted[len(self._finals) :]}
+        last = self._refused_finally()
+        refused = {path: reply for path, reply in (self._refused | last).items() if path not in open_}
+        lost.rejected_recipients = tuple(
+            verdicts.rejection(path, reply, Stage.FINAL if path in last else Stage.RCPT)
+            for path, reply in refused.items()
         )
         left = tuple(path for path in recipients if path not in {*refused, *lost.accepted_recipients})
         if self._content_begun:

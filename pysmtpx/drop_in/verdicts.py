@@ -16,6 +16,7 @@ from ..errors import RecipientsRejected, SmtpError
 from ..flow.account import Account
 from ..wire.limits import Stage
 from ..wire.reply import Reply
+from ..wire.result import RejectedRecipient
 
 Refused: TypeAlias = dict[str, tuple[int, bytes]]
 
@@ -35,6 +36,12 @@ _CARRIED: Final = (
 def pair(reply: Reply) -> tuple[int, bytes]:
     """A reply as ``smtplib`` gives it."""
     return reply.code, b"\n".join(text.strip(b" \t\r\n") for text in reply.lines)
+
+
+def rejection(path: str, answer: tuple[int, bytes], stage: Stage) -> RejectedRecipient:
+    """The other way round: one who was refused, as ``pysmtpx`` names him."""
+    code, text = answer
+    return RejectedRecipient(path, Reply(code, tuple(text.split(b"\n"))), stage)
 
 
 def refused(account: Account) -> Refused:

@@ -184,6 +184,8 @@ def test_command_by_command_a_loss_says_who_may_have_the_message(verb: str) -> N
         assert error.unknown_recipients == ((BOB,) if in_doubt else ())
         assert BOB in error.unsent_recipients or in_doubt
         assert error.safe_to_retry is not in_doubt
+        rejected = [(each.recipient, str(each.reply), each.stage) for each in error.rejected_recipients]
+        assert rejected == ([] if verb == "MAIL" else [(EVE, "550 no", "rcpt")])
         for call in (
             lambda: smtp.sendmail(ANN, BOB, OCTETS),
             lambda: smtp.send_message(EmailMessage(), ANN, BOB),
@@ -191,3 +193,19 @@ def test_command_by_command_a_loss_says_who_may_have_the_message(verb: str) -> N
             with pytest.raises(smtplib.SMTPServerDisconnected) as caught:
                 call()
             assert caught.value.unknown_recipients == ()  # type: ignore[attr-defined]
+
+
+def test_command_by_command_one_who_was_accepted_once_and_refused_once_may_have_the_message() -> None:
+    class Stepwise(smtplib.SMTP):
+        def docmd(self, cmd: str, args: str = "") -> tuple[int, bytes]:
+            return super().docmd(cmd, args)
+
+    replies: Any = {"FINAL": Cut(), ("RCPT", 1): "450 4.2.1 once is enough"}
+    with MailServer(replies=replies) as server:
+        smtp = Stepwise("127.0.0.1", server.port, "me.example")
+        with pytest.raises(smtplib.SMTPServerDisconnected) as caught:
+            smtp.sendmail(ANN, [BOB, BOB], OCTETS)
+        error: Any = caught.value
+        assert set(error.unknown_recipients) == {BOB}
+        assert error.rejected_recipients == ()
+        assert not error.safe_to_retry

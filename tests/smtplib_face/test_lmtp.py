@@ -115,4 +115,20 @@ def test_an_end_between_the_final_replies_leaves_the_rest_in_doubt(fault: Any, i
         error: Any = caught.value
         assert error.accepted_recipients == (BOB,)
         assert error.unknown_recipients == ("cid@example.com",)
+        assert [(each.recipient, each.stage) for each in error.rejected_recipients] == [(EVE, "final")]
         assert lmtp.sock is None
+
+
+def test_command_by_command_of_one_who_stands_twice_the_better_fate_is_told() -> None:
+    class Stepwise(smtplib.LMTP):
+        def docmd(self, cmd: str, args: str = "") -> tuple[int, bytes]:
+            return super().docmd(cmd, args)
+
+    replies: Any = {("FINAL", 0): "450 4.2.0 later", ("FINAL", 2): Cut(), ("FINAL", EVE): "550 no"}
+    with MailServer(protocol="lmtp", strict=False, replies=replies) as server:
+        lmtp = Stepwise("127.0.0.1", server.port, "me.example")
+        with pytest.raises(smtplib.SMTPServerDisconnected) as caught:
+            lmtp.sendmail(ANN, [BOB, EVE, BOB], OCTETS)
+        error: Any = caught.value
+        assert set(error.unknown_recipients) == {BOB}, "the second of the two may have been taken"
+        assert [each.recipient for each in error.rejected_recipients] == [EVE]
