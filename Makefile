@@ -38,7 +38,7 @@ clean:
 .others: .venv/.dev
 	@own=$$(.venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
 	scripts/pythons | while read -r version python; do \
-	  case $$version in $$own) continue;; 3.11|3.12|3.13) ;; *) continue;; esac; \
+	  case $$version in $$own) continue;; 3.11|3.12|3.13|3.14) ;; *) continue;; esac; \
 	  $(MAKE) --no-print-directory .venv-$$version/.test PYTHON_$$version="$$python" || exit 1; \
 	done
 

@@ -36,6 +36,7 @@ from .drop_in.dialing import Verification
 from .drop_in.high import Conversations
 from .drop_in.installing import Replacement
 from .drop_in.low import Within
+from .net.deadline import Deadline
 
 __all__ = [
     "SMTP",
@@ -65,6 +66,14 @@ Answer: TypeAlias = tuple[int, bytes]
 _TIMEOUT: Any = socket._GLOBAL_DEFAULT_TIMEOUT  # type: ignore[attr-defined]
 
 
+_SOCKET = socket
+
+
+def _sockets() -> Any:
+    """The module that dials: a test or a proxy may have put its own at the name ``socket``, here or there."""
+    return socket if socket is not _SOCKET else vars(_standard_module)["socket"]
+
+
 def _is_ours(smtp: object) -> bool:
     """Not so where a class that was made before ``install`` calls a constructor by its name."""
     return isinstance(smtp, Conversations)
@@ -89,11 +98,15 @@ class SMTP(Conversations):
         if not _is_ours(self):
             standard.SMTP.__init__(self, host, port, local_hostname, timeout, source_address)
             return
-        self._name_we_set = host
         # A name of our own, so that none is looked up.
-        standard.SMTP.__init__(self, host, port, local_hostname or "", timeout, source_address)
+        standard.SMTP.__init__(self, "", 0, local_hostname or "", timeout, source_address)
         if local_hostname is None:
             del self.local_hostname
+        if host:
+            code, text = self.connect(host, port)
+            if code != 220:
+                self.close()
+                raise SMTPConnectError(code, text)
 
     @cached_property
     def local_hostname(self) -> str:  # type: ignore[override]
@@ -106,12 +119,8 @@ class SMTP(Conversations):
         Raises what the system does (``OSError``), and ``SMTPServerDisconnected``
         where no greeting came.
         """
-        name = host.partition(":")[0] if not port and host.count(":") == 1 else host
-        if self._host in ("", self._name_we_set):
-            # The certificate must bear it; one who wrote another name wants that.
-            self._host = self._name_we_set = name
         before = self.sock
-        with Within(self, dialing.deadline_for(dialing.default_timeout(self.timeout, socket))):
+        with Within(self, self._connect_deadline()), self._dialling(host, port):
             try:
                 greeting = super().connect(host, port, source_address)
             except BaseException:
@@ -121,13 +130,16 @@ class SMTP(Conversations):
         self._forget_server()
         return greeting
 
+    def _connect_deadline(self) -> Deadline:
+        return dialing.deadline_for(dialing.default_timeout(self.timeout, _sockets()))
+
     def _get_socket(self, host: str, port: int, timeout: Any) -> Any:
         dialing.check_timeout(timeout)
         if self.debuglevel > 0:
             self._print_debug("connect: to", (host, port), self.source_address)
         source: Any = self.source_address
         with Within(self) as deadline:
-            return dialing.connected(host, port, timeout, source, socket, deadline)
+            return dialing.connected(host, port, timeout, source, _sockets(), deadline)
 
     if sys.version_info >= (3, 12):
 
@@ -247,9 +259,9 @@ class LMTP(SMTP, standard.LMTP):
         if not host.startswith("/"):
             return super().connect(host, port, source_address)
         dialing.check_timeout(self.timeout)
-        with Within(self, dialing.deadline_for(dialing.default_timeout(self.timeout, socket))) as deadline:
+        with Within(self, self._connect_deadline()) as deadline:
             try:
-                self.sock = dialing.connected_unix(host, self.timeout, socket, deadline)
+                self.sock = dialing.connected_unix(host, self.timeout, _sockets(), deadline)
             except OSError:
                 if self.debuglevel > 0:
                     self._print_debug("connect fail:", host)

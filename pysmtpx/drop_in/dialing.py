@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import socket
@@ -24,6 +25,7 @@ Source: TypeAlias = "tuple[bytearray | bytes | str, int] | None"
 _SOCKET: Final = socket.socket
 _CREATE: Final = socket.create_connection
 _LOOK_UP: Final = socket.getaddrinfo
+_LAST_PORT: Final = 65_535
 _WRAP: Final = ssl.SSLContext.wrap_socket
 
 
@@ -69,10 +71,13 @@ def connected(
     tracer), ``sockets.create_connection`` makes it.
     """
     seconds = default_timeout(timeout, sockets)
-    is_usual = isinstance(host, str) and isinstance(port, int) and (seconds or 1) >= 0
+    is_usual = isinstance(host, str) and type(port) is int and port >= 0 and (seconds or 1) >= 0
     if sockets is not socket or _is_patched() or not is_usual:
         made: socket.socket = sockets.create_connection((host, port), timeout, source)
         return made
+    if port > _LAST_PORT:
+        # The resolver takes it modulo 65,536, and whoever listens there would have the mail.
+        raise ConnectionRefusedError(errno.ECONNREFUSED, f"no port has the number {port}")
     with system_errors():
         sock = dialling.dial(host, port, deadline, cast("tuple[str, int] | None", source))
     sock.settimeout(seconds)

@@ -6,8 +6,8 @@ was there before.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from smtplib import SMTPDataError, SMTPException, SMTPNotSupportedError, SMTPServerDisconnected
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
@@ -83,14 +83,39 @@ class Commands(standard.SMTP):
     _finals: tuple[tuple[int, bytes], ...] = ()
     """Under LMTP: the final replies, one for each of these (RFC 2033 4.2)."""
 
+    command_encoding = "ascii"
+    """Here too: a subclass may connect before it calls the constructor."""
+    _name_written = ""
+    _name_dialled = ""
+    _is_dialling = False
+
     if TYPE_CHECKING:
-        _host: str
-        command_encoding: str
         _auth_challenge_count: int
 
         def _print_debug(self, *args: object) -> None: ...
         def _rset(self) -> None: ...
         def _get_socket(self, host: str, port: int, timeout: Any) -> Any: ...
+
+    @property
+    def _host(self) -> str:
+        """The name that the certificate must bear: the one that was dialled, or what somebody wrote here."""
+        return self._name_written or self._name_dialled
+
+    @_host.setter
+    def _host(self, name: str) -> None:
+        # The standard connect() writes here as well (from Python 3.14.5 on): that is nobody's wish.
+        if not self._is_dialling:
+            self._name_written = name
+
+    @contextmanager
+    def _dialling(self, host: str, port: int) -> Iterator[None]:
+        """While the standard ``connect`` runs."""
+        self._name_dialled = host.partition(":")[0] if not port and host.count(":") == 1 else host
+        self._is_dialling = True
+        try:
+            yield
+        finally:
+            self._is_dialling = False
 
     def _new_deadline(self) -> Deadline:
         """By the timeout that the socket has now: a user may have changed it."""

@@ -33,6 +33,18 @@ def test_what_fails_fails_as_it_always_did() -> None:
         assert failure(smtplib, *arguments) == failure(standard, *arguments)
 
 
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "::1"])
+@pytest.mark.parametrize("port", [-1, 65_536, 70_000, 2**40])
+@pytest.mark.parametrize("kind", ["SMTP", "SMTP_SSL", "LMTP"])
+def test_a_port_that_there_is_not(host: str, port: int, kind: str) -> None:
+    """Some resolvers take the number modulo 65,536, and another server answers."""
+    with pytest.raises(OSError):  # noqa: PT011 - which one is the system's own matter
+        getattr(smtplib, kind)(host, port, timeout=5)
+    if ":" not in host and port > 0:
+        with pytest.raises(ConnectionRefusedError, match=f"no port has the number {port}"):
+            smtplib.SMTP(f"{host}:{port}", timeout=5)
+
+
 def _no_such_name(*_: object) -> None:
     raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 

@@ -109,6 +109,21 @@ def test_a_subclass_made_after_install_is_one_of_ours() -> None:
         assert isinstance(smtp, SMTP)
 
 
+@pytest.mark.parametrize("patched", ["smtplib.socket", "pysmtpx.smtplib.socket"])
+@pytest.mark.parametrize("kind", ["SMTP", "LMTP", "unix"])
+def test_a_test_that_patches_the_name_socket_dials_nowhere(patched: str, kind: str) -> None:
+    ours.install()
+    with mock.patch(patched) as sockets:
+        sock = sockets.socket.return_value = sockets.create_connection.return_value
+        sock.makefile.return_value.readline.return_value = b"220 hello\r\n"
+        if kind == "unix":
+            standard.LMTP("/no/such/socket", local_hostname="me.example", timeout=5)
+            sock.connect.assert_called_once_with("/no/such/socket")
+        else:
+            getattr(standard, kind)("mail.invalid", 25, "me.example", timeout=5)
+            sockets.create_connection.assert_called_once_with(("mail.invalid", 25), 5, None)
+
+
 def test_the_handler_of_logging(trust: Callable[[], None]) -> None:
     trust()
     ours.install()
