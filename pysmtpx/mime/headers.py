@@ -9,17 +9,16 @@ anew by the few rules below; and every field is checked after it was written.
 from __future__ import annotations
 
 import re
-from email import base64mime, quoprimime
 from email.header import Header
-from email.headerregistry import HeaderRegistry
 from email.message import Message
 from email.policy import EmailPolicy
 from typing import Any, Final
 
 from ..errors import InputError
 from ..wire.limits import MAX_TEXT_LINE
-from . import addresses
+from . import addresses, parameters, words
 from .addresses import Group, Mailbox
+from .parameters import WIDTH
 
 ADDRESS_FIELDS: Final = frozenset(
     {"from", "sender", "reply-to", "to", "cc", "bcc"}
@@ -36,11 +35,6 @@ _BEFORE_SPACE: Final = re.compile(r"(?<=[^ \t])(?=[ \t])")
 _QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _QUOTED_PAIR: Final = re.compile(r"\\(.)", re.DOTALL)
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
-_WIDTH: Final = 76
-"""Columns of a folded line: RFC 2047 2 where there is an encoded word, below the 78 of RFC 5322."""
-
-_REGISTRY: Final = HeaderRegistry()
-_PARAMETER_POLICY: Final = EmailPolicy(linesep="\r\n", max_line_length=_WIDTH)
 
 
 class WirePolicy(EmailPolicy):
@@ -58,7 +52,7 @@ class WirePolicy(EmailPolicy):
 
 def policy(*, utf8: bool, exact: bool) -> WirePolicy:
     """The policy for one message; ``exact`` leaves its fields as they came."""
-    return WirePolicy(utf8=utf8, cte_type="8bit", linesep="\r\n", max_line_length=0 if exact else _WIDTH)
+    return WirePolicy(utf8=utf8, cte_type="8bit", linesep="\r\n", max_line_length=0 if exact else WIDTH)
 
 
 def write(name: str, value: Any, *, utf8: bool = False, exact: bool = False) -> bytes:
@@ -152,12 +146,11 @@ def _anew(name: str, value: Any, utf8: bool) -> str:
     text = text_of(name, value)
     key = name.lower()
     if key in _PARAMETER_FIELDS:
-        field = value if hasattr(value, "fold") else _REGISTRY(name, text)
-        return str(field.fold(policy=_PARAMETER_POLICY))
+        return parameters.folded(name, text)
     if key in ADDRESS_FIELDS and not text.isascii():
         entries = addresses.of_field(name, text)
         return _folded(name, ", ".join(_address(name, entry, utf8) for entry in entries))
-    is_unfoldable = key in _FREE_TEXT_FIELDS and max(map(len, text.split()), default=0) > _WIDTH
+    is_unfoldable = key in _FREE_TEXT_FIELDS and max(map(len, text.split()), default=0) > WIDTH
     return _folded(name, text if _goes_plain(text, utf8) and not is_unfoldable else _words(name, text))
 
 
@@ -167,10 +160,10 @@ def _goes_plain(text: str, utf8: bool) -> bool:
 
 def _words(name: str, text: str) -> str:
     """Free text as encoded words; those in it are decoded first, not encoded a second time."""
-    plain = str(_REGISTRY("Subject", text)) if "=?" in text else text
+    plain = words.decoded(text)
     if _LINE_END.search(plain):
         raise InputError(f"{name} hides a line end in an encoded word")
-    return _encoded_words(name, plain)
+    return words.encoded(name, plain)
 
 
 def _address(name: str, entry: Mailbox | Group, utf8: bool) -> str:
@@ -189,27 +182,12 @@ def _unquoted(phrase: str) -> str:
     return _QUOTED.sub(lambda match: _QUOTED_PAIR.sub(r"\1", match[1]), phrase)
 
 
-def _encoded_words(name: str, text: str) -> str:
-    """Encoded words of whole characters, short enough to follow the name (RFC 2047 2, 5)."""
-    charset = "unknown-8bit" if _SURROGATE.search(text) else "utf-8"  # RFC 1428 3
-    characters = [character.encode("utf-8", "surrogateescape") for character in text]
-    whole = b"".join(characters)
-    encode = min(quoprimime.header_encode, base64mime.header_encode, key=lambda encode: len(encode(whole)))
-    width = max(_WIDTH - len(name) - 2, _WIDTH // 2)
-    pieces = [b""]
-    for character in characters:
-        if len(encode(pieces[-1] + character, charset)) > width:
-            pieces.append(b"")
-        pieces[-1] += character
-    return " ".join(encode(piece, charset) for piece in pieces)
-
-
 def _folded(name: str, text: str) -> str:
     """Folded before white space only, and never right after the name (RFC 5322 2.2.3)."""
     first, *rest = _BEFORE_SPACE.split(text)
     lines = [f"{name}: {first}"]
     for piece in rest:
-        if len(lines[-1]) + len(piece) > _WIDTH:
+        if len(lines[-1]) + len(piece) > WIDTH:
             lines.append(piece)
         else:
             lines[-1] += piece

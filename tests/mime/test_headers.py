@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pysmtpx.errors import InputError
-from pysmtpx.mime import addresses, headers
+from pysmtpx.mime import addresses, headers, parameters
 
 MAKE = HeaderRegistry()
 
@@ -185,6 +185,76 @@ class TestParameters:
     def test_raw_utf8_in_a_legacy_message(self):
         octets = headers.write("Content-Disposition", 'attachment; filename="gr\udcc3\udcbcn.txt"')
         assert octets == b"Content-Disposition: attachment; filename*=utf-8''gr%C3%BCn.txt\r\n"
+
+    @pytest.mark.parametrize("length", [1, 50, 60, 66, 68, 70, 78, 128])
+    @pytest.mark.parametrize("value", ["ü", "ü" * 200, "x" * 2000])
+    def test_a_long_name(self, length, value):
+        """CPython gh-138223: a name of some 68 characters held the thread for ever."""
+        octets = headers.write("Content-Type", f'a/b; {"n" * length}="{value}"')
+        assert max(map(len, octets.split(b"\r\n"))) <= max(76, length + 40)
+        assert message_from_bytes(octets, policy=default)["Content-Type"].params["n" * length] == value
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            *(f"a/b; {'n' * 129}=ü", "ä/b; x=y", "a/b; ü", "a/b; ü=x", "a/b; =ü", "a/b; a b=ü", "a/b; n*1=ü"),
+            *("a/b; n*=utf-8''ü", f"a/b; {'x' * 999}", "a" * 999),
+        ],
+    )
+    def test_what_no_header_may_hold(self, value):
+        for name in ("Content-Type", "content-disposition"):
+            with pytest.raises(InputError, match=f"^{name}"):
+                headers.write(name, value)
+
+    @pytest.mark.parametrize(
+        ("value", "octets"),
+        [
+            ("a/b; x=ü; y=z", b"a/b; x*=utf-8''%C3%BC; y=z"),
+            ("a/b;x = ü ;;y=z;", b"a/b; x*=utf-8''%C3%BC; y=z"),
+            ('a/b; x="ü;\\"(y=z"', b"a/b; x*=utf-8''%C3%BC%3B%22%28y%3Dz"),
+            ('a/b (c; "d); x=ü', b"a/b (c; \"d); x*=utf-8''%C3%BC"),
+            ("a/b; x=\udcfc", b"a/b; x*=unknown-8bit''%FC"),
+            ("a/b; x=ü (y)", b"a/b; x*=utf-8''%C3%BC"),
+            ('a/b; x="ü', b"a/b; x*=utf-8''%C3%BC"),
+            (f"a/b; c=ü; f*=utf-8''{'%C3%BC' * 3}", b"a/b; c*=utf-8''%C3%BC; f*=utf-8''%C3%BC%C3%BC%C3%BC"),
+        ],
+    )
+    def test_rewritten(self, value, octets):
+        assert headers.write("X", value) != octets
+        assert headers.write("Content-Type", value) == b"Content-Type: " + octets + b"\r\n"
+
+    def test_a_long_extended_value_is_cut_between_octets(self):
+        """As ``email.message.Message.add_header`` writes a long name that is not ASCII: in one line."""
+        message = Message()
+        message.add_header("Content-Disposition", "attachment", filename=("utf-8", "", "日本語" * 100))
+        octets = headers.write(*message.items()[0])
+        assert max(map(len, octets.split(b"\r\n"))) <= 76
+        assert message_from_bytes(octets, policy=default).get_filename() == "日本語" * 100
+
+
+class TestReadingParameters:
+    @pytest.mark.parametrize(
+        ("text", "value"),
+        [
+            ("a/b; n=x", "x"),
+            ("a/b; N = x ; m=y", "x"),
+            ('a/b; m="n=z"; n="x;\\"y"', 'x;"y'),
+            ("a/b; n=x (a comment)", "x"),
+            ("a/b (n=z; n=z) ; n=x", "x"),
+            ("a/b; n*=utf-8'de'%C3%BC", "ü"),
+            ("a/b; n*1*=%C3%BC; n*0*=utf-8''a; n*2=%41", "aü%41"),
+            ("a/b; n=x; n=y", "x"),
+            ("n=x", None),
+            ("a/b; n", None),
+            ("a/b; n*1=x", None),
+        ],
+    )
+    def test_get(self, text, value):
+        assert parameters.get(text, "n") == value
+
+    @pytest.mark.parametrize("text", ["base64", " Base64 ", "base64 (x)", "(x(y)) BASE64(z)", "base64; n=x"])
+    def test_first(self, text):
+        assert parameters.first(text) == "base64"
 
 
 def test_fields_of_a_message():

@@ -1,0 +1,71 @@
+"""Time in proportion to length, for every field that is written and every text of a stranger that is read.
+
+A field of 10 kB and one of 100 kB are compared. Address lists are covered as they are read by ``prepare``
+(From, To, Resent-*), by ``headers.write`` and by ``addresses.parse``.
+"""
+
+from __future__ import annotations
+
+import pytest
+from support import linear
+
+from pysmtpx.mime import addresses, headers, parameters, raw, words
+from pysmtpx.wire.address import ForwardPath
+from pysmtpx.wire.capabilities import Capabilities
+from pysmtpx.wire.parser import ReplyParser
+from pysmtpx.wire.reply import Reply
+
+PATTERNS = [
+    *(";", "x;", '"', '"a"', "\\", '"\\', "(", ")", "(a)", "a (b) ", "[", "]", "<", ">", ",", ":", ".", "@"),
+    *("=?", "=?a?q?", "=?utf-8?q?a?= ", "=?utf-8?b?w7w=?=", "=?utf-8?q?=C3=BC?= ü", "=?punycode?q?|a-b"),
+    *("a ", " ", "ü", "ü ", "ü;", "ü,", "日本語", "\udcfc", "\udcfc ", "\r\n ", "\r\n x", "\t \t"),
+    *("a@b.c,", "a@b.c, ", "é@b.c,", "Ü <a@b.c>,", '"Ü, x" <a@b.c>, ', "g: a@b.c;", "<a@b.c>", "<a@b.c> "),
+    *("a@|b.", "a@|ü.", "a@|ü", "a@|xn--", "a.", "ü.", "ü:", "(ü", '"ü', "(ü)", '"|ü', "'", "%", "%C3", "*"),
+    *("a/b; n=|ü", "a/b; n=|x", 'a/b; n="|ü', "a/b; n*=utf-8''|%C3%BC", "a/b; ü;| n=ü;", "a/b;| n=ü;"),
+    *("a/b;| n*0=ü;", "a/b;| n*=ü;", f"a/b; {'n' * 68}=|ü", f"a/b; {'n' * 68}=|x", f"a/b; {'n' * 68}*=|x"),
+    *("a/b; |n", "a/b; ü=|n", f"a/b; x=ü; {'n' * 68}=|x", "v=1; a=rsa; b=|AbC/ ", "v=1; b=|AbC/"),
+]
+FIELDS = ["Subject", "To", "Content-Type", "References"]
+"""One of each kind: free text, addresses, parameters, and all others."""
+READERS = {
+    "addresses": lambda text: addresses.parse(text),
+    "first": lambda text: parameters.first(text),
+    "get": lambda text: parameters.get(text, "n"),
+    "bare": lambda text: parameters.bare(text),
+    "words": lambda text: words.decoded(text),
+    "path": lambda text: ForwardPath(text),
+    "header section": lambda text: raw.section(octets(text)),
+    "capabilities": lambda text: Capabilities.from_reply(reply(text)),
+}
+
+
+def octets(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def reply(text: str) -> Reply:
+    return Reply(250, (b"x", octets(text), *octets(text).split()[:1000]))
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_every_field_that_is_written(pattern):
+    for name in FIELDS:
+        linear.check(lambda text, name=name: headers.write(name, text), pattern)
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_every_reader(reader):
+    for pattern in PATTERNS:
+        linear.check(READERS[reader], pattern)
+
+
+@pytest.mark.parametrize("pattern", ["250-a\r\n", "250 a\r\n", "250 |a", "250-5.1.1 x\r\n", "\r", "250-\r\n"])
+def test_what_a_server_says(pattern):
+    def read(text: str) -> None:
+        parser = ReplyParser()
+        for start in range(0, len(text), 100):
+            parser.feed(text[start : start + 100].encode("ascii"))
+            while parser.next() is not None:
+                pass
+
+    linear.check(read, pattern)
