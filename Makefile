@@ -2,7 +2,7 @@
 SHELL := /usr/bin/env bash
 SETUP := setup.cfg pyproject.toml scripts/venv
 
-.PHONY: demo test check bench soak clean
+.PHONY: demo test servers check bench soak clean
 
 demo: .venv/.demo
 	.venv/bin/python examples/demo.py
@@ -11,10 +11,14 @@ test: .venv/.dev .others
 	scripts/servers
 	scripts/test
 
+servers: .venv/.dev
+	scripts/servers
+	.venv/bin/python -m pytest -m real
+
 check: .venv/.dev
-	.venv/bin/ruff check
-	.venv/bin/ruff format --check
-	.venv/bin/mypy --strict pysmtpx
+	.venv/bin/python -m ruff check
+	.venv/bin/python -m ruff format --check
+	.venv/bin/python -m mypy --strict pysmtpx
 
 bench: .venv/.bench
 	scripts/servers
@@ -25,7 +29,7 @@ soak: .venv/.dev
 	.venv/bin/python tests/soak.py
 
 clean:
-	rm -rf .venv .venv-3.* *.egg-info build dist .coverage .coverage.* htmlcov
+	rm -rf .venv .venv-3.* .servers *.egg-info build dist .coverage .coverage.* htmlcov
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache benchmarks/.peers
 	find . -name __pycache__ -prune -exec rm -rf {} +
 

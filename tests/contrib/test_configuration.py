@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from support.frames import is_ours
 
 from pysmtpx import InputError, RetryPolicy, Server, SmtpPool
 from pysmtpx.contrib.configuration import Key, made, policy
@@ -18,7 +19,7 @@ def frames(error: BaseException) -> str:
     """What an error page shows of our own code: every variable of every frame."""
     found = []
     for frame, _ in traceback.walk_tb(error.__traceback__):
-        if "pysmtpx" in str(frame.f_globals.get("__name__")):
+        if is_ours(frame.f_code.co_filename):
             found.append(repr(dict(frame.f_locals)))
     return "".join(found)
 

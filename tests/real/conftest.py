@@ -1,4 +1,4 @@
-"""One Postfix and one Dovecot for the session; each test starts with empty mailboxes."""
+"""One of each real server for the session, if a test asks for it; each test starts with empty mailboxes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from support.dovecot import DovecotServer
 from support.postfix import PostfixServer
+from support.realserver import RealServer
 
 import pysmtpx
 from pysmtpx import Server, SmtpConnection
@@ -34,7 +35,22 @@ def _postfix(_dovecot: DovecotServer) -> Iterator[PostfixServer]:
     server.stop()
 
 
-def _for_one_test(server: DovecotServer | PostfixServer, request: pytest.FixtureRequest) -> None:
+@pytest.fixture(scope="session")
+def _server(request: pytest.FixtureRequest) -> Iterator[RealServer]:
+    """One server of the kind that a test names; of the session, since it is no leftover of the test."""
+    running: RealServer = request.param()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def server(_server: RealServer, request: pytest.FixtureRequest) -> RealServer:
+    """Return the running server of the kind that ``on`` names, every mailbox empty."""
+    _for_one_test(_server, request)
+    return _server
+
+
+def _for_one_test(server: RealServer, request: pytest.FixtureRequest) -> None:
     server.empty()
     logs = request.node.stash.setdefault(_LOGS, [])
     logs.append((f"log of {type(server).__name__}", server.log_text))

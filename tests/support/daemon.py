@@ -18,9 +18,9 @@ START_LIMIT = 20.0
 """Seconds until a server must answer."""
 
 
-def require(*programs: str) -> None:
-    """Skip where a program is missing or this is not root; fail instead where CI is set."""
-    missing = [path for path in programs if not os.access(path, os.X_OK)]
+def require(*files: str) -> None:
+    """Skip where a file, mostly a program, is missing or this is not root; fail instead where CI is set."""
+    missing = [path for path in files if not os.access(path, os.R_OK)]
     if missing:
         reason = f"Missing here: {', '.join(missing)}"
     elif os.geteuid() != 0:

@@ -6,15 +6,12 @@ import base64
 import hashlib
 import hmac
 import json
-import shutil
-import tempfile
 import time
 from pathlib import Path
 
-from support.daemon import Daemon, free_ports, require, wait_until
-from support.mailbox import Maildir
+from support.daemon import wait_until
+from support.realserver import RealServer
 
-PROGRAMS = ("/usr/sbin/dovecot", "/usr/lib/dovecot/lmtp")
 USERS = {
     "alice@mail.test": "p@ss wörd: 1=2",
     "bob@mail.test": "bob's secret",
@@ -90,60 +87,40 @@ username_attribute = sub
 """
 
 
-class DovecotServer:
+class DovecotServer(RealServer):
     """A running Dovecot: ``host``, ``port`` (LMTP), ``socket_path`` (LMTP), ``auth_path`` (SASL)."""
 
-    host = "127.0.0.1"
+    programs = ("/usr/sbin/dovecot", "/usr/lib/dovecot/lmtp")
+    log_name = "dovecot.log"
     users = USERS
 
-    def __init__(self) -> None:
-        require(*PROGRAMS)
-        self._log_start = 0
-        self.base = Path(tempfile.mkdtemp(prefix="dovecot-"))
-        (self.port,) = free_ports(1)
-        self.socket_path = self.base / "lmtp.sock"
-        self.auth_path = self.base / "auth.sock"
-        try:
-            self._write_files()
-        except BaseException:
-            shutil.rmtree(self.base)
-            raise
-        command = [PROGRAMS[0], "-F", "-c", str(self.base / "dovecot.conf")]
-        self._daemon = Daemon(command, self.base, self.base / "dovecot.log")
-        try:
-            self._daemon.wait_for_port(self.port)
-            wait_until(self.auth_path.exists, 5.0, "the socket for SASL")
-        except BaseException:
-            self.stop()
-            raise
+    @property
+    def socket_path(self) -> Path:
+        """The UNIX socket of LMTP."""
+        return self.base / "lmtp.sock"
 
-    def _write_files(self) -> None:
-        self.base.chmod(0o755)
-        for folder in ("run", "state", "mail", "keys/default/HS256"):
+    @property
+    def auth_path(self) -> Path:
+        """The UNIX socket of SASL."""
+        return self.base / "auth.sock"
+
+    def command(self) -> list[str]:
+        """Return what runs Dovecot in the foreground."""
+        return [self.programs[0], "-F", "-c", str(self.base / "dovecot.conf")]
+
+    def wait_until_up(self) -> None:
+        """Return once the port answers and SASL's socket is there."""
+        super().wait_until_up()
+        wait_until(self.auth_path.exists, 5.0, "the socket for SASL")
+
+    def write_files(self) -> None:
+        """Write the configuration, the users and the key of the tokens."""
+        for folder in ("run", "state", "keys/default/HS256"):
             (self.base / folder).mkdir(parents=True)
-        shutil.chown(self.base / "mail", "nobody", "nogroup")
         (self.base / "dovecot.conf").write_text(_CONFIG.format(base=self.base, port=self.port))
         (self.base / "oauth2.conf").write_text(_OAUTH2.format(base=self.base))
         (self.base / "keys/default/HS256/default").write_bytes(base64.b64encode(_TOKEN_KEY))
         (self.base / "users").write_text("".join(map(_passwd_line, USERS)), "utf-8")
-
-    def mailbox(self, user: str) -> Maildir:
-        """Return the user's mailbox, by full address."""
-        return Maildir(self.base / "mail" / user)
-
-    def empty(self) -> None:
-        """Remove every message of every user; the log begins anew."""
-        self._log_start = len(self._daemon.log_text())
-        for folder in (self.base / "mail").iterdir():
-            Maildir(folder).clear()
-
-    def log_text(self) -> str:
-        """Return the server's log since the mailboxes were emptied."""
-        return self._daemon.log_text()[self._log_start :]
-
-    def stop(self) -> None:
-        """End the server and remove its files."""
-        self._daemon.stop()
 
 
 def _passwd_line(user: str) -> str:

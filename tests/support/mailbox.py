@@ -10,9 +10,8 @@ from support.daemon import wait_until
 DELIVERY_LIMIT = 30.0
 """Seconds from the server's acceptance to the mailbox."""
 
-_TRACE = re.compile(
-    rb"(?:(?:Return-Path|Delivered-To|X-Original-To|Received):[^\n]*\n(?:[ \t][^\n]*\n)*)*", re.I
-)
+_FIELDS = rb"Return-Path|Delivered-To|X-Original-To|Received|X-Cyrus-Session-Id|X-Sieve"
+_TRACE = re.compile(rb"(?:(?:" + _FIELDS + rb"):[^\n]*\n(?:[ \t][^\n]*\n)*)*", re.I)
 
 
 class Maildir:

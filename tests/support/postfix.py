@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import re
 import shutil
-import tempfile
-from pathlib import Path
 
 from support import certs, corpus
-from support.daemon import Daemon, free_ports, require, wait_until
+from support.daemon import wait_until
 from support.dovecot import USERS, DovecotServer
-from support.mailbox import Maildir, behind_trace
+from support.mailbox import behind_trace
+from support.realserver import RealServer
 
 from pysmtpx import SmtpConnection
 
-PROGRAMS = ("/usr/lib/postfix/sbin/master", "/usr/lib/postfix/sbin/virtual")
 SIZE_LIMIT = 8_000_000
 UTF8_USER = "δοκιμή@mail.test"
 MAILBOXES = (*USERS, UTF8_USER, "postmaster@mail.test")
@@ -116,7 +114,7 @@ _QUEUES = [
 ]
 
 
-class PostfixServer:
+class PostfixServer(RealServer):
     """A running Postfix.
 
     ``port`` offers STARTTLS and, after it, AUTH; ``smtps_port`` is implicit TLS; ``plain_port`` has neither
@@ -124,30 +122,24 @@ class PostfixServer:
     implicit TLS and demands a client's certificate from the same authority.
     """
 
-    host = "127.0.0.1"
+    programs = ("/usr/lib/postfix/sbin/master", "/usr/lib/postfix/sbin/virtual")
+    count = 4
+    log_name = "postfix.log"
     users = USERS
 
     def __init__(self, dovecot: DovecotServer) -> None:
-        require(*PROGRAMS)
+        self._auth_path = dovecot.auth_path
         self.ca = certs.authority()
-        self._log_start = 0
-        self.base = Path(tempfile.mkdtemp(prefix="postfix-"))
-        self.port, self.smtps_port, self.plain_port, self.certificate_port = ports = free_ports(4)
-        try:
-            self._write_files(dovecot)
-        except BaseException:
-            shutil.rmtree(self.base)
-            raise
-        command = [PROGRAMS[0], "-c", str(self.base / "etc"), "-s"]
-        self._daemon = Daemon(command, self.base, self.base / "postfix.log")
-        try:
-            self._daemon.wait_for_port(*ports)
-        except BaseException:
-            self.stop()
-            raise
+        super().__init__()
 
-    def _write_files(self, dovecot: DovecotServer) -> None:
+    def command(self) -> list[str]:
+        """Return what runs Postfix in the foreground."""
+        return [self.programs[0], "-c", str(self.base / "etc"), "-s"]
+
+    def write_files(self) -> None:
+        """Write the configuration and make the folders of the queue."""
         self._make_folders()
+        self.smtps_port, self.plain_port, self.certificate_port = self.ports[1:]
         base = self.base
         chain, key = certs.server_files(base)
         self.ca.cert_pem.write_to_path(base / "ca.pem")
@@ -160,7 +152,7 @@ class PostfixServer:
             "key": key,
             "chain": chain,
             "ca": base / "ca.pem",
-            "auth": dovecot.auth_path,
+            "auth": self._auth_path,
         }
         (base / "etc/main.cf").write_text(_MAIN.format(**values))
         (base / "etc/master.cf").write_text(_MASTER.format(**vars(self)))
@@ -171,11 +163,9 @@ class PostfixServer:
         (base / "recipients").write_text(f"{LATER} 450 4.2.0 come back later\n")
 
     def _make_folders(self) -> None:
-        self.base.chmod(0o755)
-        for name in ("etc", "data", "mail", "queue", "queue/pid"):
+        for name in ("etc", "data", "queue", "queue/pid"):
             (self.base / name).mkdir()
         shutil.chown(self.base / "data", "postfix")
-        shutil.chown(self.base / "mail", "nobody", "nogroup")
         for name in _QUEUES:
             folder = self.base / "queue" / name
             folder.mkdir(mode=0o700)
@@ -186,20 +176,10 @@ class PostfixServer:
             shutil.chown(folder, "postfix", "postdrop")
             folder.chmod(mode)
 
-    def mailbox(self, user: str) -> Maildir:
-        """Return the user's mailbox, by full address."""
-        return Maildir(self.base / "mail" / user)
-
     def empty(self) -> None:
         """Remove every message of every user; the log begins anew, once every session has ended."""
         wait_until(self._is_idle, 10.0, "the end of every session")
-        self._log_start = len(self._daemon.log_text())
-        for folder in (self.base / "mail").iterdir():
-            Maildir(folder).clear()
-
-    def log_text(self) -> str:
-        """Return the server's log since the mailboxes were emptied."""
-        return self._daemon.log_text()[self._log_start :]
+        super().empty()
 
     def session(self) -> str:
         """Wait for the end of a session and return what the log says of the latest: its count of commands."""
@@ -214,10 +194,6 @@ class PostfixServer:
     def _is_idle(self) -> bool:
         log = self._daemon.log_text()
         return log.count("]: connect from") == log.count("]: disconnect from")
-
-    def stop(self) -> None:
-        """End the server and remove its files."""
-        self._daemon.stop()
 
 
 def is_usable(connection: SmtpConnection, postfix: PostfixServer) -> bool:

@@ -12,6 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.views.debug import ExceptionReporter
 from support import certs
 from support.django_site import BACKEND
+from support.frames import is_ours
 
 from pysmtpx import RetryPolicy
 from pysmtpx.contrib.django import servers
@@ -223,7 +224,7 @@ def test_error_pages_show_no_secret(site: Any, wrong: dict[str, Any]) -> None:
     except ImproperlyConfigured as error:
         reporter = ExceptionReporter(None, type(error), error, error.__traceback__)
         for frame in reporter.get_traceback_frames():
-            if "pysmtpx" in frame["filename"]:
+            if is_ours(frame["filename"]):
                 shown = [name for name, value in frame["vars"] if PASSWORD in str(value)]
                 assert not shown, frame["function"]
     else:
