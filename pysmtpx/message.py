@@ -6,14 +6,14 @@ import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from email.errors import MessageError
 from email.message import Message
 from email.utils import format_datetime
 from typing import Any, BinaryIO, Final, TypeAlias, cast
 
-from .errors import InputError, NotSupportedError, SmtpError
+from .errors import InputError, NotSupportedError
 from .mime import addresses, bodies, headers, raw
 from .mime.addresses import Mailbox
+from .mime.failures import only_input_errors
 from .wire.address import ForwardPath, ReversePath, domain_to_ascii
 from .wire.capabilities import Capabilities
 from .wire.content import Content, octets
@@ -202,7 +202,7 @@ def _domain_of_from(fields: _Fields) -> str:
 
 
 def _from_object(message: Message[Any, Any], draft: _Draft) -> MailObject:
-    try:
+    with only_input_errors():
         fields = headers.fields(message)
         draft.address(fields)
         copy = bodies.twin(message)
@@ -211,11 +211,6 @@ def _from_object(message: Message[Any, Any], draft: _Draft) -> MailObject:
         for name, value in draft.missing(fields):
             copy[name] = value
         return draft.finished(Content.of(_written(copy, draft)))
-    except SmtpError:
-        raise
-    except (MessageError, TypeError, ValueError, LookupError, AttributeError, RecursionError) as error:
-        # The email package fails in many ways on what it let a caller build.
-        raise InputError(f"the message cannot be written: {error!r}") from error
 
 
 def _written(message: Message[Any, Any], draft: _Draft) -> bytes:

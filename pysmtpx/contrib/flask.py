@@ -13,6 +13,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from email.charset import CHARSETS
+from importlib import import_module
 from typing import Any, Self, cast
 
 import blinker
@@ -58,8 +60,27 @@ email_dispatched = signals.signal(
 )
 
 
-class BadHeaderError(InputError):
-    """A subject, an address or an extra field holds a line end: the rest would be a field of its own."""
+def _of_flask_mail() -> tuple[type[Exception], ...]:
+    """Flask-Mail's own ``BadHeaderError``, which existing handlers name; none where it is not installed."""
+    before = dict(CHARSETS)
+    try:
+        theirs = import_module("flask_mail").BadHeaderError
+    except Exception:  # also where it does not fit this Flask
+        return ()
+    finally:
+        # It changes how the whole process writes UTF-8. That is for those who import it, not for us.
+        CHARSETS.update(before)
+    return (theirs,)
+
+
+_OF_FLASK_MAIL: Any = _of_flask_mail()
+
+
+class BadHeaderError(InputError, *_OF_FLASK_MAIL):  # type: ignore[misc]
+    """A subject, an address or an extra field holds a line end: the rest would be a field of its own.
+
+    Where Flask-Mail is installed this is also its ``BadHeaderError``.
+    """
 
 
 class Connection:

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from email.charset import Charset
-from email.header import Header
-from email.utils import unquote
 from typing import Any, Final, TypeAlias
 
 from ..errors import InputError
 from ..mime import addresses
 from ..mime.addresses import Mailbox
+from .encoded_words import words, written
 
 AnyAddress: TypeAlias = str | tuple[str, str]
 """``"ann@example.org"``, ``"Ann <ann@example.org>"`` or ``("Ann", "ann@example.org")``."""
 
 _SPECIAL: Final = re.compile(r'[()<>\[\]:;@\\,"]')
 """What cannot stand in a display name without quotes (RFC 5322 3.2.3)."""
-_LOOSE: Final = re.compile(r'[ \t]*([^<>@,"]+?)[ \t]*<([^<>]*)>[ \t]*')
-"""A display name that lacks its quotes, where no second mailbox can hide in it."""
+_BLANKS: Final = " \t"
+_MAX_ADDRESS: Final = 8192
+"""Characters of one address with its display name: many times what any needs."""
 
 
 class FlaskMailUnicodeDecodeError(UnicodeDecodeError):
@@ -50,7 +49,7 @@ def force_text(s: Any, encoding: str = "utf-8", errors: str = "strict") -> str:
 
 def sanitize_subject(subject: str, encoding: str = "utf-8") -> str:
     """A subject in ASCII: encoded words of this charset, or of UTF-8 where it lacks a letter (RFC 2047)."""
-    return _encoded(force_text(subject), encoding)
+    return " ".join(words(force_text(subject), encoding))
 
 
 def sanitize_address(addr: AnyAddress, encoding: str = "utf-8") -> str:
@@ -59,11 +58,7 @@ def sanitize_address(addr: AnyAddress, encoding: str = "utf-8") -> str:
     A local part that is not ASCII stays as it is (RFC 6531). Raises
     ``InputError`` for what is not one address.
     """
-    box = mailbox(addr).with_a_labels()
-    name = unquote(box.phrase)
-    if not name:
-        return box.address
-    return f"{_encoded(name, encoding)} <{box.address}>" if not name.isascii() else formatted(box)
+    return written(mailbox(addr), encoding)
 
 
 def sanitize_addresses(addresses: Iterable[AnyAddress], encoding: str = "utf-8") -> list[str]:
@@ -75,12 +70,26 @@ def mailbox(addr: AnyAddress) -> Mailbox:
     """The one mailbox that an address names. Raises ``InputError`` where it is none, or several."""
     if isinstance(addr, tuple):
         name, addr = addr
-        return _only(force_text(addr))._replace(phrase=quoted(force_text(name or "")))
-    text = force_text(addr)
-    loose = _LOOSE.fullmatch(text)
-    if loose and _SPECIAL.search(loose[1]):
-        return _only(loose[2])._replace(phrase=quoted(loose[1]))
-    return _only(text)
+        return _only(_bounded(addr))._replace(phrase=quoted(_bounded(name or "")))
+    text = _bounded(addr)
+    return _without_quotes(text) or _only(text)
+
+
+def _bounded(given: Any) -> str:
+    text = force_text(given)
+    if len(text) > _MAX_ADDRESS:
+        raise InputError(f"an address or a name of {len(text)} characters, more than {_MAX_ADDRESS}")
+    return text
+
+
+def _without_quotes(text: str) -> Mailbox | None:
+    """A mailbox whose display name lacks its quotes, where no second one can hide in that."""
+    name, _, rest = text.partition("<")
+    address, angle, after = rest.partition(">")
+    name = name.strip(_BLANKS)
+    if not angle or after.strip(_BLANKS) or "<" in address or any(each in name for each in '>@,"'):
+        return None
+    return _only(address)._replace(phrase=quoted(name)) if _SPECIAL.search(name) else None
 
 
 def formatted(box: Mailbox) -> str:
@@ -109,13 +118,3 @@ def _only(text: str) -> Mailbox:
     if len(found) != 1:
         raise InputError(f"an address names {len(found)} mailboxes, not one")
     return found[0]
-
-
-def _encoded(text: str, encoding: str) -> str:
-    if text.isascii():
-        return text
-    try:
-        header = Header(text, Charset(encoding))
-    except UnicodeEncodeError:
-        header = Header(text, "utf-8")
-    return " ".join(line.strip() for line in header.encode().splitlines())

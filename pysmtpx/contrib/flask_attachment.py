@@ -11,8 +11,12 @@ from email.mime.message import MIMEMessage
 from mimetypes import guess_type
 from typing import Final
 
+from ..errors import InputError
+
 OF_CONTENT: Final = frozenset({"mime-version", "content-type", "content-transfer-encoding"})
 """Fields that follow from the content."""
+_MAX_TYPE: Final = 998
+"""Characters of a content type with its parameters: what a line may hold (RFC 5322 2.1.1)."""
 
 
 class Attachment:
@@ -53,6 +57,8 @@ class Attachment:
         return part
 
     def _content(self) -> MIMEBase:
+        if len(self.content_type) > _MAX_TYPE:
+            raise InputError(f"a content type of {len(self.content_type)} characters, more than {_MAX_TYPE}")
         maintype, _, subtype = self.content_type.partition("/")
         octets = self.data.encode("utf-8") if isinstance(self.data, str) else memoryview(self.data).tobytes()
         if re.fullmatch(r"message/rfc822\s*(;.*)?", self.content_type, re.IGNORECASE):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import secrets
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from email.charset import Charset
 from email.message import Message as EmailMessage
 from email.mime.multipart import MIMEMultipart
@@ -15,10 +14,12 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from flask import current_app
 
-from ..errors import InputError, SmtpError
+from ..errors import InputError
 from ..mime import bodies, headers
+from ..mime.failures import only_input_errors
 from ..wire.address import domain_to_ascii
 from ..wire.result import SendResult
+from .encoded_words import FOLD, words, written
 from .flask_address import AnyAddress, force_text, formatted, joined_name, mailbox
 from .flask_attachment import OF_CONTENT, Attachment
 
@@ -161,7 +162,7 @@ class Message:
         Raises ``InputError`` for what cannot be written as one header field.
         """
         message = self._message()
-        with _only_input_errors():
+        with only_input_errors():
             utf8 = any(headers.internationalized(*field) for field in message.raw_items())
             return bodies.serialize(message, utf8=utf8, exact=False)
 
@@ -177,7 +178,7 @@ class Message:
 
     def _message(self) -> Mime:
         """The message for the email package."""
-        with _only_input_errors():
+        with only_input_errors():
             return self._composed()
 
     def _composed(self) -> Mime:
@@ -217,40 +218,40 @@ class Message:
 
     def _fields(self) -> list[tuple[str, str]]:
         fields: list[tuple[str, Any]] = [
-            ("Subject", _unfolded(force_text(self.subject or ""))),
-            ("From", _written([self.sender] if self.sender else [])),
-            ("To", _written(self.recipients)),
+            ("Subject", self._text(_unfolded(force_text(self.subject or "")))),
+            ("From", self._boxes([self.sender] if self.sender else [])),
+            ("To", self._boxes(self.recipients)),
             ("Date", formatdate(self.date, localtime=True)),
             ("Message-ID", self.msgId),
-            ("Cc", _written(self.cc)),
-            ("Reply-To", _written([self.reply_to] if self.reply_to else [])),
+            ("Cc", self._boxes(self.cc)),
+            ("Reply-To", self._boxes([self.reply_to] if self.reply_to else [])),
         ]
         extra = [(str(name), force_text(value)) for name, value in (self.extra_headers or {}).items()]
         fields += [(name, value) for name, value in extra if name.lower() not in _OURS]
         return [(name, value) for name, value in fields if value]
 
+    @property
+    def _own_charset(self) -> str | None:
+        """The charset for names and subject; None where whoever writes the field picks the form of UTF-8."""
+        charset = (self.charset or "utf-8").lower()
+        return None if charset in ("utf-8", "utf8") else charset
 
-@contextmanager
-def _only_input_errors() -> Iterator[None]:
-    """The email package fails in many ways on a charset that is none, a lone surrogate, data that is none."""
-    try:
-        yield
-    except SmtpError:
-        raise
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
-        # Not its repr, nor what it says of octets: these may hold the text.
-        why = error.reason if isinstance(error, UnicodeError) and hasattr(error, "reason") else error
-        raise InputError(f"the message cannot be written: {type(error).__name__}: {why}") from error
+    def _text(self, text: str) -> str:
+        charset = self._own_charset
+        return text if charset is None else FOLD.join(words(text, charset))
+
+    def _boxes(self, given: Iterable[AnyAddress] | None) -> str:
+        charset = self._own_charset
+        boxes = [mailbox(each) for each in given or ()]
+        if charset is None:
+            return ", ".join(dict.fromkeys(map(formatted, boxes)))
+        return f",{FOLD}".join(dict.fromkeys(written(box, charset, FOLD) for box in boxes))
 
 
 def _settings() -> Any:
     if not current_app or "mail" not in current_app.extensions:
         raise RuntimeError("no Flask application with Mail is active here: use app.app_context()")
     return current_app.extensions["mail"]
-
-
-def _written(given: Iterable[AnyAddress] | None) -> str:
-    return ", ".join(dict.fromkeys(formatted(mailbox(each)) for each in given or ()))
 
 
 def _unfolded(text: str) -> str:

@@ -212,6 +212,8 @@ def _orcpt(address: str) -> str:
         raise InputError("ORCPT is text (RFC 3461 4.2)")
     typed = _TYPED_ADDRESS.fullmatch(address)
     kind, text = typed.groups() if typed else ("rfc822" if address.isascii() else "utf-8", address)
+    if "=" in kind:  # an atom of RFC 3461 4.2 may hold it, a parameter's value may not (RFC 5321 4.1.2)
+        raise InputError("the address type of ORCPT holds an equals sign")
     encoded = f"{kind};{_utf8_address(text) if kind.lower() == 'utf-8' else xtext(text)}"
     if not text or len(encoded) > _MAX_ORCPT:
         raise InputError(f"ORCPT is an address of at most {_MAX_ORCPT} characters of xtext (RFC 3461 4.2)")

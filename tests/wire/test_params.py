@@ -106,7 +106,19 @@ BAD_MAIL: dict[str, list[Any]] = {
 }
 BAD_RCPT: dict[str, list[Any]] = {
     "notify": ["", "never", "DELAY,", "SUCCESS ORCPT=x", ["NEVER", "SUCCESS"], ["DELAY", "DELAY"], 5, [5]],
-    "orcpt": ["", "rfc822;", "rfc822;ü", "utf-8;", "a" * 494, "utf-8;a\u2028", "ü\ud800", "ü\x85", 5],
+    "orcpt": [
+        "",
+        "rfc822;",
+        "rfc822;ü",
+        "utf-8;",
+        "a" * 494,
+        "utf-8;a\u2028",
+        "ü\ud800",
+        "ü\x85",
+        "a=b;c",
+        "=;c",
+        5,
+    ],
     "rrvs": [f"{MOMENT};X", f"{MOMENT};", ";C", 1, "2020-01-02T00:00:00"],
     "extra": [{"NOTIFY": "NEVER"}, {"orcpt": "x"}, {"X": "a\r\nDATA"}],
 }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import email
+import email.header
+import email.utils
 import re
 from collections.abc import Callable
 from email import policy
@@ -158,6 +160,90 @@ def test_the_public_names_are_those_of_flask_mail() -> None:
                 assert method.startswith("__") or hasattr(getattr(ours, name), method), f"{name}.{method}"
     assert ours.email_dispatched.name == flask_mail.email_dispatched.name
     assert ours.signals is not flask_mail.signals
+
+
+# What is raised, and in which charset names go.
+
+
+def test_a_bad_header_is_what_handlers_for_flask_mail_catch(app: Flask) -> None:
+    assert issubclass(BadHeaderError, InputError)
+    assert issubclass(BadHeaderError, flask_mail.BadHeaderError)
+    assert not issubclass(BadHeaderError, AssertionError)
+
+
+HEADERS: dict[str, Any] = {
+    "subject": {"subject": "a\nb"},
+    "subject that folds nothing": {"subject": "a\r\nb"},
+    "sender": {"sender": "a@b.example\nBcc: c@d.example"},
+    "sender's name": {"sender": ("a\r\nb", "a@b.example")},
+    "recipient": {"recipients": ["a@b.example\r"]},
+    "recipient's name": {"recipients": [("a\nb", "a@b.example")]},
+    "reply_to": {"reply_to": "a\n@b.example"},
+    "reply_to's name": {"reply_to": ("\n", "a@b.example")},
+}
+
+
+@pytest.mark.parametrize("way", ["send", "connection", "send_message", "message.send"])
+@pytest.mark.parametrize("name", HEADERS)
+def test_bad_headers_are_told_when_flask_mail_tells_them(app: Flask, name: str, way: str) -> None:
+    arguments = {"recipients": list(RECIPIENTS), "body": "x"} | HEADERS[name]
+    for make, mail in ((flask_mail.Message, flask_mail.Mail(app)), (Message, Mail(app))):
+        with pytest.raises(flask_mail.BadHeaderError):
+            send_by(way, mail, make, arguments)
+
+
+def send_by(way: str, mail: Any, make: Any, arguments: dict[str, Any]) -> None:
+    message = make(**arguments)  # not yet here
+    with mail.connect() as connection:
+        if way == "send":
+            mail.send(message)
+        elif way == "connection":
+            connection.send(message)
+        elif way == "send_message":
+            mail.send_message(**arguments)
+        else:
+            message.send(connection)
+
+
+def test_a_missing_recipient_outranks_a_bad_header(app: Flask) -> None:
+    for make, mail in ((flask_mail.Message, flask_mail.Mail(app)), (Message, Mail(app))):
+        with pytest.raises(AssertionError):
+            mail.send(make("a\nb"))
+
+
+@pytest.mark.parametrize(
+    ("charset", "text"),
+    [
+        ("iso-8859-1", "Grüße aus Köln"),
+        ("iso-8859-1", "Grüße " * 40),
+        ("ISO-8859-15", "100 € für Müller, Söhne & Co."),
+        ("koi8-r", "Привет всем"),
+        ("iso-2022-jp", "こんにちは、世界。" * 5),
+        ("big5", "你好" * 30),
+    ],
+)
+def test_the_charset_of_a_message_holds_for_names_and_subject(app: Flask, charset: str, text: str) -> None:
+    box = (text, "a@bücher.example")
+    message = Message(text, [box], body=text, sender=box, cc=[box], reply_to=box, charset=charset)
+    raw = email.message_from_bytes(message.as_bytes())
+    for field in ("Subject", "From", "To", "Cc", "Reply-To"):
+        assert {name for _, name in email.header.decode_header(raw[field])} <= {charset.lower(), None}
+        assert max(map(len, raw[field].splitlines()[1:]), default=0) <= 76
+    written = parsed(message)
+    assert written["Subject"] == text
+    for field in ("From", "To", "Cc", "Reply-To"):
+        [(name, address)] = email.utils.getaddresses([raw[field]])
+        decoded = str(email.header.make_header(email.header.decode_header(name)))
+        assert (decoded.strip(), address) == (text.strip(), "a@xn--bcher-kva.example")
+
+
+@pytest.mark.parametrize("charset", ["iso-8859-1", "us-ascii", "utf-16", "utf 8"])
+def test_a_name_that_the_charset_lacks_goes_as_utf_8(app: Flask, charset: str) -> None:
+    message = Message("日本語 x", RECIPIENTS, sender=("日本語", "a@b.example"), charset=charset, body="x")
+    raw = email.message_from_bytes(message.as_bytes())
+    assert email.header.decode_header(raw["Subject"])[0][1] == "utf-8"
+    assert parsed(message)["Subject"] == "日本語 x"
+    assert boxes(parsed(message), "From") == [("日本語", "a@b.example")]
 
 
 # Attributes.

@@ -1,0 +1,38 @@
+"""What the ``email`` package raises on messages that it let a caller build, told as one error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from email.errors import CharsetError, MessageError
+from typing import Final
+
+from ..errors import InputError, SmtpError
+
+FAILURES: Final = (MessageError, TypeError, ValueError, LookupError, AttributeError, RecursionError)
+"""For a header that breaks, a payload or charset that is none, a surrogate, parts nested too deep."""
+_SHOWN: Final = 100
+
+
+@contextmanager
+def only_input_errors() -> Iterator[None]:
+    """Within the block such a failure is raised as ``InputError``; a ``SmtpError`` stays what it is."""
+    try:
+        yield
+    except SmtpError:
+        raise
+    except FAILURES as error:
+        raise InputError(f"the message cannot be written: {told(error)}") from error
+
+
+def told(error: Exception) -> str:
+    """The kind of a failure and, where that holds nothing of the content, the reason in short."""
+    kind = type(error).__name__
+    if isinstance(error, MessageError) and not isinstance(error, CharsetError):
+        return kind  # these quote the field
+    reason = str(error)
+    if isinstance(error, UnicodeError):
+        reason = str(getattr(error, "reason", ""))
+    if len(reason) > _SHOWN:
+        reason = f"{reason[:_SHOWN]}…"
+    return f"{kind}: {reason}" if reason else kind
