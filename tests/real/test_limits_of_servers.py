@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
 
 import pytest
 from real.test_many_servers import ALICE, BOB, NOBODY, SENDER, body, delivered, mails, url
 from support.aiosmtpd_server import AiosmtpdServer
+from support.chasquid import ChasquidServer
 from support.cyrus import SIZE_LIMIT, CyrusServer
 from support.exim import LIMIT, EximServer
+from support.opensmtpd import OpensmtpdServer
 from support.realserver import RealServer, on
 
 import pysmtpx
@@ -54,6 +57,33 @@ def test_exim_ends_a_connection_after_so_many(server: RealServer, options: dict[
         assert pool.stats().retried == 0
     assert events["retried"] == 0
     assert delivered(server, ALICE, count) == sorted(map(body, range(count)))
+
+
+@on(ChasquidServer)
+def test_a_server_that_hangs_up_past_its_limit_of_recipients(server: RealServer) -> None:
+    """FAULTS 116: chasquid takes 100, refuses some ten more by 452 and ends the session by 421."""
+    everybody = [f"alice+{n}@mail.test" for n in range(250)]
+    with SmtpPool(url(server), max_connections=1) as pool:
+        result = pool.send(SENDER, everybody, body(0))
+        assert list(result.accepted_recipients) == everybody
+        # What was learnt holds for the next message.
+        assert pool.send(SENDER, everybody, body(1)).accepted_recipients == result.accepted_recipients
+        assert pool.stats().retried <= 1
+    assert len(server.mailbox(ALICE).take(500)) == 500
+
+
+@on(OpensmtpdServer)
+@pytest.mark.parametrize("way", ["connection", "pool"])
+def test_more_recipients_than_opensmtpd_takes(server: RealServer, way: str) -> None:
+    """FAULTS 116: 451 4.5.3 is a limit too."""
+    everybody = [f"alice+{n}@mail.test" for n in range(1100)]
+    with contextlib.ExitStack() as stack:
+        if way == "pool":
+            sending = stack.enter_context(SmtpPool(url(server), max_connections=1))
+        else:
+            sending = stack.enter_context(pysmtpx.connect(url(server)))
+        result = sending.send(SENDER, everybody, body(0))
+    assert list(result.accepted_recipients) == everybody
 
 
 def lmtp(server: RealServer) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 from support import corpus
 from support.aiosmtpd_server import AiosmtpdServer
+from support.chasquid import ChasquidServer
 from support.exim import EximServer
 from support.mailbox import behind_trace
 from support.node_servers import HarakaServer, SmtpServerServer
@@ -19,9 +20,9 @@ from pysmtpx import MailObject, SmtpConnection, SmtpPool
 
 SENDER, ALICE, BOB = "sender@elsewhere.test", "alice@mail.test", "bob@mail.test"
 NOBODY, LATER, REFUSED = "nobody@mail.test", "later@mail.test", "refused@elsewhere.test"
-KINDS = [EximServer, OpensmtpdServer, HarakaServer, SmtpServerServer, AiosmtpdServer]
-WITH_REFUSALS = [kind for kind in KINDS if kind is not OpensmtpdServer]
+WITH_REFUSALS = [EximServer, HarakaServer, SmtpServerServer, AiosmtpdServer]
 """Where 450 and refusals of a sender and of content were configured."""
+KINDS = [*WITH_REFUSALS, OpensmtpdServer, ChasquidServer]
 FIELDS = b"Date: Sat, 28 Nov 2026 04:32:42 +0000\r\nMessage-ID: <%d@elsewhere.test>\r\n"
 """OpenSMTPD adds those that are missing."""
 

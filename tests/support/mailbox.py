@@ -10,7 +10,7 @@ from support.daemon import wait_until
 DELIVERY_LIMIT = 30.0
 """Seconds from the server's acceptance to the mailbox."""
 
-_FIELDS = rb"Return-Path|Delivered-To|X-Original-To|Received|X-Cyrus-Session-Id|X-Sieve"
+_FIELDS = rb"Return-Path|Delivered-To|X-Original-To|Received|Received-SPF|X-Cyrus-Session-Id|X-Sieve"
 _TRACE = re.compile(rb"(?:(?:" + _FIELDS + rb"):[^\n]*\n(?:[ \t][^\n]*\n)*)*", re.I)
 
 
