@@ -44,3 +44,9 @@ def test_citations_are_read_as_they_are_written() -> None:
     assert _numbers("5, 6") == {5, 6}
     assert _numbers("101 to 103, 111") == {101, 102, 103, 111}
     assert _numbers("27 to 29 and 35") == {27, 28, 29, 35}
+
+
+def test_the_list_for_readers_is_whole() -> None:
+    """``docs/faults.md`` is where a citation can be looked up."""
+    text = (HERE.parent.parent / "docs/faults.md").read_text("utf-8")
+    assert [int(number) for number in re.findall(r"^\| (\d+) \|", text, re.M)] == list(range(1, 123))
