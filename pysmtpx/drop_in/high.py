@@ -12,9 +12,11 @@ from email.message import Message
 from operator import attrgetter
 from smtplib import (
     SMTPDataError,
+    SMTPException,
     SMTPNotSupportedError,
     SMTPRecipientsRefused,
     SMTPResponseException,
+    SMTPSenderRefused,
     SMTPServerDisconnected,
 )
 from typing import Any, Final, TypeVar
@@ -29,16 +31,18 @@ from ..wire.reply import Reply
 from ..wire.result import SendResult
 from . import login, secrets, verdicts
 from .dialing import is_real, make_context, secured, shared_context
-from .letter import Letter, asks_utf8, make_letter, make_plan
+from .letter import Letter, asks_utf8, make_letter, make_plan, one_address, recipients_of
 from .lines import Lines
 from .low import Commands, Within
-from .verdicts import Refused
+from .verdicts import Refused, is_acceptance
 from .wire import overheard
 
 _T = TypeVar("_T")
+_E = TypeVar("_E", bound=SMTPException)
 
 _NAMES: Final = ("send", "putcmd", "getreply", "docmd", "mail", "rcpt", "data", "rset", "_rset")
 """Whoever overrides one of these wants to be asked for each command."""
+_CLOSING: Final = 421
 _HOOKS: Final = frozenset(_NAMES)
 _of_commands: Final = attrgetter(*_NAMES)
 _OWN: Final = _of_commands(Commands)
@@ -76,19 +80,32 @@ class Conversations(Commands):
                     self.close()
 
     def _said(self, effect: Send) -> None:
-        data = bytes(effect.data)
-        if self.debuglevel > 0:
-            for line in data.splitlines(keepends=True) if effect.shown is None else (data,):
-                self._print_debug("send:", repr(secrets.shown(line) if effect.secret else line))
         self._in_auth = effect.secret
+        data = secrets.redacted(effect.data) if effect.secret else bytes(effect.data)
+        if self.debuglevel > 0:
+            commands = data.splitlines(keepends=True) if effect.shown is None else ()
+            for line in commands:
+                self._print_debug("send:", repr(line.decode("utf-8", "replace")))
+            if effect.shown is not None:
+                self._print_debug("send:", repr(data))
         sys.audit("smtplib.send", self, data)
 
-    def _listened(self, reply: Reply) -> None:
+    def _listened(self, reply: Reply, stage: Stage) -> None:
         self._heard = reply
         if self.debuglevel > 0:
-            code, text = verdicts.pair(reply)
-            told = secrets.HIDDEN if self._in_auth else ascii(text)
-            self._print_debug(f"reply: retcode ({code}); Msg: {told}")
+            self._show(reply, stage)
+
+    def _show(self, reply: Reply, stage: Stage) -> None:
+        """In the lines that ``smtplib`` prints."""
+        code, text = verdicts.pair(reply)
+        if self._in_auth:  # a server may repeat what it was sent
+            self._print_debug(f"reply: retcode ({code}); Msg: {secrets.HIDDEN}")
+            return
+        for line in verdicts.lines(reply):
+            self._print_debug("reply:", repr(line))
+        self._print_debug(f"reply: retcode ({code}); Msg: {text!r}")
+        if stage in (Stage.DATA, Stage.FINAL):
+            self._print_debug("data:", (code, text))
 
     # -- sending ------------------------------------------------------------------------
 
@@ -114,13 +131,13 @@ class Conversations(Commands):
         message may have been delivered; its ``__cause__`` is the error of
         ``pysmtpx``.
         """
-        recipients = (to_addrs,) if isinstance(to_addrs, str) else tuple(to_addrs)
+        sender, recipients = one_address(from_addr), recipients_of(to_addrs)
         self._begin_transaction()
         with Within(self):
             try:
                 self.ehlo_or_helo_if_needed()
                 features = self._features
-                letter = make_letter(from_addr, recipients, msg, mail_options, rcpt_options, features)
+                letter = make_letter(sender, recipients, msg, mail_options, rcpt_options, features)
                 if self._goes_stepwise or not recipients:
                     return self._send_stepwise(letter)
                 return self._send_by_flow(letter)
@@ -141,7 +158,7 @@ class Conversations(Commands):
             return
         lost: SmtpError = DeliveryUnknown() if self._content_begun else ConnectionLost()
         finals = zip(self._accepted, self._finals, strict=False)
-        lost.accepted_recipients = tuple(path for path, reply in finals if 200 <= reply[0] < 300)
+        lost.accepted_recipients = tuple(path for path, reply in finals if is_acceptance(reply[0]))
         # Of an address that stands twice: acceptance outranks doubt, and doubt outranks a refusal.
         open_ = {*lost.accepted_recipients, *self._accepted[len(self._finals) :]}
         last = self._refused_finally()
@@ -165,31 +182,58 @@ class Conversations(Commands):
         try:
             self._run(_transaction(plan, account))
         except SmtpError as error:
+            if error.stage is Stage.INPUT:
+                account.broken(error)  # the server had gone before: nothing was written
             raise verdicts.raised(error, account, letter.sender) from error
-        return verdicts.result(account)
+        return verdicts.refused(account)
 
     def _send_stepwise(self, letter: Letter) -> Refused:
-        """By the standard library's ``sendmail``, and what that leaves undone."""
-        sender, recipients, octets, _, mail_options, rcpt_options, _ = letter
-        try:
-            refused = super().sendmail(sender, list(recipients), octets, mail_options, rcpt_options)
-        except SMTPDataError as error:
-            if self._refused_data and self.sock is not None:
-                if error.smtp_code == 421:
-                    self.close()
-                else:
-                    self._rset()
-            if len(self._finals) > 1:
-                raise SMTPRecipientsRefused(self._refused | self._refused_finally()) from error
-            raise
+        """By the single commands, in the order and with the exceptions of ``smtplib``."""
+        sender, recipients, octets, _, mail_options, rcpt_options, size = letter
+        if self.does_esmtp and self.has_extn("size"):
+            mail_options = (f"size={size}", *mail_options)
+        code, text = self.mail(sender, mail_options if self.does_esmtp else ())
+        if not is_acceptance(code):
+            raise self._given_up(code, SMTPSenderRefused(code, text, sender))
+        refused: Refused = {}
+        count = 0
+        for path in recipients:
+            code, text = self.rcpt(path, rcpt_options)
+            if is_acceptance(code):
+                continue
+            refused[path] = (code, text)
+            count += 1
+            if code == _CLOSING:
+                raise self._given_up(code, SMTPRecipientsRefused(refused))
+        if count == len(recipients):
+            raise self._given_up(0, SMTPRecipientsRefused(refused))
+        self._send_content(octets)
         return refused | self._refused_finally()
+
+    def _send_content(self, octets: bytes) -> None:
+        try:
+            code, text = self.data(octets)
+        except SMTPDataError as error:
+            raise self._given_up(error.smtp_code, error) from None
+        if not is_acceptance(code):
+            refused = self._refused | self._refused_finally()
+            one = len(self._finals) < 2
+            raise self._given_up(code, SMTPDataError(code, text) if one else SMTPRecipientsRefused(refused))
+
+    def _given_up(self, code: int, error: _E) -> _E:
+        """The error, once the transaction is over: by RSET, or by closing after 421."""
+        if code == _CLOSING:
+            self.close()
+        else:
+            self._rset()
+        return error
 
     def _refused_finally(self) -> Refused:
         """Under LMTP: who was refused after the content."""
         return {
             path: reply
             for path, reply in zip(self._accepted, self._finals, strict=False)
-            if not 200 <= reply[0] < 300
+            if not is_acceptance(reply[0])
         }
 
     def send_message(
@@ -239,7 +283,7 @@ class Conversations(Commands):
         """Authobject for CRAM-MD5 (RFC 2195); needs ``user`` and ``password``."""
         if challenge is None:
             return None
-        return f"{self.user} {login.hmac_md5(self.password, challenge)}"
+        return f"{self.user} {login.hmac_md5(self, challenge)}"
 
     def login(self, user: str, password: str, *, initial_response_ok: bool = True) -> tuple[int, bytes]:
         """Log in by SCRAM, CRAM-MD5, PLAIN or LOGIN, the strongest first (RFC 4954).
@@ -262,6 +306,7 @@ class Conversations(Commands):
             if credentials is None or not initial_response_ok or self._logs_in_stepwise:
                 return super().login(user, password, initial_response_ok=initial_response_ok)
             self.user, self.password = user, password
+            del password  # whoever reports an error shows the locals of its frames
             attempts = login.Login(
                 credentials,
                 login.capabilities_of(offered, self.ehlo_resp),
@@ -295,6 +340,9 @@ class Conversations(Commands):
                 raise SMTPNotSupportedError("STARTTLS extension not supported by server.")
             code, text = self.docmd("STARTTLS")
             if code != 220:
+                if not 400 <= code < 600 or code == _CLOSING:
+                    # It said yes, or it is going: who goes on in spite of the error would log in in clear.
+                    self.close()
                 raise SMTPResponseException(code, text)
             if self._unread:
                 # Whoever can write in clear could have put it there (RFC 3207 4.2).

@@ -7,13 +7,15 @@ validated here; nothing that is given can become a command of its own.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from smtplib import SMTPNotSupportedError, SMTPSenderRefused, quoteaddr
+from smtplib import SMTPNotSupportedError, SMTPSenderRefused
 from typing import Any, Final, NamedTuple, cast
 
 from ..errors import InputError, MessageTooLarge
 from ..flow.plan import Options, Plan
+from ..mime import addresses
+from ..mime.addresses import Mailbox
 from ..wire import command
 from ..wire.address import ForwardPath, ReversePath, domain_to_ascii
 from ..wire.capabilities import Capabilities
@@ -24,6 +26,11 @@ from ..wire.limits import WINDOW
 from .verdicts import carrying
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9._+-]+@[A-Za-z0-9.-]+")
+_PATH: Final = re.compile(r'(?:[^\s<>"()]|(?:^|(?<=[.:]))"(?:[^"\\]|\\.)*"(?=[.@]|$))*+')
+"""No angle bracket, and no blank, but in a quoted word (RFC 5321 4.1.2)."""
+_FOLD: Final = re.compile(r"\r?\n(?=[ \t])")
+"""Where the value of a header field was folded (RFC 5322 2.2.3)."""
+_SHOWN: Final = 80
 _LINE_END: Final = re.compile(r"[\r\n]")
 _AS_IS: Final = Options(as_is=True)
 """Long lines and 8-bit octets pass: users' mail must go on working."""
@@ -59,7 +66,7 @@ class Letter(NamedTuple):
 
 def make_letter(
     sender: str,
-    recipients: str | Sequence[str],
+    recipients: tuple[str, ...],
     message: Any,
     mail_options: Sequence[str],
     rcpt_options: Sequence[str],
@@ -70,7 +77,6 @@ def make_letter(
     Raises ``SMTPSenderRefused`` where the message is over the server's SIZE,
     and ``SMTPNotSupportedError`` where it has NUL.
     """
-    paths = (recipients,) if isinstance(recipients, str) else tuple(recipients)
     octets = as_octets(message)
     content = Content.of(octets or b"\r\n")
     measure = content.measure
@@ -87,9 +93,28 @@ def make_letter(
     if limit is not None and size > limit:
         text = f"5.3.4 the message has {size} octets, the server takes {limit}; nothing was sent"
         error = MessageTooLarge(text)
-        error.unsent_recipients = paths
+        error.unsent_recipients = recipients
         raise carrying(SMTPSenderRefused(552, text.encode("ascii"), sender), error) from error
-    return Letter(sender, paths, octets, content, options, tuple(rcpt_options or ()), size)
+    return Letter(sender, recipients, octets, content, options, tuple(rcpt_options or ()), size)
+
+
+def one_address(given: Any) -> str:
+    """The address that is meant: ``smtplib`` takes a list of one for it.
+
+    Raises ``ValueError`` for a list of more: the others would vanish.
+    """
+    if isinstance(given, list | tuple):
+        if len(given) != 1:
+            raise ValueError(f"{len(given)} addresses where one is meant")
+        (given,) = given
+    if not isinstance(given, str):
+        raise TypeError(f"an address is a str, not {type(given).__name__}")
+    return given
+
+
+def recipients_of(given: str | Iterable[Any]) -> tuple[str, ...]:
+    """The recipients of one ``sendmail``: text is one of them."""
+    return (given,) if isinstance(given, str) else tuple(map(one_address, given))
 
 
 def as_octets(message: Any) -> bytes:
@@ -144,13 +169,30 @@ def _joined(options: Sequence[str]) -> str:
 
 
 def _quoted(address: str, utf8: bool) -> str:
-    """An address in angle brackets; its domain as A-labels where that alone is not ASCII."""
+    """An address in angle brackets; its domain as A-labels where that alone is not ASCII.
+
+    Raises ``ValueError`` where it would end the path and begin a parameter.
+    """
     if _PLAIN.fullmatch(address):
         return f"<{address}>"
-    quoted = quoteaddr(address)
-    if utf8 or quoted.isascii():
-        return quoted
-    return f"<{with_a_labels(quoted.removeprefix('<').removesuffix('>'))}>"
+    path = _alone(_FOLD.sub("", address).strip(" \t"))
+    return f"<{path if utf8 or path.isascii() else with_a_labels(path)}>"
+
+
+def _alone(text: str) -> str:
+    """The path in a text that may have a display name, comments or angle brackets, as in a header field."""
+    check_one_line(text.replace("\t", " "))
+    bare = text[1:-1] if text.startswith("<") and text.endswith(">") else text
+    if _PATH.fullmatch(bare):
+        return bare
+    try:
+        (found,) = addresses.parse(text)
+    except ValueError:
+        found = None
+    if isinstance(found, Mailbox) and _PATH.fullmatch(found.address):
+        return found.address
+    shown = repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")
+    raise ValueError(f"not one address, and what follows its end would be a parameter: {shown}")
 
 
 def with_a_labels(address: str) -> str:
@@ -181,10 +223,11 @@ def line(verb: str, argument: str, *, utf8: bool = False) -> bytes:
 
 
 def check_one_line(text: str, *, secret: bool = False) -> None:
-    """Raise ``ValueError`` for CR or LF, which would begin another command."""
+    """Raise ``ValueError`` for a control character; CR or LF would begin another command."""
     if _LINE_END.search(text):
         told = "" if secret else ": " + text.replace("\n", "\\n").replace("\r", "\\r")
         raise ValueError(f"command and arguments contain prohibited newline characters{told}")
+    command.check_controls(text)
 
 
 # -- plan ----------------------------------------------------------------------

@@ -42,7 +42,9 @@ class Lines:
         self._octets = 0
 
     def readline(self, limit: int = MAX_REPLY) -> bytes:
-        """A line with its end; at most ``limit`` octets; what is left of one at the end of the stream.
+        """A line with its end, or ``limit`` octets of one; nothing at the end of the stream.
+
+        Half a line at the end is none: a reply that was cut off is lost.
 
         Raises ``OSError``: after the deadline, where the connection breaks, and
         for a reply without end.
@@ -53,7 +55,8 @@ class Lines:
             if deadline is not None:
                 wait_until(self._sock, deadline)
             if not (received := self._sock.recv(SLICE)):
-                break
+                buffer.clear()
+                return b""
             buffer += received
             if deadline is not None and deadline.remaining() <= 0 and b"\n" not in received:
                 raise TimeoutError("timed out")

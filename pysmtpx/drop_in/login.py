@@ -115,11 +115,17 @@ def known_methods() -> Iterator[str]:
         yield f"auth_{name}"
 
 
-def hmac_md5(password: str, challenge: bytes) -> str:
-    """The proof of CRAM-MD5 (RFC 2195 2), for a password in UTF-8."""
+def hmac_md5(smtp: Any, challenge: bytes) -> str:
+    """The proof of CRAM-MD5 (RFC 2195 2), for a password in UTF-8.
+
+    Raises ``SMTPException`` where this Python has no MD5.
+    """
     from hmac import HMAC
 
-    return HMAC(password.encode(), challenge, "md5").hexdigest()
+    try:
+        return HMAC(smtp.password.encode(), challenge, "md5").hexdigest()
+    except ValueError:
+        raise SMTPException("CRAM-MD5 is not supported") from None
 
 
 def port_of(sock: Any) -> int:

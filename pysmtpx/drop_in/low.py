@@ -6,9 +6,10 @@ was there before.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from smtplib import SMTPDataError, SMTPException, SMTPNotSupportedError, SMTPServerDisconnected
+from smtplib import SMTPException, SMTPHeloError, SMTPNotSupportedError, SMTPServerDisconnected
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,10 +19,12 @@ from ..wire.limits import REPLY_LIMITS
 from . import letter, secrets, standard
 from .dialing import deadline_for, is_real
 from .lines import Lines, wait_until
+from .verdicts import is_acceptance
 from .wire import Wire
 
 _CHALLENGE: Final = 334
 _GO_AHEAD: Final = 354
+_CLOSING: Final = 421
 _LONGEST: Final = max(REPLY_LIMITS.values())
 """Seconds for one reply where no timeout was given: a single command does not say what it waits for."""
 
@@ -72,8 +75,6 @@ class Commands(standard.SMTP):
     _in_auth = False
     _owed = False
     """A reply is owed to us or, after 334 or 354, something to the server."""
-    _refused_data = False
-    """The last DATA was not answered by 354."""
     _content_begun = False
     """The last DATA was answered by 354."""
     _accepted: tuple[str, ...] = ()
@@ -140,18 +141,28 @@ class Commands(standard.SMTP):
     # -- octets -----------------------------------------------------------------------
 
     def send(self, s: Any) -> None:
-        """Send `s` to the server. A line that logs in is ``***`` in debug output."""
+        """Send `s` to the server. A line that logs in is ``***`` in debug output and for ``sys.audit``."""
         self._in_auth = self._in_auth or secrets.begins_auth(s)
         with Within(self) as deadline, _Patience(self, deadline):
             if isinstance(s, str):
                 s.encode(self.command_encoding)  # what cannot be is refused before anything is owed
             self._owed = True
-            if not (self._in_auth and self.debuglevel > 0):
+            if self._in_auth:
+                self._send_secret(s)
+            else:
                 super().send(s)
-                return
+
+    def _send_secret(self, s: Any) -> None:
+        if self.debuglevel > 0:
             self._print_debug("send:", repr(secrets.shown(s)))
-            with _Silence(self):
-                super().send(s)
+        if self.sock is None:
+            raise SMTPServerDisconnected("please run connect() first")
+        sys.audit("smtplib.send", self, secrets.redacted(s))
+        try:
+            self.sock.sendall(s.encode(self.command_encoding) if isinstance(s, str) else s)
+        except OSError:
+            self.close()
+            raise SMTPServerDisconnected("Server not connected") from None
 
     def getreply(self) -> tuple[int, bytes]:
         """Get a reply: its code, -1 where it has none, and its text.
@@ -180,9 +191,10 @@ class Commands(standard.SMTP):
         return code, text
 
     def putcmd(self, cmd: str, args: str = "") -> None:
-        """Send a command. Raises ``ValueError`` for CR or LF in it."""
-        if self._in_auth or secrets.begins_auth(cmd):
-            letter.check_one_line(cmd + args, secret=True)
+        """Send a command. Raises ``ValueError`` for a control character in it."""
+        letter.check_one_line(
+            f"{cmd} {args}" if args else cmd, secret=self._in_auth or secrets.begins_auth(cmd)
+        )
         super().putcmd(cmd, args)
 
     def docmd(self, cmd: str, args: str = "") -> tuple[int, bytes]:
@@ -200,6 +212,25 @@ class Commands(standard.SMTP):
         with Within(self):
             return super().ehlo(name)
 
+    def ehlo_or_helo_if_needed(self) -> None:
+        """EHLO, and HELO where that is refused.
+
+        Raises ``SMTPHeloError`` where both are, and ``SMTPServerDisconnected``
+        for 421, which closes the connection (RFC 5321 3.8).
+        """
+        if not (self.helo_resp is None and self.ehlo_resp is None):
+            return
+        with Within(self):
+            code, text = self.ehlo()
+            if code == _CLOSING:
+                self.close()
+                raise SMTPServerDisconnected(f"Connection unexpectedly closed: {(code, text)}")
+            if is_acceptance(code):
+                return
+            code, text = self.helo()
+            if not is_acceptance(code):
+                raise SMTPHeloError(code, text)
+
     def help(self, args: str = "") -> bytes:
         """HELP; the text of the reply."""
         with Within(self):
@@ -207,6 +238,7 @@ class Commands(standard.SMTP):
 
     def verify(self, address: str) -> tuple[int, bytes]:
         """VRFY."""
+        letter.check_one_line(address)
         with Within(self):
             return super().verify(address)
 
@@ -214,14 +246,20 @@ class Commands(standard.SMTP):
 
     def expn(self, address: str) -> tuple[int, bytes]:
         """EXPN."""
+        letter.check_one_line(address)
         with Within(self):
             return super().expn(address)
 
     # -- a transaction, command by command -----------------------------------------------
 
     def mail(self, sender: str, options: Sequence[str] = ()) -> tuple[int, bytes]:
-        """MAIL. Raises ``SMTPNotSupportedError`` for SMTPUTF8 where the server has it not."""
+        """MAIL.
+
+        Raises ``SMTPNotSupportedError`` for SMTPUTF8 where the server has it
+        not, and ``ValueError`` for an address that would become a parameter.
+        """
         self._begin_transaction()
+        sender = letter.one_address(sender)
         options = options if self.does_esmtp else ()
         utf8 = letter.asks_utf8(options)
         if utf8:
@@ -236,21 +274,22 @@ class Commands(standard.SMTP):
     def _begin_transaction(self) -> None:
         self._accepted = self._finals = ()
         self._refused = {}
-        self._refused_data = self._content_begun = False
+        self._content_begun = False
 
     def _demand_utf8(self) -> None:
         if not self.has_extn("smtputf8"):
             raise SMTPNotSupportedError("SMTPUTF8 not supported by server")
 
     def rcpt(self, recip: str, options: Sequence[str] = ()) -> tuple[int, bytes]:
-        """RCPT, for one recipient."""
+        """RCPT, for one recipient. Raises ``ValueError`` for an address that would become a parameter."""
+        recip = letter.one_address(recip)
         utf8 = self.command_encoding != "ascii"
         argument = letter.rcpt_argument(recip, options if self.does_esmtp else (), utf8=utf8)
         letter.line("rcpt", argument, utf8=utf8)
         with Within(self):
             self.putcmd("rcpt", argument)
             code, text = self.getreply()
-        if 200 <= code < 300:
+        if is_acceptance(code):
             self._accepted += (recip,)
         else:
             self._refused[recip] = (code, text)
@@ -266,18 +305,14 @@ class Commands(standard.SMTP):
         """
         octets = b"".join(Content.of(letter.as_octets(msg)).for_bdat())
         with Within(self):
-            try:
-                first = super().data(octets)
-            except SMTPDataError:
-                self._refused_data = True
-                raise
+            first = super().data(octets)
             if not self._is_lmtp:
                 return first
             reply = first
             while reply[0] != 421:
                 self._finals += (reply,)
                 if len(self._finals) >= len(self._accepted):
-                    return next((each for each in reversed(self._finals) if 200 <= each[0] < 300), first)
+                    return next((each for each in reversed(self._finals) if is_acceptance(each[0])), first)
                 reply = self.getreply()
             if len(self._accepted) > 1:
                 # It is about no recipient (RFC 2033 4.2).

@@ -1,4 +1,4 @@
-"""What debug output may show: every line but those that log in."""
+"""What debug output and events of ``sys.audit`` may show: every line but those that log in."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ def begins_auth(line: str | bytes | memoryview) -> bool:
     """Whether a line, or what is written at once, begins with AUTH (RFC 4954)."""
     head = line[:16] if isinstance(line, str) else bytes(line[:16]).decode("latin-1")
     return head.upper().split(None, 1)[:1] == ["AUTH"]
+
+
+def redacted(line: str | bytes | memoryview) -> bytes:
+    """The same in octets, for events of ``sys.audit``."""
+    return shown(line).encode("utf-8", "replace") + b"\r\n"
 
 
 def shown(line: str | bytes | memoryview) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from smtplib import (
     SMTPAuthenticationError,
     SMTPDataError,
@@ -10,7 +11,7 @@ from smtplib import (
     SMTPSenderRefused,
     SMTPServerDisconnected,
 )
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from ..errors import RecipientsRejected, SmtpError
 from ..flow.account import Account
@@ -20,7 +21,6 @@ from ..wire.result import RejectedRecipient
 
 Refused: TypeAlias = dict[str, tuple[int, bytes]]
 
-_RCPT_ACCEPTED: Final = (250, 251)
 _CARRIED: Final = (
     "accepted_recipients",
     "rejected_recipients",
@@ -33,9 +33,21 @@ _CARRIED: Final = (
 """What an exception of ours says about the message, and that of the standard library says as well."""
 
 
+def is_acceptance(code: int) -> bool:
+    """Any 2xx (RFC 5321 4.2.1): a server that answers RCPT by 252 delivers."""
+    return 200 <= code < 300
+
+
 def pair(reply: Reply) -> tuple[int, bytes]:
     """A reply as ``smtplib`` gives it."""
     return reply.code, b"\n".join(text.strip(b" \t\r\n") for text in reply.lines)
+
+
+def lines(reply: Reply) -> Iterator[bytes]:
+    """A reply as it came."""
+    last = len(reply.lines) - 1
+    for number, text in enumerate(reply.lines):
+        yield b"%d%s%s\r\n" % (reply.code, b" " if number == last else b"-", text)
 
 
 def rejection(path: str, answer: tuple[int, bytes], stage: Stage) -> RejectedRecipient:
@@ -50,27 +62,14 @@ def refused(account: Account) -> Refused:
     Keyed by the text that the caller gave, so of two the same the last counts.
     """
     found: Refused = {}
-    if account.lmtp or account.accepted_count < len(account.recipients) or _is_odd(account):
+    if account.lmtp or account.accepted_count < len(account.recipients):
         finals = iter(account.finals if account.lmtp else ())
         for path, reply in zip(account.recipients, account.rcpts, strict=False):
-            if reply.code not in _RCPT_ACCEPTED:
+            if not reply.is_positive:
                 found[path] = pair(reply)
-            if reply.is_positive and (final := next(finals, None)) is not None and not final.is_positive:
+            elif (final := next(finals, None)) is not None and not final.is_positive:
                 found[path] = pair(final)
     return found
-
-
-def _is_odd(account: Account) -> bool:
-    return any(reply.code not in _RCPT_ACCEPTED for reply in account.rcpts)
-
-
-def result(account: Account) -> Refused:
-    """The value of ``sendmail``. Raises ``SMTPDataError`` for a final reply that is not 250, as ever."""
-    if not account.lmtp and account.finals[0].code != 250:
-        odd: Any = SMTPDataError(*pair(account.finals[0]))
-        odd.accepted_recipients = account.accepted
-        raise odd
-    return refused(account)
 
 
 def raised(error: SmtpError, account: Account, sender: str) -> SMTPException:

@@ -9,7 +9,7 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Final, NoReturn, TypeVar, cast
+from typing import Final, NoReturn, TypeAlias, TypeVar, cast
 
 from ..driver import Driver
 from ..errors import SmtpError, unasked
@@ -22,6 +22,8 @@ from ..wire.parser import ReplyParser
 from ..wire.reply import Reply
 
 _T = TypeVar("_T")
+Heard: TypeAlias = Callable[[Reply, Stage], None]
+"""Is told of a reply, and of what it answers."""
 _DATA: Final = command.DATA.lower()
 _RSET: Final = command.RSET.lower()
 
@@ -82,7 +84,7 @@ def check_unread(octets: bytes) -> None:
 class _Ear:
     """Stands between the driver and who is told several replies."""
 
-    def __init__(self, listener: Listener, heard: Callable[[Reply], None]) -> None:
+    def __init__(self, listener: Listener, heard: Heard) -> None:
         self._listener = listener
         self._heard = heard
 
@@ -93,13 +95,11 @@ class _Ear:
 
     def note(self, reply: Reply) -> None:
         """Pass it on."""
-        self._heard(reply)
+        self._heard(reply, self._listener.stage)
         self._listener.note(reply)
 
 
-def overheard(
-    flow: Flow[_T], said: Callable[[Send], None], heard: Callable[[Reply], None] | None = None
-) -> Flow[_T]:
+def overheard(flow: Flow[_T], said: Callable[[Send], None], heard: Heard | None = None) -> Flow[_T]:
     """The same flow, with someone told of each write before it, and of each reply after it."""
     try:
         effect: Effect = next(flow)
@@ -115,7 +115,7 @@ def overheard(
                 effect = flow.throw(error)
                 continue
             if heard is not None and type(effect) is Receive:
-                heard(result)
+                heard(result, effect.stage)
             effect = flow.send(result)
     except StopIteration as stop:
         return cast(_T, stop.value)

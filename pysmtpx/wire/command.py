@@ -179,11 +179,16 @@ def _gate(text: str, limit: int, smtputf8: bool = False) -> bytes:
     return octets
 
 
-def _refuse_unprintable(text: str, smtputf8: bool) -> None:
+def check_controls(text: str) -> None:
+    """Raise ``InputError`` for a control character (C0, DEL, C1), without the text: it may hold a secret."""
     # CR or LF would end the line and let its rest through as a command of its own.
     control = _CONTROL.search(text)
     if control is not None:
         raise InputError(f"control character U+{ord(control[0]):04X} in a command line")
+
+
+def _refuse_unprintable(text: str, smtputf8: bool) -> None:
+    check_controls(text)
     if not smtputf8:
         raise InputError("a command line that is not ASCII needs SMTPUTF8 (RFC 6531 3.1)")
     try:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import smtplib as standard
 import sys
+import traceback
 from typing import Any
 
 import pytest
 
 import pysmtpx.smtplib as smtplib
-from pysmtpx.testing import Event, MailServer
+from pysmtpx.testing import Cut, Event, MailServer
 
 ANN, BOB = "ann@example.org", "bob@example.com"
 OCTETS = b"Subject: hello\r\n\r\nHi.\r\n"
@@ -48,6 +51,39 @@ def test_what_is_said_and_heard_is_told(capsys: pytest.CaptureFixture[str]) -> N
     ):
         assert line in told
     assert "reply: retcode (250); Msg: b'2.1.0" in told
+
+
+@pytest.mark.parametrize("features", [[], ["PIPELINING"]], ids=["sequential", "pipelined"])
+@pytest.mark.parametrize("data", [None, "554 5.3.4 no"], ids=["taken", "refused"])
+def test_what_is_told_of_a_sendmail_are_the_lines_of_smtplib(
+    features: list[str], data: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same lines; pipelined, the commands stand before the replies."""
+    told = []
+    for module in (standard, smtplib):
+        replies: Any = {"DATA": data} if data else {}
+        with (
+            MailServer(
+                extensions=features, refuse={"eve@x.test": "550-no\n550 never"}, replies=replies
+            ) as server,
+            module.SMTP("127.0.0.1", server.port, "me.example") as smtp,
+        ):
+            smtp.set_debuglevel(1)
+            with contextlib.suppress(smtplib.SMTPDataError):
+                smtp.sendmail(ANN, [BOB, "eve@x.test"], OCTETS)
+            smtp.set_debuglevel(0)
+        # After a refused DATA ours says RSET.
+        lines = [
+            line
+            for line in capsys.readouterr().err.splitlines()
+            if "rset" not in line and "reset" not in line
+        ]
+        told.append(
+            [line.replace("mail FROM:", "mail from:").replace("rcpt TO:", "rcpt to:") for line in lines]
+        )
+    theirs, ours = told
+    assert (sorted(ours) if features else ours) == (sorted(theirs) if features else theirs)
+    assert any(line.startswith("data: (") for line in ours)
 
 
 @pytest.mark.parametrize("mechanism", ALL)
@@ -109,6 +145,76 @@ def test_no_secret_is_in_an_exception() -> None:
             smtp.docmd("AUTH", f"PLAIN {SECRETS[2]}\nNOOP")
         assert SECRETS[2] not in str(caught.value)
         assert smtp.noop()[0] == 250
+
+
+@pytest.mark.parametrize("way", ["login", "stepwise", "auth", "docmd", "send"])
+@pytest.mark.parametrize("mechanism", ALL)
+def test_no_secret_is_in_an_event_of_sys_audit(
+    mechanism: str, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FAULTS 85. The event is raised all the same."""
+
+    class Stepwise(smtplib.SMTP):
+        def docmd(self, cmd: str, args: str = "") -> tuple[int, bytes]:
+            return super().docmd(cmd, args)
+
+    if way != "login" and mechanism.startswith("SCRAM"):
+        mechanism = "CRAM-MD5"
+    events: list[Any] = []
+    monkeypatch.setattr(sys, "audit", lambda *event: events.append(event))
+    kind = smtplib.SMTP if way == "login" else Stepwise
+    with (
+        MailServer(users={USER: PASSWORD}, mechanisms=[mechanism, "PLAIN"]) as server,
+        kind("127.0.0.1", server.port, "me.example") as smtp,
+    ):
+        smtp.ehlo()
+        smtp.user, smtp.password = USER, PASSWORD
+        if way == "docmd":
+            assert smtp.docmd("AUTH", f"PLAIN {SECRETS[2]}")[0] == 235
+        elif way == "send":
+            smtp.send(f"AUTH PLAIN {SECRETS[2]}\r\n".encode())
+            assert smtp.getreply()[0] == 235
+        elif way == "auth":
+            method = getattr(smtp, f"auth_{mechanism.lower().replace('-', '_')}")
+            assert smtp.auth(mechanism, method)[0] == 235
+        else:
+            smtp.esmtp_features["auth"] = mechanism
+            assert smtp.login(USER, PASSWORD)[0] == 235
+        assert smtp.noop()[0] == 250
+    sent = [event[2] for event in events if event[0] == "smtplib.send"]
+    assert [line for line in sent for secret in SECRETS if secret.encode() in line] == []
+    assert sent[1].split()[0] in (b"AUTH", b"***")
+    assert b"***" in b" ".join(sent)
+    assert sent[-2:] == [b"noop\r\n", b"QUIT\r\n"]
+
+
+@pytest.mark.parametrize(
+    "verdict", [lambda event: Cut(), lambda event: "535 5.7.8 no", lambda event: "421 bye"]
+)
+@pytest.mark.parametrize("mechanism", ALL)
+def test_no_frame_of_a_failed_login_shows_a_secret(mechanism: str, verdict: Any) -> None:
+    """Whoever reports errors shows the locals of each frame."""
+
+    def judge(event: Event) -> Any:
+        return verdict(event) if event.verb == "AUTH" and event.index else None
+
+    with MailServer(strict=False, users={USER: PASSWORD}, mechanisms=[mechanism], verdict=judge) as server:
+        smtp = smtplib.SMTP("127.0.0.1", server.port, "me.example")
+        with pytest.raises(smtplib.SMTPException) as caught:
+            smtp.login(USER, "wrong" + PASSWORD)
+        smtp.close()
+    secrets = [*SECRETS, base64.b64encode(f"wrong{PASSWORD}".encode()).decode()]
+    secrets.append(base64.b64encode(f"\0{USER}\0wrong{PASSWORD}".encode()).decode())
+    error: BaseException | None = caught.value
+    seen = 0
+    while error is not None:
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            if "/drop_in/" in frame.f_code.co_filename or frame.f_code.co_filename.endswith("/smtplib.py"):
+                seen += 1
+                shown = repr(dict(frame.f_locals))
+                assert [secret for secret in secrets if secret in shown] == [], frame.f_code
+        error = error.__cause__ or error.__context__
+    assert seen
 
 
 def test_events_of_sys_audit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,7 +124,6 @@ def test_lmtp_to_one_recipient_is_the_same() -> None:
         (ANN, BOB, "not ASCII: é"),
         (ANN, "bób@example.com", OCTETS),
         ("änn@example.org", BOB, OCTETS),
-        (ANN, "bob@example.com\r\nRCPT TO:<eve@example.com>", OCTETS),
         (ANN, BOB, OCTETS, ["BODY=8BITMIME"]),
         (ANN, BOB, OCTETS, ["SMTPUTF8"]),
         (ANN, BOB, OCTETS, ("RET=HDRS", "ENVID=abc"), ("NOTIFY=FAILURE",)),

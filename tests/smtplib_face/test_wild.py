@@ -89,7 +89,7 @@ def test_octets_to_send_may_be_of_any_kind(capsys: pytest.CaptureFixture[str]) -
     assert "AGFubgBw" not in told
 
 
-@pytest.mark.parametrize("line", [" AUTH PLAIN AGFubgBw", "auth\tplain AGFubgBw"])
+@pytest.mark.parametrize("line", [" AUTH PLAIN AGFubgBw", "auth  plain AGFubgBw"])
 def test_no_secret_of_a_line_that_is_written_oddly_is_told(
     line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -101,6 +101,15 @@ def test_no_secret_of_a_line_that_is_written_oddly_is_told(
     told = capsys.readouterr().err
     assert "AGFubgBw" not in told
     assert "noop" in told
+
+
+def test_no_secret_of_a_line_that_is_refused_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with MailServer(users={"ann": "p"}) as server, connected(server) as smtp:
+        smtp.set_debuglevel(1)
+        with pytest.raises(ValueError, match=r"control character U\+0009 in a command line") as caught:
+            smtp.docmd("auth\tplain AGFubgBw")
+        assert "AGFubgBw" not in str(caught.value)
+    assert "AGFubgBw" not in capsys.readouterr().err
 
 
 # -- what is known of the server -----------------------------------------------------------
