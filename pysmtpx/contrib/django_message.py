@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
+from email.errors import MessageError
 from email.message import Message
 from typing import Any, NamedTuple
 
@@ -12,6 +14,8 @@ from django.core.mail.message import forbid_multi_line_headers as _encoded
 
 from ..errors import InputError
 from ..mime import addresses
+from ..mime.addresses import Group, Mailbox
+from ..mime.failures import told
 from ..mime.headers import ADDRESS_FIELDS, internationalized
 
 
@@ -26,18 +30,77 @@ class Draft(NamedTuple):
 def draft(email_message: Any) -> Draft:
     """The draft of a ``django.core.mail.EmailMessage``.
 
-    The message is what its ``message()`` makes, but for addresses with a
-    non-ASCII local part, which Django 5 would write as encoded words: these are
-    forbidden there (RFC 2047 5), and go as they are (RFC 6531).
+    The message is what its ``message()`` makes, but for two things that Django
+    does to addresses. Domains are A-labels of IDNA 2008, as in the envelope:
+    Django's are those of IDNA 2003, which makes another domain of some. And a
+    local part that is not ASCII, which Django 5 writes as an encoded word, goes
+    as it is: encoded words are forbidden there (RFC 2047 5, RFC 6531).
 
-    Raises ``InputError`` for what is no address, and what ``message()`` raises.
+    Raises ``InputError`` for what is no address, a charset that is none and
+    parts that are nested too deep, else what ``message()`` raises.
     """
     sender = bare_address("from_email", email_message.from_email)
     recipients = [bare_address("a recipient", each) for each in email_message.recipients()]
-    message = email_message.message()
+    source = _with_a_labels(email_message)
+    message = _made(source)
     if django.VERSION < (6, 0):
-        _restore_addresses(message, email_message)
+        _restore_addresses(message, source)
     return Draft(message, sender, recipients)
+
+
+def _made(source: Any) -> Message[Any, Any]:
+    try:
+        return source.message()  # type: ignore[no-any-return]
+    except (MessageError, RecursionError, LookupError) as error:
+        if isinstance(error, KeyError | IndexError):
+            raise  # of a subclass, not of a charset
+        raise InputError(f"the message cannot be written: {told(error)}") from error
+
+
+# Domains.
+
+
+def _with_a_labels(email_message: Any) -> Any:
+    """The message itself, or a copy that has A-labels wherever an address has a domain that is not ASCII."""
+    changes: dict[str, Any] = {}
+    for attribute in ("to", "cc", "reply_to"):
+        given = getattr(email_message, attribute)
+        changes[attribute] = [_ascii_domains(attribute, each) for each in given]
+    changes["from_email"] = _ascii_domains("From", email_message.from_email)
+    changes["extra_headers"] = {
+        name: _ascii_domains(name, value) if name.lower() in ADDRESS_FIELDS else value
+        for name, value in email_message.extra_headers.items()
+    }
+    changes = {name: value for name, value in changes.items() if value != getattr(email_message, name)}
+    if not changes:
+        return email_message
+    twin = copy(email_message)
+    for name, value in changes.items():
+        setattr(twin, name, value)
+    return twin
+
+
+def _ascii_domains(name: str, value: Any) -> Any:
+    text = str(value)  # it may be a lazy translation
+    if text.isascii():
+        return value
+    try:
+        entries = addresses.parse(text)
+    except InputError:
+        return value  # Django, or whoever writes the field, says what is wrong with it
+    if all(box.domain.isascii() for box in addresses.flatten(entries)):
+        return value
+    return ", ".join(map(_formatted, entries))
+
+
+def _formatted(entry: Mailbox | Group) -> str:
+    if isinstance(entry, Group):
+        return f"{entry.phrase}: {', '.join(map(_formatted, entry.mailboxes))};"
+    box = entry.with_a_labels()
+    return f"{box.phrase} <{box.address}>" if box.phrase else box.address
+
+
+# Local parts.
 
 
 def _restore_addresses(message: Message[Any, Any], email_message: Any) -> None:
