@@ -18,7 +18,7 @@ from ..net import dial as dialling
 from ..net import tls
 from ..net.deadline import Deadline
 from ..wire.address import domain_to_ascii
-from .lines import wait_until
+from .lines import wait_at_most, wait_until
 
 Source: TypeAlias = "tuple[bytearray | bytes | str, int] | None"
 
@@ -80,7 +80,7 @@ def connected(
         raise ConnectionRefusedError(errno.ECONNREFUSED, f"no port has the number {port}")
     with system_errors():
         sock = dialling.dial(host, port, deadline, cast("tuple[str, int] | None", source))
-    sock.settimeout(seconds)
+    wait_at_most(sock, seconds)
     return sock
 
 
@@ -98,7 +98,7 @@ def connected_unix(path: str, timeout: Any, sockets: ModuleType, deadline: Deadl
         return _connected_stand_in(path, timeout, sockets)
     with system_errors():
         sock = dialling.dial_unix(path, deadline)
-    sock.settimeout(default_timeout(timeout, sockets))
+    wait_at_most(sock, default_timeout(timeout, sockets))
     return sock
 
 
@@ -183,7 +183,7 @@ def secured(sock: socket.socket, context: ssl.SSLContext, hostname: str, deadlin
         with system_errors():
             wrapped = tls.handshake(sock, context, _tls_name(hostname), deadline)
     if real:
-        wrapped.settimeout(before)
+        wait_at_most(wrapped, before)
     return wrapped
 
 

@@ -18,6 +18,13 @@ def wait_until(sock: socket.socket, deadline: Deadline) -> None:
     sock.settimeout(None if seconds == math.inf else max(seconds, _LEAST))
 
 
+def wait_at_most(sock: socket.socket, seconds: float | None) -> None:
+    """Let each call on a socket that was a non-blocking one wait again; None is for as long as it takes."""
+    # A green socket of eventlet forgets that it was not to block only where it is told so.
+    sock.setblocking(True)
+    sock.settimeout(seconds)
+
+
 class Lines:
     """Stands where the standard library has ``sock.makefile("rb")``.
 

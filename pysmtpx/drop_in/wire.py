@@ -20,6 +20,7 @@ from ..wire import command
 from ..wire.limits import Stage
 from ..wire.parser import ReplyParser
 from ..wire.reply import Reply
+from .lines import wait_at_most
 
 _T = TypeVar("_T")
 Heard: TypeAlias = Callable[[Reply, Stage], None]
@@ -38,7 +39,7 @@ class Wire:
             with contextlib.suppress(OSError):  # one that somebody else dialled
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._driver = Driver(Stream(sock), _no_tls)
-        sock.settimeout(before)
+        wait_at_most(sock, before)
 
     @property
     def closed(self) -> bool:
@@ -69,7 +70,7 @@ class Wire:
         finally:
             if not driver.stream.closed:
                 with contextlib.suppress(OSError):  # another thread closed it
-                    sock.settimeout(before)
+                    wait_at_most(sock, before)
 
 
 def check_unread(octets: bytes) -> None:

@@ -143,8 +143,9 @@ def _external(mechanism: Mechanism, claim: Claim) -> Dialogue:
 
 _RANKING: Final = (
     Mechanism("SCRAM-SHA-256-PLUS", _scram, Secret.PASSWORD, digest="sha256", binds=True),
-    Mechanism("SCRAM-SHA-256", _scram, Secret.PASSWORD, digest="sha256"),
+    # Before any that does not bind: whoever struck only the first from the list must gain nothing by it.
     Mechanism("SCRAM-SHA-1-PLUS", _scram, Secret.PASSWORD, digest="sha1", binds=True),
+    Mechanism("SCRAM-SHA-256", _scram, Secret.PASSWORD, digest="sha256"),
     Mechanism("SCRAM-SHA-1", _scram, Secret.PASSWORD, digest="sha1"),
     Mechanism("CRAM-MD5", _cram_md5, Secret.PASSWORD, digest="md5", carries_authzid=False),
     Mechanism("PLAIN", _plain, Secret.PASSWORD, reveals=True),

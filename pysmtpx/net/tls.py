@@ -37,6 +37,8 @@ def new_context() -> ssl.SSLContext:
 def _context(cafile: str | None, capath: str | None) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if ssl.HAS_NEVER_CHECK_COMMON_NAME:
+        context.hostname_checks_common_name = False  # subjectAltName alone counts (RFC 9525 2)
     if not cafile and not capath:
         cafile = certifi.where()
     try:

@@ -99,6 +99,23 @@ def test_another_name_is_not_enough(host: str, name: str, tls: str, monkeypatch:
 
 
 @MODES
+@pytest.mark.parametrize("client_certificate", [False, True])
+@pytest.mark.parametrize("host", ["mail.test", "127.0.0.1"])
+def test_a_name_in_the_subject_alone_counts_for_nothing(
+    host: str, client_certificate: bool, tls: str, monkeypatch: Any, tmp_path: Path
+) -> None:
+    """FAULTS 70: subjectAltName alone counts (RFC 9525 2), in every context that is made here."""
+    context, roots = certs.common_name_only(tmp_path, host)
+    monkeypatch.setenv("SSL_CERT_FILE", str(roots))
+    own = tmp_path / "own.pem"
+    certs.authority().issue_cert("robot@client.test").private_key_and_cert_chain_pem.write_to_path(own)
+    options = {"ssl_context": None, "client_certificate": str(own) if client_certificate else None}
+    error = _reach(context, tls, host, monkeypatch, **options)
+    assert isinstance(error, TlsError)
+    assert "mismatch" in str(error)
+
+
+@MODES
 def test_server_hostname_is_checked_in_place_of_the_host(tls: str, monkeypatch: Any) -> None:
     """FAULTS 70."""
     context = _context("front.test")

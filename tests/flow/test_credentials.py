@@ -35,13 +35,21 @@ def _names(
 def test_the_strongest_mechanism_comes_first() -> None:
     assert _names(PASSWORD, ALL[::-1]) == [
         "SCRAM-SHA-256-PLUS",
-        "SCRAM-SHA-256",
         "SCRAM-SHA-1-PLUS",
+        "SCRAM-SHA-256",
         "SCRAM-SHA-1",
         "CRAM-MD5",
         "PLAIN",
         "LOGIN",
     ]
+
+
+@pytest.mark.parametrize("struck", SCRAM_PLUS)
+def test_any_mechanism_that_binds_is_preferred_to_one_that_does_not(struck: str) -> None:
+    """FAULTS 83: whoever strikes one of them from the list gains nothing by it."""
+    names = _names(PASSWORD, tuple(name for name in ALL if name != struck))
+    assert names[0] in SCRAM_PLUS
+    assert names[1:3] == ["SCRAM-SHA-256", "SCRAM-SHA-1"]
 
 
 def test_a_token_goes_by_the_mechanisms_for_tokens() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.certs import authority, client_context, server_context, server_files
+from support.certs import authority, client_context, common_name_only, server_context, server_files
 
 import pysmtpx.smtplib as smtplib
 from pysmtpx.net import dial
@@ -48,6 +48,27 @@ def test_a_server_of_another_name_is_refused(trust: Trust) -> None:
         with pytest.raises(ssl.SSLCertVerificationError, match="localhost"):
             smtp.starttls()
         assert smtp.sock is None
+
+
+@pytest.mark.parametrize("tls", ["implicit", "starttls"])
+def test_a_name_in_the_subject_alone_counts_for_nothing(
+    tls: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FAULTS 70: subjectAltName alone counts (RFC 9525 2)."""
+    context, roots = common_name_only(tmp_path, "localhost")
+    monkeypatch.setenv("SSL_CERT_FILE", str(roots))
+
+    def secure(port: int) -> None:
+        if tls == "implicit":
+            smtplib.SMTP_SSL("localhost", port, "me.example")
+        with smtplib.SMTP("localhost", port, "me.example") as smtp:
+            smtp.starttls()
+
+    with (
+        MailServer(ssl_context=context, tls=tls, strict=False) as server,  # type: ignore[arg-type]
+        pytest.raises(ssl.SSLCertVerificationError, match="mismatch"),
+    ):
+        secure(server.port)
 
 
 def test_a_server_that_is_vouched_for(trust: Trust) -> None:
