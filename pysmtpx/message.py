@@ -46,6 +46,7 @@ def prepare(
     recipients: str | Sequence[str] | None = None,
     mail_params: MailFromParams | None = None,
     rcpt_params: Sequence[RcptToParams] | None = None,
+    complete: bool = True,
 ) -> MailObject:
     """The mail object that sends this message to a server with these capabilities.
 
@@ -53,7 +54,8 @@ def prepare(
     from Sender, else From; the recipients from To, Cc and Bcc, without
     duplicates; all from Resent-* where the message was resent (RFC 5322 3.6.6).
     ``sender=""`` is the null reverse-path. Bcc is not sent, Date and Message-ID
-    are added where absent, and the caller's message stays as it is.
+    are added where absent (unless ``complete`` is false), and the caller's
+    message stays as it is.
 
     A message object is written so that the server can take it: 7-bit without
     8BITMIME (RFC 6152), no line over 998 octets, and encoded words and A-labels
@@ -67,7 +69,7 @@ def prepare(
     ``NotSupportedError`` where it needs 8BITMIME and is signed, or needs
     SMTPUTF8, and the server does not offer it.
     """
-    draft = _Draft(capabilities, sender, recipients, mail_params, rcpt_params)
+    draft = _Draft(capabilities, sender, recipients, mail_params, rcpt_params, complete)
     if isinstance(message, Message):
         return _from_object(message, draft)
     if isinstance(message, bytes | bytearray | memoryview):
@@ -87,6 +89,7 @@ class _Draft:
     recipients: str | Sequence[str] | None
     mail_params: MailFromParams | None
     rcpt_params: Sequence[RcptToParams] | None
+    complete: bool
 
     def address(self, fields: _Fields) -> None:
         """Fill in the envelope from the header section."""
@@ -101,6 +104,8 @@ class _Draft:
 
     def missing(self, fields: _Fields) -> _Fields:
         """Date and Message-ID where the header section has none (RFC 5322 3.6)."""
+        if not self.complete:
+            return []
         present = {name for name, _ in fields}
         made = [("Date", _now), ("Message-ID", lambda: _message_id(str(self.sender), fields))]
         return [(name, make()) for name, make in made if name.lower() not in present]

@@ -244,10 +244,14 @@ class Conversations(Commands):
         mail_options: Sequence[str] = (),
         rcpt_options: Sequence[str] = (),
     ) -> Refused:
-        """Send a message object by ``sendmail``; envelope and headers as in the standard library.
+        """Send a message object by ``sendmail``; the envelope as in the standard library.
 
-        To a server without 8BITMIME it goes re-encoded to 7-bit (RFC 6152), and
-        without SMTPUTF8 international domains go as A-labels (RFC 5891).
+        It is written by the rules of ``SmtpConnection.send_message``: to a server
+        without 8BITMIME re-encoded to 7-bit (RFC 6152), international domains
+        as A-labels (RFC 5891); no field is added.
+
+        Raises what ``sendmail`` does, and ``ValueError`` where no envelope can
+        be told, or the message cannot be written.
         """
         self._begin_transaction()
         with Within(self):
@@ -256,8 +260,6 @@ class Conversations(Commands):
             except SMTPServerDisconnected as error:
                 self._account_for(error, ())
                 raise
-            if self.has_extn("smtputf8") and self.has_extn("8bitmime"):
-                return super().send_message(msg, from_addr, to_addrs, mail_options, rcpt_options)
             from .mending import mended  # seldom needed, and it reads much
 
             arguments = mended(

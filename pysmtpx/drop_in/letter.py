@@ -175,12 +175,16 @@ def _quoted(address: str, utf8: bool) -> str:
     """
     if _PLAIN.fullmatch(address):
         return f"<{address}>"
-    path = _alone(_FOLD.sub("", address).strip(" \t"))
+    path = path_of(address)
     return f"<{path if utf8 or path.isascii() else with_a_labels(path)}>"
 
 
-def _alone(text: str) -> str:
-    """The path in a text that may have a display name, comments or angle brackets, as in a header field."""
+def path_of(address: str) -> str:
+    """The path in a text that may have a display name, comments or angle brackets, as in a header field.
+
+    Raises ``ValueError`` where there is more than that.
+    """
+    text = _FOLD.sub("", address).strip(" \t")
     check_one_line(text.replace("\t", " "))
     bare = text[1:-1] if text.startswith("<") and text.endswith(">") else text
     if _PATH.fullmatch(bare):

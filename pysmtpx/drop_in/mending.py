@@ -1,90 +1,106 @@
-"""A message object for a server without 8BITMIME or SMTPUTF8.
+"""A message object, in the octets that the server at hand can take.
 
-The standard library makes envelope and octets; what such a server cannot take
-is written again.
+Written by the project's own rules, since those of ``email`` alter what they
+write (``>From`` in bodies, message identifiers in encoded words, a name with a
+comma as two addresses). The envelope is told as ``smtplib`` tells it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from email.message import Message
 from smtplib import SMTPNotSupportedError
 from typing import Any, Final, TypeAlias
 
-from ..errors import SmtpError
-from ..mime import bodies
-from .letter import with_a_labels
-from .standard import SMTP
+from ..errors import NotSupportedError
+from ..message import prepare
+from ..mime import addresses, headers
+from ..wire.capabilities import Capabilities
+from ..wire.params import MailFromParams
+from .letter import asks_utf8, one_address, path_of, recipients_of, with_a_labels
 
 Arguments: TypeAlias = tuple[Any, Any, Any, Any, Any]
 """Those of ``send_message``, and those of ``sendmail``."""
+_Fields: TypeAlias = list[tuple[str, str]]
 
-_ADDED: Final = ("SMTPUTF8", "BODY=8BITMIME")
-"""What the standard library appends for an address that is not ASCII."""
-
-
-class _Recorder(SMTP):
-    """Takes everything, and keeps what would be sent."""
-
-    sent: Arguments
-
-    def __init__(self) -> None:
-        self.esmtp_features = {}
-
-    def ehlo_or_helo_if_needed(self) -> None: ...
-
-    def has_extn(self, opt: str) -> bool:
-        return True
-
-    def sendmail(self, *arguments: Any, **_: Any) -> Any:
-        self.sent = arguments
+_DESTINATIONS: Final = ("to", "bcc", "cc")
+_ANYBODY: Final = "postmaster"
+"""For ``prepare``, which would validate paths: what ``smtplib`` takes for one (``John``) is none."""
 
 
 def mended(given: Arguments, *, utf8: bool, eight_bit: bool) -> Arguments:
     """The arguments of ``sendmail`` for those of ``send_message``.
 
-    Raises ``SMTPNotSupportedError`` for a local part that is not ASCII where
-    the server has no SMTPUTF8, and for signed 8-bit content where it has no
-    8BITMIME.
+    Raises ``ValueError`` where no envelope can be told, and for a message that
+    cannot be written; ``SMTPNotSupportedError`` for a local part that is not
+    ASCII where the server has no SMTPUTF8, and for signed 8-bit content where
+    it has no 8BITMIME.
     """
     message, from_addr, to_addrs, options, rcpt_options = given
     options = tuple(options or ())
-    recorder = _Recorder()
-    SMTP.send_message(recorder, message, from_addr, to_addrs, options, rcpt_options)
-    sender, recipients, octets, mail_options, _ = recorder.sent
-    international = len(mail_options) > len(options)
-    if international and not utf8:
-        sender, *recipients = _in_ascii([sender, *_listed(recipients)])
-        mail_options = mail_options[: -len(_ADDED)]
-    if (international and not utf8) or not (eight_bit or octets.isascii() or international):
-        octets = _rewritten(message, seven_bit=not eight_bit)
-    return sender, recipients, octets, mail_options, rcpt_options
+    sender, recipients = _envelope(message, from_addr, to_addrs)
+    # They go on as they were given, since who is refused is told by that.
+    needs_utf8 = not all(_in_ascii(address).isascii() for address in (sender, *recipients))
+    offered = {"SMTPUTF8": utf8, "8BITMIME": eight_bit}
+    try:
+        mail = prepare(
+            message,
+            Capabilities({name: () for name, has in offered.items() if has}),
+            sender="",
+            recipients=[_ANYBODY],
+            mail_params=_international(utf8) if needs_utf8 else None,
+            complete=False,
+        )
+    except NotSupportedError as error:
+        raise SMTPNotSupportedError(str(error)) from error
+    if mail.mail_params is not None and not asks_utf8(options):
+        options += ("SMTPUTF8", "BODY=8BITMIME") if eight_bit else ("SMTPUTF8",)
+    return sender, recipients, b"".join(mail.content.for_bdat()), options, rcpt_options
 
 
-def _listed(recipients: str | Sequence[str]) -> list[str]:
-    return [recipients] if isinstance(recipients, str) else list(recipients)
-
-
-def _in_ascii(addresses: list[str]) -> list[str]:
-    found = [with_a_labels(address) for address in addresses]
-    if not all(address.isascii() for address in found):
+def _international(utf8: bool) -> MailFromParams:
+    if not utf8:
         raise SMTPNotSupportedError(
             "One or more source or delivery addresses require internationalized email support,"
             " but the server does not advertise the required SMTPUTF8 capability"
         )
-    return found
+    return MailFromParams(smtputf8=True)
 
 
-def _rewritten(message: Message[Any, Any], *, seven_bit: bool) -> bytes:
-    twin = bodies.twin(message)
-    for name in ("Bcc", "Resent-Bcc"):
-        del twin[name]
-    signed = "DKIM-Signature" in twin
-    try:
-        octets = bodies.serialize(twin, utf8=False, exact=signed)
-        if seven_bit and not octets.isascii():
-            bodies.fit(twin, seven_bit=True, signed=signed)
-            octets = bodies.serialize(twin, utf8=False, exact=signed)
-    except SmtpError as error:
-        raise SMTPNotSupportedError(str(error)) from error
-    return octets
+def _in_ascii(address: str) -> str:
+    """With its domain as A-labels, as ``sendmail`` writes it."""
+    return address if address.isascii() else with_a_labels(path_of(address))
+
+
+# -- the envelope ----------------------------------------------------------------
+
+
+def _envelope(message: Message[Any, Any], from_addr: Any, to_addrs: Any) -> tuple[str, list[str]]:
+    """Who sends to whom: as given, else from Sender or From, and from To, Bcc and Cc.
+
+    Of the Resent- fields where the message was resent once (RFC 5322 3.6.6).
+    """
+    if from_addr is not None and to_addrs is not None:
+        return one_address(from_addr), list(recipients_of(to_addrs))
+    fields = headers.fields(message)
+    blocks = [name for name, _ in fields].count("resent-date")
+    if blocks > 1:
+        raise ValueError("message has more than one 'Resent-' header block")
+    prefix = "resent-" if blocks else ""
+    if from_addr is None:
+        from_addr = next(_addresses(fields, (f"{prefix}sender", f"{prefix}from")), None)
+    if from_addr is None:
+        raise ValueError("the message has no From: give from_addr")
+    if to_addrs is None:
+        found = _addresses(fields, [f"{prefix}{name}" for name in _DESTINATIONS])
+        to_addrs = list(dict.fromkeys(found))
+    return one_address(from_addr), list(recipients_of(to_addrs))
+
+
+def _addresses(fields: _Fields, names: Sequence[str]) -> Iterator[str]:
+    """Those in all fields of these names, in the order of the names."""
+    for wanted in names:
+        for name, text in fields:
+            if name == wanted:
+                for mailbox in addresses.flatten(addresses.of_field(name, text, bare=True)):
+                    yield mailbox.address

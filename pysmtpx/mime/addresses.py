@@ -71,11 +71,12 @@ _TOKEN: Final = re.compile(
 )
 _IN_COMMENT: Final = re.compile(r"[()]|\\.?", re.DOTALL)
 _ADDR_SPEC: Final = re.compile(r"[aq](?:\.[aq])*@(?:a(?:\.a)*|l)")
+_LOCAL_PART: Final = re.compile(r"[aq](?:\.[aq])*")
 _PHRASE: Final = re.compile(r"(?:[aq][aq.]*)?")
 
 
-def parse(text: str) -> list[Address]:
-    """The mailboxes and groups of an unfolded field value.
+def parse(text: str, *, bare: bool = False) -> list[Address]:
+    """The mailboxes and groups of an unfolded field value; with ``bare`` also local parts without a domain.
 
     Raises ``InputError`` where the text is no address list of RFC 5322 3.4, and
     for a source route (RFC 5321 C).
@@ -92,7 +93,7 @@ def parse(text: str) -> list[Address]:
                 raise InputError("a group within a group, or a source route, in an address list")
             group = (_group_name(run, text), [])
         else:
-            (entries if group is None else group[1]).extend(_mailbox(run, text))
+            (entries if group is None else group[1]).extend(_mailbox(run, text, bare))
         if token.kind == ";":
             if group is None:
                 raise InputError("a semicolon that ends no group in an address list (separate by commas)")
@@ -101,14 +102,14 @@ def parse(text: str) -> list[Address]:
         run = []
     if group is not None:
         raise InputError("a group without its semicolon in an address list")
-    entries.extend(_mailbox(run, text))
+    entries.extend(_mailbox(run, text, bare))
     return entries
 
 
-def of_field(name: str, text: str) -> list[Address]:
+def of_field(name: str, text: str, *, bare: bool = False) -> list[Address]:
     """As ``parse``, with the field's name in the error."""
     try:
-        return parse(text)
+        return parse(text, bare=bare)
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
 
@@ -151,7 +152,7 @@ def _kinds(tokens: Iterable[_Token]) -> str:
     return "".join(token.kind for token in tokens)
 
 
-def _mailbox(run: list[_Token], text: str) -> list[Mailbox]:
+def _mailbox(run: list[_Token], text: str, bare: bool) -> list[Mailbox]:
     """The mailbox between two commas; none between two commas alone (RFC 5322 4.4)."""
     tokens = [token for token in run if token.kind != "c"]
     kinds = _kinds(tokens)
@@ -159,15 +160,16 @@ def _mailbox(run: list[_Token], text: str) -> list[Mailbox]:
         return []
     if "<" not in kinds:
         comments = [token.text[1:-1].strip() for token in run if token.kind == "c"]
-        return [Mailbox(_addr_spec(tokens), _quoted(comments[-1]) if comments else "")]
+        return [Mailbox(_addr_spec(tokens, bare), _quoted(comments[-1]) if comments else "")]
     start = kinds.index("<")
     if not kinds.endswith(">") or not _PHRASE.fullmatch(kinds, 0, start):
         raise InputError("a mailbox that is not 'display name <local-part@domain>' in an address list")
-    return [Mailbox(_addr_spec(tokens[start + 1 : -1]), _slice(tokens[:start], text))]
+    return [Mailbox(_addr_spec(tokens[start + 1 : -1], bare), _slice(tokens[:start], text))]
 
 
-def _addr_spec(tokens: list[_Token]) -> str:
-    if not _ADDR_SPEC.fullmatch(_kinds(tokens)):
+def _addr_spec(tokens: list[_Token], bare: bool) -> str:
+    kinds = _kinds(tokens)
+    if not (_ADDR_SPEC.fullmatch(kinds) or (bare and _LOCAL_PART.fullmatch(kinds))):
         raise InputError("a mailbox that is not 'local-part@domain' in an address list (RFC 5322 3.4.1)")
     address = "".join(token.text for token in tokens)
     if address.startswith("=?"):

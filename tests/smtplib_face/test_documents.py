@@ -97,7 +97,7 @@ def test_the_script_says_what_happened() -> None:
         "refused, all: gone@example.com",
         "sent, refused: {}",
         "nobody knows: doubt@example.com",
-        "received: The nightly report for bob@example.com, eve@bücher.example",
+        "received: The nightly report for bob@example.com, eve@xn--bcher-kva.example",
         "received: still usable for bob@example.com",
         "received: in doubt for doubt@example.com",
     ]
