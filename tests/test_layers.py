@@ -75,6 +75,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "contrib.smtplib_errors",
         "contrib.esmtp_options",
         "contrib.encoded_words",
+        "contrib.signing",
         "contrib.flask_attachment",
     ),
     ("contrib.flask_address",),

@@ -25,8 +25,10 @@ from ..wire.envelope import MailObject
 from ..wire.limits import SEND_TIMEOUT
 from ..wire.params import MailFromParams, RcptToParams
 from .celery_account import SendFailed
-from .celery_desk import PATIENT, Desk, Servers
+from .celery_desk import PATIENT, Desk, Servers, call, keys_of
+from .configuration import unseen
 from .payload import MAX_SIZE, letter, pack
+from .signing import Keys
 
 __all__ = ["SendFailed", "enqueue", "register"]
 
@@ -34,6 +36,7 @@ _desks: Final[weakref.WeakKeyDictionary[Any, dict[str, Desk]]] = weakref.WeakKey
 """By app and by the name of the task."""
 
 
+@unseen
 def enqueue(
     task_or_app: Any,
     message: AnyMessage | MailObject,
@@ -46,7 +49,8 @@ def enqueue(
     allow_long_lines: bool = False,
     name: str = "pysmtpx.send",
     queue: str | None = None,
-    max_size: int = MAX_SIZE,
+    max_size: int | None = None,
+    signing_keys: Any = None,
     **options: Any,
 ) -> AsyncResult:
     """Hand a message to the task that sends it, and return at once.
@@ -56,14 +60,25 @@ def enqueue(
     ``message`` is an ``email`` message, the octets or file of one, or a
     ``MailObject``. The envelope comes from its header section where it is not
     given. The message is complete before it leaves: every try sends the same
-    Date and Message-ID, and Bcc is gone. ``queue`` is that of ``register``
-    where it is not given; ``options`` are those of ``apply_async``. Content
-    over ``max_size`` octets is refused.
+    Date and Message-ID, and Bcc is gone. ``queue``, ``max_size`` and
+    ``signing_keys`` are those of ``register`` where they are not given;
+    ``options`` are those of ``apply_async``. Content over ``max_size`` octets is
+    refused. With signing keys the call carries a signature of the first.
 
     Raises ``InputError`` (``MessageTooLarge`` for the size) and
     ``NotSupportedError`` for a message that could not be sent, before anything
     goes to the broker; what Celery raises where the broker does not answer.
     """
+    signing_keys = Keys.of(signing_keys)  # from here on nobody sees them
+    if not is_target(task_or_app):
+        raise InputError("messages go to a task or an application of Celery's")
+    is_app = isinstance(task_or_app, Celery)
+    app = _own(task_or_app if is_app else task_or_app.app)
+    name = name if is_app else task_or_app.name
+    desk = _desks.get(app, {}).get(name)
+    if max_size is None:
+        max_size = MAX_SIZE if desk is None else desk.max_size
+    keys = signing_keys or (keys_of(app) if desk is None else desk.keys(app))
     written = letter(
         message,
         sender=sender,
@@ -74,24 +89,19 @@ def enqueue(
         allow_long_lines=allow_long_lines,
         max_size=max_size,
     )
-    payload = pack(written, max_size)
-    if not is_target(task_or_app):
-        raise InputError("messages go to a task or an application of Celery's")
+    kwargs = call(name, pack(written, max_size), None, keys)
     # Celery would show the beginning of the message in its logs, events and headers.
     options.setdefault("kwargsrepr", Desk.shown(written.mail))
-    is_app = isinstance(task_or_app, Celery)
-    app = _own(task_or_app if is_app else task_or_app.app)
-    name = name if is_app else task_or_app.name
-    desk = _desks.get(app, {}).get(name)
     queue = queue or (None if desk is None else desk.queue)
     if queue is not None:
         options["queue"] = queue
     if is_app and desk is None:
-        return app.send_task(name, kwargs={"payload": payload}, **options)
+        return app.send_task(name, kwargs=kwargs, **options)
     task = app.tasks[name] if is_app else task_or_app
-    return task.apply_async(kwargs={"payload": payload}, **options)
+    return task.apply_async(kwargs=kwargs, **options)
 
 
+@unseen
 def register(
     app: Any,
     server: Servers,
@@ -104,6 +114,8 @@ def register(
     resend_redelivered: bool = True,
     on_outcome: Callable[[Mapping[str, Any]], None] | None = None,
     task_options: Mapping[str, Any] | None = None,
+    max_size: int = MAX_SIZE,
+    signing_keys: Any = None,
     **pool_options: Any,
 ) -> Any:
     """Put a task that sends mail on a Celery app, and return it.
@@ -132,6 +144,12 @@ def register(
     ``resend_redelivered=False`` reports such a message as unknown instead of
     sending it. ``task_options`` are further options of ``app.task``.
 
+    The worker refuses content over ``max_size`` octets, as ``enqueue`` does.
+    With ``signing_keys`` (text or octets of 16 octets at least, or a list; the
+    first signs, each verifies) it refuses what ``enqueue`` did not sign by one
+    of them. Where they are not given they are those of the setting
+    ``pysmtpx_signing_keys`` of the app, if it has that.
+
     Raises ``InputError`` for what cannot be right, and for a second task of
     this name.
     """
@@ -142,17 +160,23 @@ def register(
         timeout=timeout,
         resend_redelivered=resend_redelivered,
         on_outcome=on_outcome,
+        max_size=max_size,
+        keys=Keys.of(signing_keys),
         pool_options=pool_options,
     )
+    del server, pool_options, signing_keys
     known = _desks.setdefault(_own(app), {})
     if name in known:
         raise InputError(f"the app has a task {name!r} already: give another name")
     known[name] = desk
 
     def send(
-        self: Any, payload: Mapping[str, Any], account: Mapping[str, Any] | None = None
+        self: Any,
+        payload: Mapping[str, Any],
+        account: Mapping[str, Any] | None = None,
+        signature: str | None = None,
     ) -> dict[str, Any]:
-        return desk.run(self, payload, account)
+        return desk.run(self, payload, account, signature)
 
     options: dict[str, Any] = {
         "acks_late": True,

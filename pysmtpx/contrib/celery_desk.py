@@ -26,6 +26,7 @@ from .celery_account import Account, SendFailed
 from .configuration import made
 from .payload import Letter, unpack
 from .pools import shared_pool
+from .signing import Keys
 
 _log: Final = logging.getLogger("pysmtpx")
 
@@ -35,6 +36,9 @@ Servers: TypeAlias = _Address | Sequence[_Address] | Callable[[], "_Address | Se
 
 PATIENT: Final = RetryPolicy(attempts=10, backoff=30.0, max_backoff=600.0, temporary=True)
 """Tries for about forty minutes: greylisting passes meanwhile, and so does a restart of the server."""
+
+KEYS_SETTING: Final = "pysmtpx_signing_keys"
+"""Of Celery's settings; it shows no value whose name has "key" in it."""
 
 _ONE_TRY: Final = RetryPolicy(attempts=1)
 """The pool's. A second count inside each try would multiply with Celery's, and hold a process meanwhile."""
@@ -58,11 +62,15 @@ class Desk:
         timeout: float | None,
         resend_redelivered: bool,
         on_outcome: Callable[[Mapping[str, Any]], None] | None,
+        max_size: int,
+        keys: Keys | None,
         pool_options: dict[str, Any],
     ) -> None:
         if not isinstance(policy, RetryPolicy):
             raise InputError("retry is a RetryPolicy")
         self.queue = queue
+        self.max_size = max_size
+        self._keys = keys
         self._server = server
         self._policy = policy
         self._timeout = positive("timeout", timeout)
@@ -92,8 +100,9 @@ class Desk:
             ) from error
 
     def _made(self) -> SmtpPool:
-        server = _resolved(self._server)  # whatever that raises is none of the options' fault
-        return made("the pool", lambda: SmtpPool(server, retry=_ONE_TRY, **self._options))
+        resolved = [_resolved(self._server)]  # whatever that raises is none of the options' fault
+        # Taken out of the list, since error pages show what is in a frame: a URL may have a password.
+        return made("the pool", lambda: SmtpPool(resolved.pop(), retry=_ONE_TRY, **self._options))
 
     def close(self) -> None:
         """Close the pool of this process, where there is one; the next message gets a new one."""
@@ -102,12 +111,20 @@ class Desk:
 
     # -- one message ----------------------------------------------------------------------
 
-    def run(self, task: Any, payload: object, plain: object) -> dict[str, Any]:
+    def keys(self, app: Any) -> Keys | None:
+        """The signing keys of this task, else those of its application. Raises ``InputError``."""
+        return self._keys or keys_of(app)
+
+    def run(self, task: Any, payload: object, plain: object, signature: object) -> dict[str, Any]:
         """The body of the task: the report, or ``SendFailed``, or Celery's ``Retry``.
 
-        Raises ``InputError`` for a payload that cannot be read.
+        Raises ``InputError`` for a payload that cannot be read, and where there
+        are signing keys for one that none of them signed.
         """
-        letter = unpack(payload)
+        keys = self.keys(task.app)
+        if keys is not None:
+            keys.verify(signature, task.name, payload, plain)
+        letter = unpack(payload, self.max_size)
         now = time.time()
         paths = letter.mail.recipients
         account = Account(paths, now) if plain is None else Account.from_plain(paths, plain)
@@ -147,7 +164,7 @@ class Desk:
         report = self._report(task, letter, account)
         try:
             raise task.retry(
-                kwargs={"payload": payload, "account": account.to_plain()},
+                kwargs=call(task.name, payload, account.to_plain(), self.keys(task.app)),
                 exc=SendFailed(report),
                 countdown=min(delay, _longest_wait(task)),
                 kwargsrepr=self.shown(letter.mail),
@@ -184,6 +201,17 @@ class Desk:
 
 
 # The parts of it.
+
+
+def call(name: str, payload: object, account: object, keys: Keys | None) -> dict[str, Any]:
+    """The keywords that the task is called with."""
+    keywords = {"payload": payload} if account is None else {"payload": payload, "account": account}
+    return keywords if keys is None else {**keywords, "signature": keys.sign(name, payload, account)}
+
+
+def keys_of(app: Any) -> Keys | None:
+    """The signing keys in the settings of a Celery application. Raises ``InputError``."""
+    return Keys.of(app.conf.get(KEYS_SETTING))
 
 
 def _is_deferred(server: object) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, TypeVar
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 from ..errors import InputError, SmtpError
 from ..retry import RetryPolicy
 
 _Made = TypeVar("_Made")
+_Given = ParamSpec("_Given")
 
 
 class Key:
@@ -44,6 +46,28 @@ def made(what: str, make: Callable[[], _Made]) -> _Made:
         raise error.with_traceback(None) from None
     except TypeError as error:
         raise InputError(f"{what}: {error}") from None
+
+
+def unseen(function: Callable[_Given, _Made]) -> Callable[_Given, _Made]:
+    """The same function, whose arguments no frame shows when it raises: error pages show what is in a frame.
+
+    A ``SmtpError`` leaves without the frames below. Any other error keeps them,
+    so such a function must not hold a secret of its own for longer than it needs.
+    """
+
+    @wraps(function)
+    def call(*args: _Given.args, **kwargs: _Given.kwargs) -> _Made:
+        try:
+            return function(*args, **kwargs)
+        except SmtpError as error:
+            del args, kwargs
+            error.__context__ = None
+            raise error.with_traceback(None) from None
+        except BaseException:
+            del args, kwargs
+            raise
+
+    return call
 
 
 def policy(what: str, value: Any) -> Any:

@@ -37,6 +37,7 @@ from .django_options import (
     mailer,
     own_settings,
     refuse_unknown,
+    signing_keys,
     wrong,
 )
 from .django_sending import Fate, Sending
@@ -57,7 +58,7 @@ __all__ = [
 _OF_A_MESSAGE: Final = (Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.CONTENT, Stage.FINAL)
 
 CELERY_SETTING: Final = "PYSMTPX_CELERY"
-_CELERY: Final = frozenset({"app", "task", "queue", "apply_async"})
+_CELERY: Final = frozenset({"app", "task", "queue", "signing_keys", "apply_async"})
 
 
 class EmailBackend(Sending, smtp.EmailBackend):  # type: ignore[misc]
@@ -220,9 +221,9 @@ class CeleryEmailBackend(Sending, BaseEmailBackend):  # type: ignore[misc]
     """Queues each message for a task that ``pysmtpx.contrib.celery.register`` made, and does not wait.
 
     ``app`` is a Celery application or its dotted path (default: the current
-    one), ``task`` the name of the task, ``queue`` where to put it, and
-    ``apply_async`` a dict of more keywords of ``enqueue``. By default they come
-    from the dict ``PYSMTPX_CELERY`` of the settings, with ``alias`` from
+    one), ``task`` the name of the task, ``queue`` where to put it,
+    ``signing_keys`` those of ``enqueue``, and ``apply_async`` a dict of more
+    keywords of it. By default they come from the dict ``PYSMTPX_CELERY`` of the settings, with ``alias`` from
     ``MAILERS``.
 
     ``send_messages`` returns how many were queued; each message then has
@@ -230,6 +231,7 @@ class CeleryEmailBackend(Sending, BaseEmailBackend):  # type: ignore[misc]
     could not be queued; what becomes of the others is told in the worker.
     """
 
+    @sensitive_variables("given", "options")  # type: ignore[untyped-decorator]
     def __init__(self, fail_silently: bool = False, *, alias: str | None = None, **options: Any) -> None:
         given = {name: options.pop(name) for name in _CELERY & options.keys()}
         alias = alias if hasattr(mail, "mailers") else None
@@ -238,6 +240,7 @@ class CeleryEmailBackend(Sending, BaseEmailBackend):  # type: ignore[misc]
         self.alias = alias
         self.fail_silently = fail_silently
         self.options = given if self.alias is not None else own_settings(CELERY_SETTING, _CELERY) | given
+        self.options["signing_keys"] = signing_keys(self.options.get("signing_keys"), alias)
 
     def _is_ours(self, error: Exception | None) -> bool:
         from kombu.exceptions import KombuError
@@ -249,7 +252,8 @@ class CeleryEmailBackend(Sending, BaseEmailBackend):  # type: ignore[misc]
         from . import celery  # only who uses it needs Celery
 
         app = celery_app(self.options.get("app"), self.alias)
-        keywords = dict(self.options.get("apply_async") or {}, queue=self.options.get("queue"))
+        keywords = dict(self.options.get("apply_async") or {})
+        keywords |= {name: self.options.get(name) for name in ("queue", "signing_keys")}
         if self.options.get("task"):
             keywords["name"] = self.options["task"]
         for message in messages:

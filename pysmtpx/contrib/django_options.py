@@ -20,6 +20,7 @@ from ..sending import SendOptions
 from ..server import Server
 from ..wire.limits import CONNECT_TIMEOUT
 from .configuration import Key, made, policy
+from .signing import Keys
 
 Values = Mapping[str, Any]
 _Made = TypeVar("_Made")
@@ -86,6 +87,7 @@ def own_settings(name: str, known: frozenset[str]) -> dict[str, Any]:
     if not isinstance(values, Mapping):
         raise WrongOption(f"{name} must be a dict")
     if unknown := sorted(map(str, set(values) - known)):
+        del values  # error pages show what is in a frame
         raise WrongOption(f"{name} has unknown options: {', '.join(unknown)}")
     return dict(values)
 
@@ -251,6 +253,16 @@ def celery_app(app: Any, alias: str | None = None) -> Any:
     if not is_target(found):
         raise wrong("app is a Celery application, or the dotted path of one", alias)
     return found
+
+
+def signing_keys(value: Any, alias: str | None) -> Any:
+    """The ``signing.Keys`` of an option; None for None. Raises what ``wrong`` makes."""
+    given = [value]
+    del value  # error pages show what is in a frame
+    try:
+        return Keys.of(given.pop())
+    except SmtpError as error:
+        raise wrong(str(error), alias) from None
 
 
 # The settings.

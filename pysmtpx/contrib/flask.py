@@ -162,7 +162,9 @@ class Connection:
             envelope = _envelope(message, sender)
             task = self.mail.task()
             if task is not None:
-                message.send_task = _enqueued(task, message, envelope, self.mail.celery_options)
+                from .celery import enqueue  # only who enqueues needs it
+
+                message.send_task = enqueue(task, message._message(), **envelope, **self.mail.celery_options)
                 return
             if self.host is None or self.host.closed is True:  # one that nobody used for long may be
                 self.host = self.configure_host()
@@ -250,9 +252,3 @@ def _envelope(message: Message, sender: AnyAddress) -> dict[str, Any]:
         "mail_params": esmtp_options.mail_params(message.mail_options or ()),
         "rcpt_params": None if params is None else [params] * len(recipients),
     }
-
-
-def _enqueued(task: Any, message: Message, envelope: dict[str, Any], options: Mapping[str, Any]) -> Any:
-    from .celery import enqueue  # only who enqueues needs it
-
-    return enqueue(task, message._message(), **envelope, **options)

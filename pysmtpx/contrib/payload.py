@@ -170,11 +170,12 @@ def _plain(params: MailFromParams | RcptToParams) -> dict[str, Any]:
 # From plain values.
 
 
-def unpack(payload: object) -> Letter:
+def unpack(payload: object, max_size: int = MAX_SIZE) -> Letter:
     """The letter of a payload.
 
     Raises ``InputError`` for one of another version, and for one that no
-    ``pack`` could have made.
+    ``pack`` could have made; ``MessageTooLarge`` for content that ``pack`` would
+    not have taken with this ``max_size``.
     """
     if not isinstance(payload, Mapping):
         raise InputError(f"a payload is a mapping, not {type(payload).__name__}")
@@ -182,18 +183,22 @@ def unpack(payload: object) -> Letter:
     if version != VERSION or isinstance(version, bool):
         raise InputError(f"a payload of version {version!r:.40}: this reader knows version {VERSION}")
     try:
-        return _unpacked(payload)
+        return _unpacked(payload, max_size)
+    except MessageTooLarge:
+        raise
     except InputError as error:
         raise InputError(f"malformed payload: {error}") from error
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise InputError(f"malformed payload: {type(error).__name__}") from error
 
 
-def _unpacked(payload: Mapping[str, Any]) -> Letter:
+def _unpacked(payload: Mapping[str, Any], max_size: int) -> Letter:
     if set(payload) != _KEYS:
         raise InputError("its keys are not those of a payload")
     _require(payload, str, "sender", "content", "encoding")
     _require(payload, bool, "all_or_nothing", "allow_long_lines")
+    if len(payload["content"]) > max_size:  # before anything is made of it
+        raise _too_large(max_size)
     recipients, rcpt_params = payload["recipients"], payload["rcpt_params"]
     if not isinstance(recipients, list) or not all(isinstance(path, str) for path in recipients):
         raise InputError("recipients is a list of text")

@@ -31,6 +31,7 @@ def test_the_page_runs_from_top_to_bottom(
             return register(app, given if callable(given) else server.url, **options)
 
         monkeypatch.setenv("SMTP_URL", server.url)
+        monkeypatch.setenv("MAIL_KEYS", "0123456789abcdef")
         monkeypatch.setattr(celery, "Celery", lambda *_, **__: make_app(task_always_eager=True))
         monkeypatch.setattr(face, "register", on_loopback)
         names: dict[str, Any] = {}
