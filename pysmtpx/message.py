@@ -11,7 +11,7 @@ from email.utils import format_datetime
 from typing import Any, BinaryIO, Final, TypeAlias, cast
 
 from .errors import InputError, NotSupportedError
-from .mime import addresses, bodies, headers, raw
+from .mime import addresses, bodies, headers, parts, raw, writing
 from .mime.addresses import Mailbox
 from .mime.failures import only_input_errors
 from .wire.address import ForwardPath, ReversePath, domain_to_ascii
@@ -210,32 +210,26 @@ def _from_object(message: Message[Any, Any], draft: _Draft) -> MailObject:
     with only_input_errors():
         fields = headers.fields(message)
         draft.address(fields)
-        copy = bodies.twin(message)
+        copy = parts.twin(message)
         for name in _BLIND:
             del copy[name]
         for name, value in draft.missing(fields):
-            copy[name] = value
+            parts.put(copy, name, value)
         return draft.finished(Content.of(_written(copy, draft)))
 
 
 def _written(message: Message[Any, Any], draft: _Draft) -> bytes:
-    signed = "DKIM-Signature" in message  # which covers fields and body (RFC 6376 3.5)
-    utf8 = draft.needs_utf8(_needs(message, signed))
-    if bodies.has_binary(message):
-        bodies.fit(message, seven_bit=draft.seven_bit, signed=signed)
-    written = bodies.serialize(message, utf8=utf8, exact=signed)
-    if bodies.problem(written, seven_bit=draft.seven_bit and not utf8):
-        bodies.fit(message, seven_bit=draft.seven_bit, signed=signed)
-        written = bodies.serialize(message, utf8=utf8, exact=signed)
-    return written
+    utf8 = draft.needs_utf8(_needs(message))
+    return bodies.fitted(message, utf8=utf8, seven_bit=draft.seven_bit)
 
 
-def _needs(message: Message[Any, Any], signed: bool) -> list[str]:
-    """What of the header sections can only go with SMTPUTF8."""
-    fields = [field for part in message.walk() for field in part.raw_items()]
-    needs = [address for field in fields for address in headers.internationalized(*field)]
-    if signed:
-        needs += [f"the signed field {name}" for name, text in headers.fields(message) if not text.isascii()]
+def _needs(message: Message[Any, Any]) -> list[str]:
+    """What of the header section can only go with SMTPUTF8; an attached message's own is content."""
+    needs = [address for field in message.raw_items() for address in headers.internationalized(*field)]
+    if writing.is_signed(message):
+        for name, value in message.raw_items():
+            if not headers.write_signed(name, value, message.policy).isascii():
+                needs.append(f"the signed field {name.lower()}")
     return needs
 
 

@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol, TypeAlias
 from flask import current_app
 
 from ..errors import InputError
-from ..mime import bodies, headers
+from ..mime import headers, writing
 from ..mime.failures import only_input_errors
 from ..wire.address import domain_to_ascii
 from ..wire.result import SendResult
@@ -164,7 +164,7 @@ class Message:
         message = self._message()
         with only_input_errors():
             utf8 = any(headers.internationalized(*field) for field in message.raw_items())
-            return bodies.serialize(message, utf8=utf8, exact=False)
+            return writing.serialize(message, utf8=utf8)
 
     def as_string(self) -> str:
         """``as_bytes`` as text."""

@@ -9,9 +9,11 @@ anew by the few rules below; and every field is checked after it was written.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
+from email.errors import MessageError
 from email.header import Header
 from email.message import Message
-from email.policy import EmailPolicy
+from email.policy import SMTP, Policy
 from typing import Any, Final
 
 from ..errors import InputError
@@ -26,6 +28,9 @@ ADDRESS_FIELDS: Final = frozenset(
     | {"disposition-notification-to", "return-receipt-to", "errors-to", "mail-followup-to"}
 )
 """Fields that hold an address list, in lower case."""
+_MAX_BY_POLICY: Final = 5000
+_MAX_PARAMETER_NAME: Final = 40
+"""Characters that are left to the standard library, which is quadratic, and never ends for a long name."""
 _PARAMETER_FIELDS: Final = frozenset({"content-type", "content-disposition"})
 _FREE_TEXT_FIELDS: Final = frozenset({"subject", "comments", "content-description", "thread-topic"})
 
@@ -34,43 +39,67 @@ _NAME: Final = re.compile(r"[!-9;-~]+")
 _BEFORE_SPACE: Final = re.compile(r"(?<=[^ \t])(?=[ \t])")
 _QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _QUOTED_PAIR: Final = re.compile(r"\\(.)", re.DOTALL)
+_ADDRESS_PIECE: Final = re.compile(r'"(?:[^"\\]|\\.)*+"|[^<>()@,;:\\".\[\]]+|[<>()@,;:\\".\[\]]', re.DOTALL)
+_BLANKS: Final = re.compile(r"([ \t]*+)(.*?)([ \t]*)", re.DOTALL)
+_JOINING: Final = ("@", ".", '"', "\\", "[", "]")
+"""What belongs to an address, or to a quoted string without an end."""
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
-class WirePolicy(EmailPolicy):
-    """How ``BytesGenerator`` writes the header fields of a message that is sent.
-
-    With ``utf8`` non-ASCII text goes as UTF-8 (RFC 6532), else in encoded words
-    and A-labels. ``max_line_length=0``, which the generator sets within
-    multipart/signed, leaves every field as it came.
-    """
-
-    def fold_binary(self, name: str, value: Any) -> bytes:
-        """One field with its CRLF. Raises ``InputError`` where it cannot be sent."""
-        return write(name, value, utf8=self.utf8, exact=not self.max_line_length)
-
-
-def policy(*, utf8: bool, exact: bool) -> WirePolicy:
-    """The policy for one message; ``exact`` leaves its fields as they came."""
-    return WirePolicy(utf8=utf8, cte_type="8bit", linesep="\r\n", max_line_length=0 if exact else WIDTH)
-
-
-def write(name: str, value: Any, *, utf8: bool = False, exact: bool = False) -> bytes:
+def write(name: str, value: Any, *, utf8: bool = False) -> bytes:
     """One header field as octets with CRLF.
 
-    ``value`` is what ``Message.raw_items()`` gives. Raises ``InputError`` for a
-    name or value that would end the field and begin another (CVE-2024-6923),
-    for NUL, and for a line over 998 octets that cannot be folded.
+    ``value`` is what ``Message.raw_items()`` gives. With ``utf8`` text that is
+    not ASCII goes as UTF-8 (RFC 6532), else in encoded words and A-labels.
+    Raises ``InputError`` for a name or value that would end the field and begin
+    another (CVE-2024-6923), for NUL, and for a line over 998 octets that cannot
+    be folded.
     """
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise InputError("a header field's name holds a character that is not allowed (RFC 5322 3.6.8)")
-    octets = _as_it_is(name, value)
-    if octets is None and exact and not hasattr(value, "fold"):
-        raise InputError(f"{name} is under a signature and cannot be sent as it is")
-    if octets is None or not (exact or octets.isascii()):
+    octets = _as_it_is(_checked_name(name), value)
+    if octets is None or not octets.isascii():
         octets = _anew(name, value, utf8).encode("utf-8")
     _check(name, octets)
     return octets
+
+
+def write_signed(name: str, value: Any, policy: Policy = SMTP, *, refolded: bool = False) -> bytes:
+    """A field under a signature: as it came, or as ``policy`` writes what was made here.
+
+    That is what ``as_bytes`` of the signed part gave whoever signed it. With
+    ``refolded`` also a field that came from elsewhere goes through the policy.
+    Raises ``InputError`` where neither is a field that can be sent.
+    """
+    octets = _as_it_is(_checked_name(name), value)
+    if name.lower() == "dkim-signature" and hasattr(value, "fold"):
+        # Some policies make encoded words of a long tag.
+        octets = _folded(name, text_of(name, value)).encode("ascii", "replace")
+    elif refolded or hasattr(value, "fold") or isinstance(value, Header) or _is_text(value):
+        octets = _by_policy(name, value, policy)
+    if octets is None:
+        raise InputError(f"{name} is under a signature and cannot be sent as it is")
+    _check(name, octets)
+    return octets
+
+
+def write_attached(name: str, value: Any) -> bytes:
+    """A field of an attached message, which somebody else wrote: in ASCII if that can be, else as it came.
+
+    Raises ``InputError`` only for what would begin another field.
+    """
+    with suppress(InputError):
+        return write(name, value)
+    with suppress(InputError):
+        if name.lower() in ADDRESS_FIELDS and (text := _by_words(name, text_of(name, value))):
+            return _folded(name, text).encode("ascii")
+    return as_it_came(name, value)
+
+
+def as_it_came(name: str, value: Any) -> bytes:
+    """A field without a look at whether a server takes it.
+
+    Raises ``InputError`` only for what would begin another field.
+    """
+    return b"\r\n".join(_field_lines(_checked_name(name), value)) + b"\r\n"
 
 
 def text_of(name: str, value: Any) -> str:
@@ -116,13 +145,44 @@ def _lines(name: str, source: str) -> list[str]:
 
 def _as_it_is(name: str, value: Any) -> bytes | None:
     """The field as it came from elsewhere, or None where it was made here or is not fit to be sent."""
-    lines = _lines(name, _source(name, value))
-    if hasattr(value, "fold") or not all(line.strip(" \t") for line in lines[1:]):
-        return None  # a line of white space alone looks like the end of the header section
-    lines[0] = f"{name}: {lines[0]}" if lines[0] or len(lines) == 1 else f"{name}:"
-    octets = [_octets(name, line) for line in lines]
+    octets = _field_lines(name, value)
+    # A line of white space alone looks like the end of the header section.
+    if hasattr(value, "fold") or not all(line.strip(b" \t") for line in octets[1:]):
+        return None
     is_long = any(len(line) > MAX_TEXT_LINE for line in octets)
     return None if is_long else b"\r\n".join(octets) + b"\r\n"
+
+
+def _field_lines(name: str, value: Any) -> list[bytes]:
+    lines = _lines(name, _source(name, value))
+    lines[0] = f"{name}: {lines[0]}" if lines[0] or len(lines) == 1 else f"{name}:"
+    return [_octets(name, line) for line in lines]
+
+
+def _is_text(value: Any) -> bool:
+    """True for text that is not ASCII: what was parsed from octets holds these as surrogates."""
+    return isinstance(value, str) and not value.isascii() and not _SURROGATE.search(value)
+
+
+def _by_policy(name: str, value: Any, policy: Policy) -> bytes | None:
+    """As the standard library writes it, but for what takes it too long (CPython gh-138223)."""
+    text = text_of(name, value)
+    if len(text) > _MAX_BY_POLICY:
+        return None
+    if name.lower() in _PARAMETER_FIELDS:
+        names = (segment.partition("=")[0] for segment in parameters.split(text))
+        if max(map(len, names)) > _MAX_PARAMETER_NAME:
+            return None
+    try:
+        return policy.clone(linesep="\r\n").fold_binary(name, value)
+    except (ArithmeticError, AttributeError, LookupError, MessageError, TypeError, ValueError):
+        return None  # then nobody signed it so
+
+
+def _checked_name(name: str) -> str:
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise InputError("a header field's name holds a character that is not allowed (RFC 5322 3.6.8)")
+    return name
 
 
 def _octets(name: str, text: str) -> bytes:
@@ -176,6 +236,21 @@ def _address(name: str, entry: Mailbox | Group, utf8: bool) -> str:
         raise InputError(f"{name} holds an address that is neither ASCII nor UTF-8")
     address = entry.address if utf8 else entry.with_a_labels().address
     return f"{phrase} <{address}>" if phrase else address
+
+
+def _by_words(name: str, text: str) -> str:
+    """What is no address list, its display names in encoded words; empty where an address needs UTF-8."""
+    pieces = _ADDRESS_PIECE.findall(text)
+    written: list[str] = []
+    for before, piece, after in zip(["", *pieces], pieces, [*pieces[1:], ""], strict=False):
+        if piece.isascii():
+            written.append(piece)
+            continue
+        start, phrase, end = _BLANKS.fullmatch(piece).groups()  # type: ignore[union-attr]
+        if (before[-1:] in _JOINING and not start) or (after[:1] in _JOINING and not end):
+            return ""
+        written += [start, _words(name, _unquoted(phrase)), end]
+    return "".join(written)
 
 
 def _unquoted(phrase: str) -> str:

@@ -99,6 +99,13 @@ def get(text: str, name: str) -> str | None:
     return "".join(values) if values else None
 
 
+def replaced(text: str, name: str, value: str) -> str:
+    """The field's value with a parameter set; ``value`` is a token or goes in quotes, and holds none."""
+    head, *segments = split(text)
+    kept = [each for each in segments if each.partition("=")[0].partition("*")[0].strip().lower() != name]
+    return "; ".join([head, *filter(None, kept), f'{name}="{value}"'])
+
+
 def folded(name: str, text: str) -> str:
     """The field with its CRLF, in ASCII; each parameter that is short and ASCII as it stands.
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from ..errors import InputError, SmtpError
 from ..message import NARROW, WIDE, AnyMessage, prepare
-from ..mime import bodies, raw
+from ..mime import parts, raw
 from ..wire.capabilities import Capabilities
 from ..wire.envelope import MailObject, part
 from ..wire.params import MailFromParams, RcptToParams
@@ -59,7 +59,7 @@ class Forms:
         if content is not mail.content:
             self.whole = part(mail, range(len(mail.recipients)), content)
         if self._original is not None:
-            self._original = bodies.twin(self._original)
+            self._original = parts.twin(self._original)
 
     @property
     def resident(self) -> int:
@@ -112,7 +112,7 @@ def _is_8bit(mail: MailObject) -> bool:
 
 def _stamped(message: _Email, sent: MailObject) -> _Email:
     """A copy of the message with the Date and Message-ID that it was given in its first form."""
-    twin = bodies.twin(message)
+    twin = parts.twin(message)
     head = b"".join(map(bytes, sent.content.for_bdat(binary=True)))[: raw.MAX_HEADER + 1]
     for field in raw.section(head).fields:
         if field.name in ("date", "message-id") and field.name not in twin:
