@@ -30,10 +30,19 @@ names the recipients whose fate it decides. All of them pickle.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from .wire.limits import Stage
 from .wire.reply import Reply
 from .wire.result import RejectedRecipient
+
+_SHOWN: Final = 500
+"""Characters of a text, ours or the server's, in what an error says. Both can quote what somebody else wrote:
+an address, a field, a reply that holds a message; ``reply`` has all of it."""
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
 
 class SmtpError(Exception):
@@ -60,7 +69,7 @@ class SmtpError(Exception):
     content only the number of octets, of secrets nothing), ``S:`` what the server said."""
 
     def __init__(self, message: str = "", *, stage: Stage | None = None, reply: Reply | None = None) -> None:
-        super().__init__(message)
+        super().__init__(_shortened(message))
         self.stage = stage
         self.reply = reply
 
@@ -94,7 +103,8 @@ class SmtpError(Exception):
 
     def __str__(self) -> str:
         text = str(self.args[0]) if self.args else ""
-        return text if self.reply is None else f"{text}: {self.reply}" if text else str(self.reply)
+        reply = "" if self.reply is None else _shortened(str(self.reply))
+        return f"{text}: {reply}" if text and reply else text or reply
 
 
 class InputError(SmtpError, ValueError):
@@ -217,7 +227,8 @@ class RecipientsRejected(RejectedError):
         return self.temporary
 
     def __str__(self) -> str:
-        return f"{len(self.responses)} of {self.count} recipients were refused, the last with {self.reply}"
+        last = _shortened(str(self.reply))
+        return f"{len(self.responses)} of {self.count} recipients were refused, the last with {last}"
 
 
 class AllRecipientsFailed(RecipientsRejected):

@@ -256,7 +256,7 @@ def _head(section: raw.Section, draft: _Draft) -> bytes:
     draft.address(fields)
     draft.needs_utf8([f"the field {name}" for name, text in fields if not text.isascii()])
     added = [f"{name}: {value}\r\n".encode("ascii") for name, value in draft.missing(fields)]
-    return b"".join(added + [field.octets for field in section.fields if field.name not in _BLIND])
+    return b"".join(added) + raw.without(section, _BLIND)
 
 
 class _Spliced:

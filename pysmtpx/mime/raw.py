@@ -7,7 +7,7 @@ cut out or put in front, everything else stays as it came.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import pairwise
 from typing import BinaryIO, Final, NamedTuple
 
@@ -67,6 +67,18 @@ def section(head: bytes) -> Section:
         raise InputError(f"the header section is longer than {MAX_HEADER} octets")
     starts.append(("", end))
     return Section([Field(name, head[at:stop]) for (name, at), (_, stop) in pairwise(starts)], end)
+
+
+def without(section: Section, names: Collection[str]) -> bytes:
+    """The octets of the section but for the fields of these names.
+
+    Nothing else changes, except for a bare CR that would come to stand before
+    an empty line: were that LF, the two would be one line end on the wire, and
+    the body would become fields.
+    """
+    kept = b"".join(field.octets for field in section.fields if field.name not in names)
+    is_last_cut = bool(section.fields) and section.fields[-1].name in names
+    return kept + b"\n" if is_last_cut and kept.endswith(b"\r") else kept
 
 
 def first(file: BinaryIO) -> bytes:

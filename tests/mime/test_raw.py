@@ -138,3 +138,45 @@ def test_no_octet_is_lost_or_twice(pieces):
     assert head[section.end :][:1] in (b"", b"\r", b"\n")
     for field in section.fields:
         assert field.octets.lower().startswith(field.name.encode())
+
+
+ENDS = [b"\r\n", b"\n", b"\r"]
+
+
+@pytest.mark.parametrize("name", [b"Bcc", b"Resent-Bcc"])
+@pytest.mark.parametrize(
+    "rest", [b"", b"%", b"%X: body%", b"%%Bcc: body", b"%%\0", b"Y: z%%X: body", b"Y: z"]
+)
+@pytest.mark.parametrize("empty", [*ENDS, b"\r\r\n"])
+@pytest.mark.parametrize("bcc_end", [*ENDS, b"\r\r\n"])
+@pytest.mark.parametrize("end", ENDS)
+def test_bcc_is_cut_out_as_the_wire_reads_it(end, bcc_end, empty, rest, name):
+    """A bare CR in front of it, and LF behind: together they were one line end, and the body became fields."""
+    source = HEAD + b"X: y" + end + name + b": c@x.org" + bcc_end + rest.replace(b"%", empty)
+    lines = canonical(source).split(b"\n")
+    sent = canonical(octets(prepare(source, FULL, sender="a@x.org", recipients=["b@x.org"]))).split(b"\n")
+    expected = lines[:5] + lines[6:]
+    assert lines[5].startswith(name)
+    assert sent == expected
+
+
+def canonical(octets: bytes) -> bytes:
+    """Each line end as LF, as every server reads what leaves."""
+    return octets.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+
+@given(
+    st.lists(
+        st.sampled_from([b"\r", b"\n", b"\r\n", b"Bcc: x@y.org", b"A: b", b" c", b"y", b"\0"]), max_size=30
+    )
+)
+def test_what_is_cut_out_is_what_the_wire_would_have_had(pieces):
+    source = HEAD + b"".join(pieces)
+    try:
+        sent = octets(prepare(source, FULL, sender="a@x.org", recipients=["b@x.org"]))
+    except InputError:
+        return
+    head, empty, body = canonical(source).partition(b"\n\n")
+    fields = head.replace(b"\n ", b"\0 ").split(b"\n")
+    kept = b"\n".join(field for field in fields if not field.startswith(b"Bcc:")).replace(b"\0 ", b"\n ")
+    assert canonical(sent).rstrip(b"\n") == (kept + empty + body).rstrip(b"\n")
