@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from .connection import SmtpConnection
+from .frames import conceals
 from .net.deadline import Deadline
 from .opening import Attempt, open_channel
 from .server import Server
@@ -25,7 +26,10 @@ def connect(
     address answers or the server refuses the session, ``TlsError``,
     ``AuthenticationError``, ``ProtocolError``, ``Timeout``, ``ConnectionLost``.
     """
-    server = as_server(target, port, options)
+    try:
+        server = as_server(target, port, options)
+    finally:
+        del target, options  # a URL with a password: error reporters show the locals of each frame
     deadline = Deadline.after(server.connect_timeout)
     attempt = Attempt(deadline)
     try:
@@ -36,6 +40,7 @@ def connect(
         raise
 
 
+@conceals
 def as_server(target: str | os.PathLike[str] | Server, port: int | None, options: dict[str, Any]) -> Server:
     """The server that the arguments of ``connect`` describe."""
     given = options if port is None else {"port": port, **options}

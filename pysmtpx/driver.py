@@ -16,7 +16,9 @@ from typing import Any, Final, TypeVar
 
 from .errors import AuthenticationError, ConnectionLost, RejectedError, SmtpError
 from .flow.effects import END, Close, Effect, Flow, Hear, Pause, Receive, Report, Send, StartTls, Take
+from .flow.hidden import Hidden
 from .flow.stream import Entry
+from .frames import bare
 from .net.deadline import Deadline
 from .net.stream import Stream
 from .transcript import Transcript
@@ -124,7 +126,12 @@ class Driver:
     # -- effects ----------------------------------------------------------------------
 
     def _send(self, effect: Send) -> int:
-        result = self.stream.send(effect.data, self._deadline, watch=effect.watch, guard=effect.guard)
+        try:
+            result = self.stream.send(effect.data, self._deadline, watch=effect.watch, guard=effect.guard)
+        except BaseException as error:
+            if effect.secret:
+                bare(error)  # the line is a local of the frames below
+            raise
         self._transcript.said(effect)
         if self._talk is not None:
             self._transcript.tell(self._talk)
@@ -136,14 +143,25 @@ class Driver:
             listener.note(self._reply(listener.stage, last and not left))
 
     def _receive(self, effect: Receive) -> Reply:
-        return self._reply(effect.stage, effect.last)
+        hidden = effect.hidden
+        if hidden is None:
+            return self._reply(effect.stage, effect.last)
+        try:
+            return self._reply(effect.stage, effect.last, hidden)
+        except SmtpError as error:
+            if error.reply is not None:
+                error.reply = hidden.redacted(error.reply)
+            bare(error)
+            raise
 
-    def _reply(self, stage: Stage, last: bool) -> Reply:
+    def _reply(self, stage: Stage, last: bool, hidden: Hidden | None = None) -> Reply:
         stream = self.stream
         limit = REPLY_LIMITS[stage]
         if self.brisk is not None:
             limit, self.brisk = min(limit, self.brisk), None
         reply = stream.receive(self._deadline, limit, last)
+        if hidden is not None:
+            reply = hidden.redacted(reply)
         self._transcript.heard(reply)
         if self._talk is not None:
             self._transcript.tell(self._talk)
@@ -151,7 +169,9 @@ class Driver:
             self._farewell = True
             # A refusal and a final reply stand; an acceptance was overtaken by the 421 behind it.
             stands = reply.code >= 400 or stage is Stage.FINAL
-            return reply if stands or stream.farewell is None else stream.farewell
+            if stands or stream.farewell is None:
+                return reply
+            return stream.farewell if hidden is None else hidden.redacted(stream.farewell)
         return reply
 
     def _take(self, effect: Take) -> Entry | Pause:

@@ -13,6 +13,8 @@ TlsMode: TypeAlias = Literal["implicit", "starttls", "opportunistic", "none"]
 """``implicit``: TLS first (RFC 8314 3). ``starttls``: required (RFC 3207), never clear text instead.
 ``opportunistic``: STARTTLS where offered. ``none``: clear text."""
 
+_URL_SIGNS: Final = frozenset("/:@?#%\\")
+
 _PORTS: Final = {"smtps": 465, "lmtp": 24, "loopback": 25, "submission": 587}
 
 
@@ -68,18 +70,26 @@ def checked_text(name: str, value: object) -> str:
 def checked_host(value: object) -> str:
     """A path as it is, or a name or address in the form that is looked up."""
     host = checked_text("host", value)
-    return host if is_path(host) else checked_name(host)
+    if not is_path(host):
+        return checked_name(host)
+    userinfo, at, _ = host.rpartition("@")
+    if at and (":" in userinfo or userinfo.startswith("//")):
+        # A path is shown in errors and logs, and a password must not be.
+        raise InputError("a URL has a scheme: smtp://…; and the path of a socket has no : in front of an @")
+    return host
 
 
 def checked_name(value: object) -> str:
     """A host as it is looked up: A-labels (RFC 5891), or an IP address in its one spelling."""
     name = checked_text("host name", value).lower()
-    if "/" in name or "@" in name:  # its text may be a URL with a password, so it is not shown
-        raise InputError("a host is a name or an address; a URL goes to Server.from_url")
     bare = name[1:-1] if name.startswith("[") and name.endswith("]") else name
     address = ip_of(bare)
     if address is not None and (bare is name or address.version == 6):
         return str(address)
+    if not _URL_SIGNS.isdisjoint(name):  # it may be a URL with a password, so it is not shown
+        raise InputError(
+            "a host is a name or an address, without its port; a URL has a scheme and goes to Server.from_url"
+        )
     return domain_to_ascii(name)
 
 

@@ -146,9 +146,10 @@ class ConnectError(SmtpError, ConnectionError):
 
 
 class TlsError(SmtpError):
-    """TLS was required and did not come about: handshake, certificate or STARTTLS."""
+    """TLS was required and did not come about: handshake, certificate of either side, or STARTTLS.
 
-    _safe_to_retry = True
+    Final: nothing was sent, and trying again would end the same, unless a reply says that it is for now.
+    """
 
 
 class AuthenticationError(SmtpError):

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, Self, Unpack
 from .connection import SmtpConnection
 from .errors import InputError, UsageError
 from .fanout import FanOut
+from .frames import conceals
 from .message import AnyMessage
 from .net.deadline import Deadline
 from .outcome import Outcome
@@ -59,6 +60,7 @@ class SmtpPool:
     everything down at once. Raises ``InputError`` for what cannot be right.
     """
 
+    @conceals
     def __init__(
         self,
         server: str | os.PathLike[str] | Server | Sequence[str | os.PathLike[str] | Server],

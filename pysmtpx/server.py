@@ -12,6 +12,7 @@ from . import url as urls
 from .endpoint import TlsMode
 from .errors import InputError
 from .flow.auth import Credentials
+from .frames import conceals
 from .wire.address import domain_or_literal
 from .wire.capabilities import Protocol
 from .wire.limits import CONNECT_TIMEOUT
@@ -66,6 +67,7 @@ class Server:
     source_address: tuple[str, int] | None
     connect_timeout: float
 
+    @conceals
     def __init__(
         self,
         host: str,
@@ -115,6 +117,7 @@ class Server:
         _check_line(self)
 
     @classmethod
+    @conceals
     def from_url(cls, url: str, **overrides: Any) -> Server:
         """The server that a URL describes (RFC 3986).
 
@@ -163,6 +166,7 @@ class Server:
         """
         return urls.build(self.protocol, self.username, self.host, self.port, _options(self))
 
+    @conceals
     def replace(self, **changes: Any) -> Server:
         """A copy with these arguments changed.
 

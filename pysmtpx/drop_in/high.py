@@ -26,6 +26,7 @@ from ..flow.account import Account
 from ..flow.effects import Flow, Send
 from ..flow.plan import Plan
 from ..flow.transaction import begin, settle
+from ..frames import conceals
 from ..wire.limits import Stage
 from ..wire.reply import Reply
 from ..wire.result import SendResult
@@ -287,6 +288,7 @@ class Conversations(Commands):
             return None
         return f"{self.user} {login.hmac_md5(self, challenge)}"
 
+    @conceals
     def login(self, user: str, password: str, *, initial_response_ok: bool = True) -> tuple[int, bytes]:
         """Log in by SCRAM, CRAM-MD5, PLAIN or LOGIN, the strongest first (RFC 4954).
 
@@ -308,7 +310,6 @@ class Conversations(Commands):
             if credentials is None or not initial_response_ok or self._logs_in_stepwise:
                 return super().login(user, password, initial_response_ok=initial_response_ok)
             self.user, self.password = user, password
-            del password  # whoever reports an error shows the locals of its frames
             attempts = login.Login(
                 credentials,
                 login.capabilities_of(offered, self.ehlo_resp),

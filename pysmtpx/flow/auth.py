@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import Final, NoReturn
 
@@ -12,20 +13,28 @@ from ..errors import (
     ProtocolError,
     ServiceUnavailable,
 )
+from ..frames import conceals
+from ..telling import Telling
 from ..wire.capabilities import Capabilities
 from ..wire.limits import MAX_AUTH_ROUNDS, Stage
 from ..wire.reply import Reply
 from .credentials import Credentials
 from .effects import CLOSE, Flow, Receive, Send
+from .hidden import Hidden
 from .sasl import CANCEL, ChallengeError, Claim, Exchange, Mechanism, Secret, oauth_failure
 from .scram import ScramError
 
 __all__ = ["Credentials", "authenticate"]
 
+_log: Final = logging.getLogger("pysmtpx")
+_telling: Final = Telling("auth")
+
 _SUCCESS: Final = 235
 _CHALLENGE: Final = 334
 _CLOSING: Final = 421
 _REFUSED: Final = 535
+_BINDING_REFUSED: Final = (501, 535)
+"""How a server answers the first message of a client that binds to the channel by another type (Cyrus)."""
 _UNAVAILABLE: Final = (504, 538)
 """Not this mechanism, or not on this line (RFC 4954 6): perhaps the next.
 
@@ -69,42 +78,70 @@ def authenticate(
         host=host,
         port=port,
     )
+    hidden = Hidden(claim.password, claim.token)
     reply = None
-    for mechanism in usable:
-        reply = yield from _attempt(mechanism, claim, credentials)
+    while usable:
+        mechanism = usable.pop(0)
+        plain = _without_binding(mechanism, usable)
+        reply = yield from _attempt(
+            mechanism, claim, credentials, hidden, may_refuse_binding=plain is not None
+        )
         if reply.code == _SUCCESS:
             return mechanism.name
+        if plain is not None and reply.code in _BINDING_REFUSED:
+            text = "the server refused %s (%d), perhaps for its kind of channel binding: %s is tried"
+            _telling.once(_log.warning, text, mechanism.name, reply.code, plain.name)
+            usable = [plain]  # nothing weaker after it, and nothing else that the same server would refuse
     raise MechanismUnavailable("the server turns down what it offers", stage=Stage.AUTH, reply=reply)
 
 
-def _attempt(mechanism: Mechanism, claim: Claim, credentials: Credentials) -> Flow[Reply]:
-    """Return the 235, or the reply that says to try the next mechanism."""
-    exchange = Exchange(mechanism, claim)
-    reply = yield from _converse(exchange)
+def _without_binding(mechanism: Mechanism, others: list[Mechanism]) -> Mechanism | None:
+    """The SCRAM to fall back to where a server turns down one that binds; None for any other mechanism."""
+    if not mechanism.binds:
+        return None
+    return next((other for other in others if other.is_scram and not other.binds), None)
+
+
+def _attempt(
+    mechanism: Mechanism, claim: Claim, credentials: Credentials, hidden: Hidden, *, may_refuse_binding: bool
+) -> Flow[Reply]:
+    """Return the 235, or the reply that says to try another mechanism."""
+    exchange = _begun(mechanism, claim)
+    reply = yield from _converse(exchange, hidden)
     if reply.code == _REFUSED and _takes_token(mechanism) and callable(credentials.token):
         # The token may have run out since it was cached; one that is the same would only count as an attack.
         token = credentials.current_token()
         if token != claim.token:
-            exchange = Exchange(mechanism, replace(claim, token=token))
-            reply = yield from _converse(exchange)
+            hidden.add(token.encode())
+            exchange = _begun(mechanism, replace(claim, token=token))
+            reply = yield from _converse(exchange, hidden)
     if reply.code == _SUCCESS or reply.code in _UNAVAILABLE:
         return reply
+    if may_refuse_binding and not exchange.is_answered and reply.code in _BINDING_REFUSED:
+        return reply
     status = oauth_failure(exchange.challenge) if _takes_token(mechanism) else ""
+    if hidden.is_in(status.encode()):
+        status = ""
     why = f"{mechanism.name} was refused{f' with status {status}' if status else ''}"
     raise AuthenticationError(why, stage=Stage.AUTH, reply=reply)
+
+
+@conceals
+def _begun(mechanism: Mechanism, claim: Claim) -> Exchange:
+    return Exchange(mechanism, claim)
 
 
 def _takes_token(mechanism: Mechanism) -> bool:
     return mechanism.secret is Secret.TOKEN
 
 
-def _converse(exchange: Exchange) -> Flow[Reply]:
+def _converse(exchange: Exchange, hidden: Hidden) -> Flow[Reply]:
     """One exchange, up to the reply that decides it."""
-    reply = yield from _ask(exchange.opening)
+    reply = yield from _ask(Send(exchange.opening, secret=True), hidden)
     for _ in range(MAX_AUTH_ROUNDS):
         if reply.code != _CHALLENGE:
             break
-        reply = yield from _answer(exchange, reply)
+        reply = yield from _answer(exchange, reply, hidden)
     if reply.code == _CHALLENGE:
         yield Send(CANCEL, secret=True)
         yield from _break_off(f"more than {MAX_AUTH_ROUNDS} challenges came")
@@ -116,9 +153,12 @@ def _converse(exchange: Exchange) -> Flow[Reply]:
     return reply
 
 
-def _ask(line: bytes) -> Flow[Reply]:
-    yield Send(line, secret=True)
-    reply: Reply = yield Receive(Stage.AUTH)
+def _ask(line: Send, hidden: Hidden) -> Flow[Reply]:
+    """One line and its reply. The line is never an octet string here: locals are shown by error reporters."""
+    if line.data != CANCEL:
+        hidden.add_line(bytes(line.data))
+    yield line
+    reply: Reply = yield Receive(Stage.AUTH, hidden=hidden)
     if reply.code == _CLOSING:
         yield CLOSE
         raise ServiceUnavailable(
@@ -127,14 +167,14 @@ def _ask(line: bytes) -> Flow[Reply]:
     return reply
 
 
-def _answer(exchange: Exchange, challenge: Reply) -> Flow[Reply]:
+def _answer(exchange: Exchange, challenge: Reply, hidden: Hidden) -> Flow[Reply]:
     try:
-        line = exchange.answer(challenge)
+        line = Send(exchange.answer(challenge), secret=True)
     except ChallengeError as error:
-        yield from _cancel(str(error))
+        yield from _cancel(str(error), hidden)
     except ScramError as error:
         yield from _break_off(str(error))
-    return (yield from _ask(line))
+    return (yield from _ask(line, hidden))
 
 
 def _conclude(exchange: Exchange, reply: Reply) -> Flow[None]:
@@ -144,9 +184,9 @@ def _conclude(exchange: Exchange, reply: Reply) -> Flow[None]:
         yield from _break_off(str(error))
 
 
-def _cancel(why: str) -> Flow[NoReturn]:
+def _cancel(why: str, hidden: Hidden) -> Flow[NoReturn]:
     """End the exchange in step: the server answers ``*`` with 501 (RFC 4954 4)."""
-    reply = yield from _ask(CANCEL)
+    reply = yield from _ask(Send(CANCEL, secret=True), hidden)
     if reply.code < 400:
         yield from _break_off(f"{why}, and the server did not let itself be cancelled")
     raise AuthenticationError(why, stage=Stage.AUTH, reply=reply)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ..errors import InputError, MechanismUnavailable
+from ..frames import conceals
 from ..wire.limits import Stage
 from .sasl import MECHANISMS, Mechanism, Secret
 from .saslprep import saslprep
@@ -77,6 +78,7 @@ class Credentials:
             )
         return usable
 
+    @conceals
     def current_token(self) -> str:
         """Return the token, from the caller's function where it is one.
 

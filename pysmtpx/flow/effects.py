@@ -21,6 +21,7 @@ from ..errors import SmtpError
 from ..wire.limits import Stage
 from ..wire.reply import Reply
 from ..wire.result import SendResult
+from .hidden import Hidden
 
 Octets: TypeAlias = bytes | memoryview
 _T = TypeVar("_T")
@@ -54,6 +55,8 @@ class Receive:
     stage: Stage
     last: bool = True
     """No further reply is owed: octets after this one are a ``ProtocolError``."""
+    hidden: Hidden | None = None
+    """What the reply, and any error in its place, must not show."""
 
 
 class Listener(Protocol):

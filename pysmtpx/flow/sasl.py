@@ -71,6 +71,8 @@ class Mechanism:
     """The hash that it needs, by its name in ``hashlib``; a FIPS machine may block it."""
     binds: bool = False
     """To the TLS channel (RFC 5802 6)."""
+    heeds_challenges: bool = True
+    """False where what the server says changes nothing, whatever it is."""
 
     @property
     def is_scram(self) -> bool:
@@ -149,7 +151,7 @@ _RANKING: Final = (
     Mechanism("SCRAM-SHA-1", _scram, Secret.PASSWORD, digest="sha1"),
     Mechanism("CRAM-MD5", _cram_md5, Secret.PASSWORD, digest="md5", carries_authzid=False),
     Mechanism("PLAIN", _plain, Secret.PASSWORD, reveals=True),
-    Mechanism("LOGIN", _login, Secret.PASSWORD, reveals=True, carries_authzid=False),
+    Mechanism("LOGIN", _login, Secret.PASSWORD, reveals=True, carries_authzid=False, heeds_challenges=False),
     Mechanism("OAUTHBEARER", _oauthbearer, Secret.TOKEN, reveals=True, needs_username=False),
     Mechanism("XOAUTH2", _xoauth2, Secret.TOKEN, reveals=True, carries_authzid=False),
     Mechanism("EXTERNAL", _external, Secret.NONE, needs_username=False),
@@ -176,19 +178,21 @@ class Exchange:
         # RFC 4954 4: what is too long for the AUTH line answers an empty challenge instead.
         self._held = None if initial is None or line else command.auth_response(initial)
         self.challenge = b""
+        self.is_answered = False
+        """The server asked for more than the opening: what it refuses now is not the mechanism as such."""
 
     def answer(self, reply: Reply) -> bytes:
         """Return the line that answers a 334.
 
         Raises ``ChallengeError`` where nothing can, and ``ScramError`` where nothing may.
         """
-        self.challenge = _challenge(reply)
-        if self._held is None:
-            return self._next_line()
-        if self.challenge:
-            raise ChallengeError("a challenge came before the initial response")
-        held, self._held = self._held, None
-        return held
+        if self._held is not None:
+            # It answers the empty challenge, which servers decorate with all kinds of text.
+            held, self._held = self._held, None
+            return held
+        self.is_answered = True
+        self.challenge = _challenge(reply) if self._mechanism.heeds_challenges else b""
+        return self._next_line()
 
     def conclude(self, reply: Reply) -> None:
         """Take note of the 235, and hold a server that owes a proof to it.

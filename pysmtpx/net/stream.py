@@ -13,13 +13,22 @@ import ssl
 import sys
 from typing import Final
 
-from ..errors import ConnectionLost, ProtocolError, ServiceUnavailable, SmtpError, Timeout, unasked
+from ..errors import (
+    ConnectionLost,
+    ProtocolError,
+    ServiceUnavailable,
+    SmtpError,
+    Timeout,
+    TlsError,
+    unasked,
+)
 from ..flow.effects import WITHHELD
+from ..frames import bare
 from ..wire.limits import BLOCK_LIMIT, MIN_RATE, SLICE, Stage
 from ..wire.parser import ReplyParser
 from ..wire.reply import Reply
 from .deadline import Deadline
-from .tls import end_point_binding, handshake
+from .tls import end_point_binding, handshake, is_alert
 from .wait import READ, WRITE, Waiter, pass_alarm
 
 _QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None) if sys.platform == "linux" else None
@@ -35,6 +44,7 @@ class Stream:
 
     __slots__ = (
         "_broken",
+        "_is_shaking",
         "_looks",
         "_missed",
         "_parser",
@@ -63,6 +73,9 @@ class Stream:
         self._missed = self._unlooked = 0
         self.is_tls = isinstance(sock, ssl.SSLSocket)
         """Whether the octets are encrypted."""
+        # Under TLS 1.3 until the server has said something: it may refuse our certificate after our own
+        # side of the handshake is through (RFC 8446 4.4.2).
+        self._is_shaking = self.is_tls
         self.closed = False
         self.farewell: Reply | None = None
         """A 421 that came behind the last reply that was owed."""
@@ -226,6 +239,7 @@ class Stream:
             self._fail("the connection broke while reading", error)
             return
         if data:
+            self._is_shaking = False
             self._parser.feed(data)
         elif self._broken is None:
             self._broken = ConnectionLost("the server closed the connection")
@@ -244,17 +258,28 @@ class Stream:
     def _fail(self, text: str, error: Exception) -> None:
         """Note a broken line, after reading once what the server may have said before."""
         pass_alarm(error)
-        lost = ConnectionLost(f"{text}: {error}")
-        lost.__cause__ = error
         if self._broken is None:
-            self._broken = lost
+            self._broken = self._loss(text, error)
             self._drain()
+
+    def _loss(self, text: str, error: Exception) -> SmtpError:
+        """What it means that the line broke by this error."""
+        refused = self._is_shaking and is_alert(error)
+        lost: SmtpError = (
+            TlsError(f"the server refused the TLS handshake: {error}", stage=Stage.STARTTLS)
+            if refused
+            else ConnectionLost(f"{text}: {error}")
+        )
+        lost.__cause__ = bare(error)  # what was to be written may be a secret, and is a local of its frames
+        return lost
 
     def _drain(self) -> None:
         try:
             data = self._sock.recv(_RECEIVE)
         except (OSError, ValueError) as error:
             pass_alarm(error)
+            if self._is_shaking and is_alert(error):  # it explains why the write failed
+                self._broken = self._loss("", error)
             return
         if data:
             self._parser.feed(data)

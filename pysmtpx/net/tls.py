@@ -147,6 +147,11 @@ def handshake(
     return wrapped
 
 
+def is_alert(error: Exception) -> bool:
+    """Whether the other side ended TLS by a fatal alert (RFC 8446 6.2)."""
+    return isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or "")
+
+
 def _shake(sock: ssl.SSLSocket, deadline: Deadline) -> None:
     waiter = Waiter(sock)
     while True:

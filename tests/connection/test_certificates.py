@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import os
+import socket
 import ssl
+import threading
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,15 +15,19 @@ import pytest
 import trustme
 from support import certs
 from support.fates import attempt, send
+from support.scripted import Peer, ScriptedServer
 from support.transports import resolve_all
 
 from pysmtpx import (
     ConnectionLost,
+    RetryPolicy,
     SendResult,
     SmtpConnection,
+    SmtpPool,
     TlsError,
     connect,
 )
+from pysmtpx.net.stream import Stream
 from pysmtpx.net.tls import client_context, default_context
 from pysmtpx.testing import MailServer
 
@@ -177,11 +184,102 @@ def test_a_client_certificate(tls: str, monkeypatch: Any, tmp_path: Path) -> Non
         assert server.messages[0].user == "robot@client.test"
 
 
-@MODES
-def test_a_server_that_wants_a_certificate_and_gets_none(tls: str, monkeypatch: Any) -> None:
-    """FAULTS 69: under TLS 1.3 the refusal comes after our side of the handshake is over."""
-    context = _context("mail.test")
+def _demanding(version: ssl.TLSVersion) -> ssl.SSLContext:
+    """A server's context that takes certificates of the tests' authority, and none else."""
+    context = _context("mail.test", "127.0.0.1")
     context.verify_mode = ssl.CERT_REQUIRED
+    context.minimum_version = context.maximum_version = version
     certs.authority().configure_trust(context)
-    error = _reach(context, tls, "mail.test", monkeypatch)
-    assert isinstance(error, TlsError | ConnectionLost)
+    return context
+
+
+def _of_a_stranger(context: ssl.SSLContext) -> None:
+    certs.stranger().issue_cert("robot@client.test").configure_cert(context)
+
+
+def _expired(context: ssl.SSLContext) -> None:
+    own = certs.authority().issue_cert("robot@client.test", not_before=_ago(20), not_after=_ago(10))
+    own.configure_cert(context)
+
+
+REFUSED = {"none": lambda context: None, "of another CA": _of_a_stranger, "expired": _expired}
+
+
+def _pooled(*target: Any, **options: Any) -> None:
+    url = "smtp://{}:{}".format(*target)
+    with SmtpPool(url, retry=RetryPolicy(backoff=0.01), **options) as pool:
+        pool.send("s@x.example", "a@x.example", b"Subject: x\r\n\r\n")
+
+
+@MODES
+@pytest.mark.parametrize("reach", [connect, _pooled])
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("certificate", REFUSED)
+def test_a_client_certificate_that_is_refused(
+    certificate: str, version: ssl.TLSVersion, reach: Any, tls: str
+) -> None:
+    """FAULTS 121: under TLS 1.3 the refusal comes after our side of the handshake is over."""
+    context = certs.client_context()
+    REFUSED[certificate](context)
+
+    def script(peer: Peer) -> None:
+        if tls == "starttls":
+            peer.greet("STARTTLS")
+            peer.expect("STARTTLS")
+            peer.say(b"220 go\r\n")
+        peer.tls(_demanding(version))
+        raise AssertionError("the server took it")
+
+    with ScriptedServer(script) as server:
+        with pytest.raises(TlsError) as caught:
+            reach("127.0.0.1", server.port, tls=tls, ssl_context=context)
+        assert len(server.peers) == 1, "it was dialled once"
+    assert not caught.value.temporary
+    assert not caught.value.safe_to_retry
+    assert caught.value.stage == "starttls"
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_a_refusal_that_comes_to_light_when_we_write(reads: bool) -> None:
+    """FAULTS 121: the server is gone by the time when we write; its alert says why."""
+    refused = threading.Event()
+
+    def script(peer: Peer) -> None:
+        peer.greet("STARTTLS")
+        peer.expect("STARTTLS")
+        peer.say(b"220 go\r\n")
+        try:
+            peer.tls(_demanding(ssl.TLSVersion.TLSv1_3))
+        finally:
+            refused.set()
+
+    context = certs.client_context()
+    with ScriptedServer(script) as server, pytest.MonkeyPatch.context() as patch:
+        real = Stream.check_idle
+
+        def later(stream: Stream) -> None:
+            if stream.is_tls:
+                assert refused.wait(10)
+            if reads:
+                real(stream)
+
+        patch.setattr(Stream, "check_idle", later)
+        with pytest.raises(TlsError, match="refused the TLS handshake"):
+            connect("127.0.0.1", server.port, tls="starttls", ssl_context=context)
+
+
+def test_an_alert_in_mid_session_is_a_loss() -> None:
+    """Once the server has said something the handshake is over: it may be tried again."""
+
+    def script(peer: Peer) -> None:
+        peer.greet()
+        peer.line()
+        raw = socket.socket(fileno=os.dup(peer.sock.fileno()))
+        with raw:
+            raw.sendall(b"\x15\x03\x03\x00\x02\x02\x50")  # not encrypted: a record that nobody can read
+
+    context = certs.server_context()
+    with ScriptedServer(script, tls=context) as server:
+        conn = server.connect(tls="implicit", ssl_context=certs.client_context())
+        with conn, pytest.raises(ConnectionLost):
+            conn.noop()

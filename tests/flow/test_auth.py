@@ -369,3 +369,111 @@ def test_a_refused_scram_password_is_a_plain_refusal() -> None:
     served.steps[1] = lambda line: REFUSED
     run = _run(USER, ("SCRAM-SHA-256", "PLAIN"), served)
     _error(run, AuthenticationError, code=535, closed=False)
+
+
+# A server that binds by another type (FAULTS 118).
+
+PLUS = re.compile(rb"AUTH SCRAM-SHA-(256|1)-PLUS \S+\r\n")
+
+
+class _RefusesBinding:
+    """Turns down every mechanism that binds by this reply, and serves the plain one."""
+
+    def __init__(self, reply: bytes, *, knows: str = "hunter2") -> None:
+        self.reply = reply
+        self.lines: list[bytes] = []
+        self.server = ScramServer("user", knows)
+        self._plain = ScramOverAuth(self.server)
+
+    def __call__(self, line: bytes) -> bytes:
+        self.lines.append(line)
+        if PLUS.fullmatch(line):
+            return self.reply
+        return (
+            REFUSED
+            if len(self._plain.steps) == 2 and self.server.password != "hunter2"
+            else self._plain(line)
+        )
+
+
+@pytest.mark.parametrize("code", [501, 535])
+@pytest.mark.parametrize(
+    "offered",
+    [
+        ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"),
+        ("SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "PLAIN"),
+        ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN"),
+    ],
+)
+@pytest.mark.parametrize("named", [False, True])
+def test_a_binding_that_is_refused_at_once_leads_to_the_plain_scram(
+    named: bool, offered: tuple[str, ...], code: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """FAULTS 118: once, and the log says so; the server is told that we do not bind."""
+    served = _RefusesBinding(b"%d 5.5.4 no\r\n" % code)
+    credentials = Credentials("user", "hunter2", mechanisms=offered if named else ())
+    assert _run(credentials, offered, served, binding=BINDING).result() == "SCRAM-SHA-256"
+    assert sum(line.startswith(b"AUTH") for line in served.lines) == 2
+    assert served.server.gs2_flag == "n"
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "SCRAM-SHA-256 is tried" in caplog.text
+
+
+@pytest.mark.parametrize("code", [501, 535])
+@pytest.mark.parametrize("offered", [("SCRAM-SHA-256-PLUS", "PLAIN", "CRAM-MD5"), ("SCRAM-SHA-256-PLUS",)])
+def test_a_binding_that_is_refused_leads_to_nothing_weaker(code: int, offered: tuple[str, ...]) -> None:
+    """FAULTS 118, 80: no password, and no proof to whoever asks."""
+    run = _run(USER, offered, [(PLUS, b"%d no\r\n" % code)], binding=BINDING)
+    _error(run, AuthenticationError, code=code, closed=False)
+
+
+@pytest.mark.parametrize("code", [501, 535])
+def test_whoever_names_the_binding_alone_gets_nothing_else(code: int) -> None:
+    """FAULTS 118."""
+    names = ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS")
+    credentials = Credentials("user", "hunter2", mechanisms=names)
+    run = _run(credentials, (*names, "SCRAM-SHA-256"), [(PLUS, b"%d no\r\n" % code)], binding=BINDING)
+    _error(run, AuthenticationError, code=code, closed=False)
+
+
+def test_a_wrong_password_is_tried_no_third_time() -> None:
+    """FAULTS 118, 80."""
+    served = _RefusesBinding(REFUSED, knows="other")
+    offered = ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN")
+    run = _run(USER, offered, served, binding=BINDING)
+    _error(run, AuthenticationError, code=535, closed=False)
+    assert sum(line.startswith(b"AUTH") for line in served.lines) == 2
+
+
+@pytest.mark.parametrize("code", [501, 535])
+def test_a_refusal_after_the_proof_is_about_the_password(code: int) -> None:
+    """FAULTS 118, 80."""
+    served = ScramOverAuth(ScramServer("user", "other", binding=BINDING))
+    served.steps[1] = lambda line: b"%d no\r\n" % code
+    run = _run(USER, ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"), served, binding=BINDING)
+    _error(run, AuthenticationError, code=code, closed=False)
+
+
+# Prompts (FAULTS 117).
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [b"334 Username:\r\n", b"334 VXNlcm5hbWU6Cg\r\n", b"334-Welcome\r\n334 Username:\r\n", b"334\r\n"],
+)
+def test_the_prompts_of_login_mean_nothing(prompt: bytes) -> None:
+    """FAULTS 117."""
+    script = [
+        (b"AUTH LOGIN\r\n", prompt),
+        (b64encode(b"user") + b"\r\n", prompt),
+        (b64encode(b"hunter2") + b"\r\n", OK),
+    ]
+    assert _run(USER, ("LOGIN",), script).result() == "LOGIN"
+
+
+@pytest.mark.parametrize("prompt", [b"334 go on\r\n", b"334 QQ==\r\n", b"334-go\r\n334 on\r\n", b"334\r\n"])
+def test_whatever_is_said_before_a_held_initial_response(prompt: bytes) -> None:
+    """FAULTS 117, 81."""
+    response = b64encode(b"\0user\0" + b"p" * 600) + b"\r\n"
+    script = [(b"AUTH PLAIN\r\n", prompt), (response, OK)]
+    assert _run(Credentials("user", "p" * 600), ("PLAIN",), script).result() == "PLAIN"

@@ -20,6 +20,16 @@ CLAIM = Claim(
     username="tim", password="tanstaaftanstaaf", token="vF9dft4qmT", host="server.example.com", port=587
 )
 
+ODD_CHALLENGES = [
+    Reply(334, (b"!",)),
+    Reply(334, (b"QQ",)),
+    Reply(334, (b"Q Q=",)),
+    Reply(334, (b"Username:",)),
+    Reply(334, (b"\xff\xfe==",)),
+    Reply(334, (b"QQ==QQ==",)),
+    Reply(334, (b"QQ==", b"QQ==")),
+]
+
 
 def _exchange(name: str, claim: Claim = CLAIM) -> Exchange:
     return Exchange(MECHANISMS[name], claim)
@@ -122,10 +132,25 @@ def test_a_long_scram_name_goes_in_two_steps_and_the_exchange_goes_on() -> None:
     assert final.startswith(b"c=biws,r=" + nonce)
 
 
-def test_two_steps_need_an_empty_challenge_first() -> None:
-    exchange = _exchange("PLAIN", Claim(username="u", password="p" * 500))
-    with pytest.raises(ChallengeError, match="initial response"):
-        exchange.answer(_challenge(b"Password:"))
+@pytest.mark.parametrize("name", MECHANISMS)
+@pytest.mark.parametrize("reply", ODD_CHALLENGES)
+def test_a_held_initial_response_answers_whatever_is_said(name: str, reply: Reply) -> None:
+    """FAULTS 117: the challenge before it is empty (RFC 4954 4), and servers decorate it."""
+    secret = Claim(username="u" * 500, password="p", token="t" * 500, authzid="a" * 500, binding=b"b")
+    exchange = _exchange(name, secret)
+    if name in ("CRAM-MD5", "LOGIN"):
+        return  # the server speaks first
+    assert exchange.opening == f"AUTH {name}\r\n".encode()
+    assert _said(exchange.answer(reply))
+
+
+@pytest.mark.parametrize("reply", ODD_CHALLENGES)
+def test_what_login_is_asked_means_nothing(reply: Reply) -> None:
+    """FAULTS 117: not base64, not padded, of two lines, or nothing at all."""
+    exchange = _exchange("LOGIN", Claim(username="user", password="tanstaaf"))
+    assert [_said(exchange.answer(reply)), _said(exchange.answer(reply))] == [b"user", b"tanstaaf"]
+    with pytest.raises(ChallengeError, match="after the last"):
+        exchange.answer(reply)
 
 
 @pytest.mark.parametrize("name", ["OAUTHBEARER", "XOAUTH2"])
@@ -150,18 +175,8 @@ def test_the_longest_credentials_fit_every_line_of_a_conversation(name: str) -> 
         assert name == "CRAM-MD5" or exchange.answer(_challenge(b"c"))
 
 
-@pytest.mark.parametrize("name", MECHANISMS)
-@pytest.mark.parametrize(
-    "reply",
-    [
-        Reply(334, (b"!",)),
-        Reply(334, (b"QQ",)),
-        Reply(334, (b"Q Q=",)),
-        Reply(334, (b"\xff\xfe==",)),
-        Reply(334, (b"QQ==QQ==",)),
-        Reply(334, (b"QQ==", b"QQ==")),
-    ],
-)
+@pytest.mark.parametrize("name", [name for name in MECHANISMS if name != "LOGIN"])
+@pytest.mark.parametrize("reply", ODD_CHALLENGES)
 def test_a_challenge_that_is_not_one_line_of_base64_is_not_answered(name: str, reply: Reply) -> None:
     """FAULTS 78."""
     with pytest.raises(ChallengeError):
