@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from copy import copy
 from email.errors import MessageError
 from email.message import Message
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import django
 from django.conf import settings
@@ -17,6 +17,9 @@ from ..mime import addresses
 from ..mime.addresses import Group, Mailbox
 from ..mime.failures import told
 from ..mime.headers import ADDRESS_FIELDS, internationalized
+from ..wire.address import ForwardPath
+
+_SHOWN: Final = 80
 
 
 class Draft(NamedTuple):
@@ -40,7 +43,7 @@ def draft(email_message: Any) -> Draft:
     parts that are nested too deep, else what ``message()`` raises.
     """
     sender = bare_address("from_email", email_message.from_email)
-    recipients = [bare_address("a recipient", each) for each in email_message.recipients()]
+    recipients = [bare_address("the recipients", each) for each in email_message.recipients()]
     source = _with_a_labels(email_message)
     message = _made(source)
     if django.VERSION < (6, 0):
@@ -121,10 +124,16 @@ def bare_address(what: str, address: object) -> str:
     text = str(address).strip()  # it may be a lazy translation
     if "@" not in text:
         return text
-    found = list(addresses.flatten(addresses.of_field(what, text)))
-    if len(found) != 1:
-        raise InputError(f"{what} must be one address")
-    return found[0].address
+    try:
+        found = list(addresses.flatten(addresses.parse(text)))
+        if len(found) == 1:
+            return str(ForwardPath(found[0].address))
+        why = f"{len(found)} mailboxes, not one address"
+    except InputError as error:
+        why = str(error)
+    shown = repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")
+    # Django's own backend begins so, and there are handlers and tests that look for it.
+    raise InputError(f"Invalid address in {what}: {shown} ({why})")
 
 
 def _addresses(email_message: Any) -> Iterator[tuple[str, str]]:
