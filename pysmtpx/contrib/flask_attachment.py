@@ -15,6 +15,7 @@ from ..errors import InputError
 
 OF_CONTENT: Final = frozenset({"mime-version", "content-type", "content-transfer-encoding"})
 """Fields that follow from the content."""
+_MESSAGE: Final = re.compile(r"message/rfc822[ \t]*(;.*)?", re.IGNORECASE)
 _MAX_TYPE: Final = 998
 """Characters of a content type with its parameters: what a line may hold (RFC 5322 2.1.1)."""
 
@@ -61,7 +62,7 @@ class Attachment:
             raise InputError(f"a content type of {len(self.content_type)} characters, more than {_MAX_TYPE}")
         maintype, _, subtype = self.content_type.partition("/")
         octets = self.data.encode("utf-8") if isinstance(self.data, str) else memoryview(self.data).tobytes()
-        if re.fullmatch(r"message/rfc822\s*(;.*)?", self.content_type, re.IGNORECASE):
+        if _MESSAGE.fullmatch(self.content_type):
             # Never in base64 (RFC 2046 5.2.1).
             return MIMEMessage(message_from_bytes(octets))
         part = MIMEBase(maintype, subtype or "octet-stream")

@@ -37,7 +37,7 @@ _FREE_TEXT_FIELDS: Final = frozenset({"subject", "comments", "content-descriptio
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 _NAME: Final = re.compile(r"[!-9;-~]+")
 _BEFORE_SPACE: Final = re.compile(r"(?<=[^ \t])(?=[ \t])")
-_QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+_QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*+)"?', re.DOTALL)
 _QUOTED_PAIR: Final = re.compile(r"\\(.)", re.DOTALL)
 _ADDRESS_PIECE: Final = re.compile(r'"(?:[^"\\]|\\.)*+"|[^<>()@,;:\\".\[\]]+|[<>()@,;:\\".\[\]]', re.DOTALL)
 _BLANKS: Final = re.compile(r"([ \t]*+)(.*?)([ \t]*)", re.DOTALL)
