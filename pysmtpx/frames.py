@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from inspect import signature
 from typing import ParamSpec, TypeVar
 
 _P = ParamSpec("_P")
@@ -39,4 +40,5 @@ def conceals(function: Callable[_P, _T]) -> Callable[_P, _T]:
         finally:
             del raised  # else the error would hold this frame, and this frame the error
 
+    concealed.__signature__ = signature(function)  # type: ignore[attr-defined]  # for those who do not unwrap
     return concealed

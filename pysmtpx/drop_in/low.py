@@ -13,13 +13,15 @@ from smtplib import SMTPException, SMTPHeloError, SMTPNotSupportedError, SMTPSer
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
+from ..flow.hidden import Hidden
 from ..net.deadline import Deadline
 from ..wire.content import Content
 from ..wire.limits import REPLY_LIMITS
+from ..wire.reply import Reply
 from . import letter, secrets, standard
 from .dialing import deadline_for, is_real
 from .lines import Lines, wait_until
-from .verdicts import is_acceptance
+from .verdicts import is_acceptance, pair
 from .wire import Wire
 
 _CHALLENGE: Final = 334
@@ -73,6 +75,8 @@ class Commands(standard.SMTP):
     _deadline: Deadline | None = None
     _wire: Wire | None = None
     _in_auth = False
+    _hidden: Hidden | None = None
+    """What was sent to log in: a server may repeat it when it refuses."""
     _owed = False
     """A reply is owed to us or, after 334 or 354, something to the server."""
     _content_begun = False
@@ -153,6 +157,9 @@ class Commands(standard.SMTP):
                 super().send(s)
 
     def _send_secret(self, s: Any) -> None:
+        if self._hidden is None:
+            self._hidden = Hidden(str(getattr(self, "password", "")))
+        self._hidden.add_line(secrets.line_of(s))
         if self.debuglevel > 0:
             self._print_debug("send:", repr(secrets.shown(s)))
         if self.sock is None:
@@ -186,8 +193,11 @@ class Commands(standard.SMTP):
             if isinstance(self.file, Lines):
                 self.file.begin(None)  # whoever reads on by hand has a time of his own
         self._content_begun = self._content_begun or code == _GO_AHEAD
+        if self._hidden is not None:
+            _, text = pair(self._hidden.redacted(Reply(code, tuple(text.split(b"\n")))))
         if code != _CHALLENGE:
             self._in_auth = False
+            self._hidden = None
         return code, text
 
     def putcmd(self, cmd: str, args: str = "") -> None:
@@ -323,6 +333,7 @@ class Commands(standard.SMTP):
     def close(self) -> None:
         """Close the connection."""
         self._in_auth = self._owed = False
+        self._hidden = None
         self._deadline = self._wire = None
         super().close()
 

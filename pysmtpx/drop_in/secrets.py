@@ -13,6 +13,13 @@ def begins_auth(line: str | bytes | memoryview) -> bool:
     return head.upper().split(None, 1)[:1] == ["AUTH"]
 
 
+def line_of(line: str | bytes | memoryview) -> bytes:
+    """The line in octets, with its verb as the standard writes it."""
+    octets = line.encode("utf-8", "surrogateescape") if isinstance(line, str) else bytes(line)
+    words = octets.split()
+    return b" ".join([b"AUTH", *words[1:]]) if begins_auth(line) else octets
+
+
 def redacted(line: str | bytes | memoryview) -> bytes:
     """The same in octets, for events of ``sys.audit``."""
     return shown(line).encode("utf-8", "replace") + b"\r\n"
