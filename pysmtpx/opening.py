@@ -8,9 +8,10 @@ from functools import partial
 from typing import Final
 
 from .channel import Channel
-from .flow.session import Opening, open_session
+from .errors import ConnectError, ConnectionLost, ProtocolError, SmtpError, Timeout, TlsError
+from .flow.session import Begun, Opening, begin_session, log_in
 from .net.deadline import Deadline
-from .net.dial import dial, dial_unix, own_name
+from .net.dial import Addresses, Unwell, dial, dial_unix, own_name
 from .net.stream import Stream
 from .net.tls import client_context, default_context, handshake
 from .net.wait import pass_alarm
@@ -23,10 +24,12 @@ _STARTTLS: Final = {"starttls": "required", "opportunistic": "opportunistic"}
 class Attempt:
     """What an attempt to open a session holds, and how it is ended; does no harm once that is over."""
 
-    __slots__ = ("_deadline", "_sockets", "channel")
+    __slots__ = ("_deadline", "_sockets", "channel", "unwell")
 
-    def __init__(self, deadline: Deadline) -> None:
+    def __init__(self, deadline: Deadline, unwell: Unwell | None = None) -> None:
         self._deadline = deadline
+        self.unwell = unwell
+        """What is known of the server's addresses from earlier attempts."""
         self._sockets: list[socket.socket] = []
         self.channel: Channel | None = None
         """Has the last of the sockets, once it is there."""
@@ -64,24 +67,67 @@ def open_channel(
     and nothing is left open where it fails. Raises what ``connect`` raises.
     """
     attempt = attempt or Attempt(deadline)
-    tls = partial(_tls_of, server)
     try:
-        sock = _dial(server, deadline, attempt)
-        name = server.local_hostname or own_name(sock)
-        if server.tls == "implicit":
-            sock = handshake(sock, *tls(), deadline, attempt.keep)
-        channel = attempt.channel = Channel(Stream(sock), tls)
-        opening = _opening(server, name, channel.binding())
-        return channel, channel.run(lambda: open_session(opening), deadline, fresh=True)
+        channel, opening, begun = _begin_somewhere(server, deadline, attempt)
+        if opening.credentials is not None:
+            channel.run(lambda: log_in(opening, begun), deadline)
+        return channel, begun.capabilities
     except BaseException:
         attempt.drop()
         raise
 
 
-def _dial(server: Server, deadline: Deadline, attempt: Attempt) -> socket.socket:
+def _begin_somewhere(server: Server, deadline: Deadline, attempt: Attempt) -> tuple[Channel, Opening, Begun]:
+    """A session at the first of the server's addresses that gives one (RFC 5321 5.1)."""
+    addresses = Addresses(attempt.unwell)
+    failures: list[tuple[str, SmtpError]] = []
+    while True:
+        try:
+            return _begin(server, deadline, attempt, addresses)
+        except SmtpError as error:
+            failures.append((addresses.shown, error))
+            attempt.drop()
+            may_go_on = _is_about_one_address(error) and addresses.has_another()
+            if not may_go_on or deadline.remaining() <= 0:
+                chosen = _most_hopeful(failures)
+                raise chosen from chosen.__cause__
+
+
+def _begin(
+    server: Server, deadline: Deadline, attempt: Attempt, addresses: Addresses
+) -> tuple[Channel, Opening, Begun]:
+    tls = partial(_tls_of, server)
+    sock = _dial(server, deadline, attempt, addresses)
+    limit = addresses.share(deadline)
+    name = server.local_hostname or own_name(sock)
+    if server.tls == "implicit":
+        sock = handshake(sock, *tls(), limit, attempt.keep)
+    channel = attempt.channel = Channel(Stream(sock), tls)
+    opening = _opening(server, name, channel.binding())
+    return channel, opening, channel.run(lambda: begin_session(opening), limit, fresh=True)
+
+
+def _is_about_one_address(error: SmtpError) -> bool:
+    """Whether another address of the same server may do better; a certificate that is refused is final."""
+    if isinstance(error, TlsError):
+        lost = isinstance(error.__cause__, ConnectionError | ssl.SSLEOFError | ssl.SSLZeroReturnError)
+        return error.temporary or lost
+    return isinstance(error, ConnectError | ConnectionLost | ProtocolError | Timeout)
+
+
+def _most_hopeful(failures: list[tuple[str, SmtpError]]) -> SmtpError:
+    """The error for all addresses: one that may pass before one that will not, and a reply before silence."""
+    _, chosen = max(failures, key=lambda each: (each[1].temporary, each[1].reply is not None))
+    for address, error in failures:
+        if error is not chosen:
+            chosen.add_note(f"{address}: {error}")
+    return chosen
+
+
+def _dial(server: Server, deadline: Deadline, attempt: Attempt, addresses: Addresses) -> socket.socket:
     if server.path:
         return dial_unix(server.path, deadline, attempt.keep)
-    return dial(server.host, server.port, deadline, server.source_address, attempt.keep)
+    return dial(server.host, server.port, deadline, server.source_address, attempt.keep, addresses)
 
 
 def _tls_of(server: Server) -> tuple[ssl.SSLContext, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ..errors import CommandRejected, ConnectError, ProtocolError, ServiceUnavailable, SmtpError, TlsError
 from ..wire import command
@@ -34,12 +34,21 @@ class Opening:
     port: int = 0
 
 
-def open_session(opening: Opening) -> Flow[Capabilities]:
-    """From the greeting to a session that is ready for MAIL.
+class Begun(NamedTuple):
+    """A session before AUTH."""
+
+    capabilities: Capabilities
+    private: bool
+    """The line is TLS by now, or does not leave the machine."""
+    binding: bytes | None
+    """Its ``tls-server-end-point``."""
+
+
+def begin_session(opening: Opening) -> Flow[Begun]:
+    """From the greeting up to, but without, AUTH: so far another address of the server would do as well.
 
     Raises ``ConnectError`` for a refusal, ``TlsError`` where STARTTLS was
-    required and did not come about, ``AuthenticationError`` for AUTH,
-    ``ProtocolError`` for what is not SMTP.
+    required and did not come about, ``ProtocolError`` for what is not SMTP.
     """
     yield from _greeting()
     capabilities = yield from _hello(opening)
@@ -49,17 +58,24 @@ def open_session(opening: Opening) -> Flow[Capabilities]:
         private = True
         # What was said in clear could have been forged (RFC 3207 4.2).
         capabilities = yield from _hello(opening)
+    return Begun(capabilities, private, binding)
+
+
+def log_in(opening: Opening, begun: Begun) -> Flow[None]:
+    """AUTH, where there is someone to log in: then the session is ready for MAIL.
+
+    Raises ``AuthenticationError`` and the other errors of ``authenticate``.
+    """
     if opening.credentials is not None:
         yield from authenticate(
             opening.credentials,
-            capabilities,
-            clear=not private,
-            binding=binding,
+            begun.capabilities,
+            clear=not begun.private,
+            binding=begun.binding,
             allow_clear=opening.allow_clear,
             host=opening.host,
             port=opening.port,
         )
-    return capabilities
 
 
 def _greeting() -> Flow[None]:

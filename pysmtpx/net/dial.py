@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
-import queue
 import selectors
 import socket
 import struct
@@ -17,12 +17,17 @@ from typing import Any, Final, TypeAlias
 from ..errors import ConnectError, InputError, Timeout
 from ..wire.address import domain_to_ascii
 from ..wire.limits import Stage
-from .deadline import Deadline
+from .deadline import Deadline, now
 from .wait import pass_alarm
 
 STAGGER: Final = 0.25
 """Seconds that one address may be alone before the next is tried (RFC 8305 8), and at most
 between two looks at a deadline, which another thread may have stopped."""
+
+_HUNG: Final = 60.0
+"""Seconds after which a look-up is waited for by nobody new."""
+_UNWELL: Final = 300.0
+"""Seconds in which an address that gave no session is tried after all others."""
 
 # Not epoll: a forked child would inherit its descriptor, and nobody there to close it.
 _Selector: Final[Any] = getattr(selectors, "PollSelector", selectors.SelectSelector)
@@ -38,19 +43,23 @@ def dial(
     deadline: Deadline,
     source: tuple[str, int] | None = None,
     keep: Keep | None = None,
+    addresses: Addresses | None = None,
 ) -> socket.socket:
     """A connected, non-blocking TCP socket.
 
     Every address of the host is tried, a quarter of a second apart or as soon as
     the one before fails, families taking turns; the first that answers wins.
     All others are closed, and that one too where an interrupt comes before it is
-    handed over. Raises ``ConnectError`` that names every address and its
+    handed over. ``addresses`` are those that an earlier dial of the same call
+    left, and are told what became of each. Raises ``ConnectError`` that names every address and its
     failure, or ``Timeout``.
     """
+    tried = Addresses() if addresses is None else addresses
     race = _Race(port, source, keep)
     try:
-        winner = race.run(deque(_interleaved(resolve(host, port, deadline))), deadline)
+        winner = race.run(deque(tried.begin(host, port, deadline)), deadline)
         race.close(but=winner)
+        tried.settle(race.reached, race.failed)
         return winner
     except BaseException:
         race.close()
@@ -111,7 +120,8 @@ def resolve(host: str, port: int, deadline: Deadline) -> list[Address]:
     """The addresses of a host, in the system's order.
 
     A look-up cannot be interrupted, so it runs in a thread of its own that is
-    left behind where the deadline passes first.
+    left behind where the deadline passes first. Whoever asks for the same name
+    meanwhile waits for the same one, each until a deadline of its own.
     """
     try:
         return _look_up(host, port, socket.AI_NUMERICHOST)
@@ -120,14 +130,7 @@ def resolve(host: str, port: int, deadline: Deadline) -> list[Address]:
     if name == "localhost" or name.endswith(".localhost"):
         # Whom a resolver takes for it is not asked: passwords go there in clear (RFC 6761 6.3).
         return [(socket.AF_INET, ("127.0.0.1", port)), (socket.AF_INET6, ("::1", port, 0, 0))]
-    answer: queue.SimpleQueue[list[Address] | OSError] = queue.SimpleQueue()
-    try:
-        threading.Thread(
-            target=_answer, args=(answer, name, port), daemon=True, name="pysmtpx-resolve"
-        ).start()
-    except RuntimeError:  # no new thread: the interpreter is at its end, or the limit is reached
-        _answer(answer, name, port)
-    found = _awaited(answer, name, deadline)
+    found = _look_up_once(name, port).wait(deadline)
     if isinstance(found, OSError):
         raise ConnectError(
             f"{name} cannot be looked up: {found.strerror or found}", stage=Stage.CONNECT
@@ -135,24 +138,68 @@ def resolve(host: str, port: int, deadline: Deadline) -> list[Address]:
     return found
 
 
-def _awaited(
-    answer: queue.SimpleQueue[list[Address] | OSError], name: str, deadline: Deadline
-) -> list[Address] | OSError:
-    while True:
+class _LookUp:
+    """One question to the system's resolver, and all who wait for its answer."""
+
+    __slots__ = ("_answer", "_began", "_done", "_name", "_port")
+
+    def __init__(self, name: str, port: int) -> None:
+        self._name, self._port = name, port
+        self._began = now()
+        self._done = threading.Event()
+        self._answer: list[Address] | OSError = []
+
+    @property
+    def is_hung(self) -> bool:
+        """It has taken longer than a resolver that will ever answer."""
+        return now() - self._began > _HUNG
+
+    def run(self, key: _Key) -> None:
+        """Ask, and let all who wait know."""
         try:
-            return answer.get(timeout=max(0.0, min(deadline.remaining(), STAGGER)))
-        except queue.Empty:
+            self._answer = _look_up(self._name, self._port, 0)
+        except OSError as error:
+            self._answer = error
+        except Exception as error:
+            self._answer = OSError(str(error))
+        finally:
+            if _under_way.get(key) is self:  # a hung one may have another in its place
+                del _under_way[key]
+            self._done.set()
+
+    def wait(self, deadline: Deadline) -> list[Address] | OSError:
+        """The answer. Raises ``Timeout``."""
+        while not self._done.wait(max(0.0, min(deadline.remaining(), STAGGER))):
             if deadline.remaining() <= 0:
-                raise Timeout(f"the look-up of {name} did not end in time", stage=Stage.CONNECT) from None
+                raise Timeout(f"the look-up of {self._name} did not end in time", stage=Stage.CONNECT)
+        return self._answer
 
 
-def _answer(answer: queue.SimpleQueue[list[Address] | OSError], name: str, port: int) -> None:
+_Key: TypeAlias = tuple[int, object, str, int]
+_under_way: Final[dict[_Key, _LookUp]] = {}
+"""Changed by single steps that no other thread falls into: it needs no lock, and no new one after a fork."""
+
+
+def _look_up_once(name: str, port: int) -> _LookUp:
+    """The look-up of this name that is under way, or a new one."""
+    # By process: in a forked child the parent's thread never answers. By resolver: one that was put in
+    # the place of another is asked itself.
+    key = (os.getpid(), socket.getaddrinfo, name, port)
+    known = _under_way.get(key)
+    if known is not None and known.is_hung:
+        _under_way.pop(key, None)
+    mine = _LookUp(name, port)
+    shared = _under_way.setdefault(key, mine)
+    if shared is not mine:
+        return shared
     try:
-        answer.put(_look_up(name, port, 0))
-    except OSError as error:
-        answer.put(error)
-    except Exception as error:
-        answer.put(OSError(str(error)))
+        threading.Thread(target=mine.run, args=(key,), daemon=True, name="pysmtpx-resolve").start()
+    except RuntimeError:  # no new thread: the interpreter is at its end, or the limit is reached
+        mine.run(key)
+    except BaseException:  # an interrupt: nobody may wait for a thread that is not there
+        _under_way.pop(key, None)
+        raise
+    return mine
 
 
 def _look_up(host: str, port: int, flags: int) -> list[Address]:
@@ -171,6 +218,74 @@ def _interleaved(addresses: Iterable[Address]) -> list[Address]:
     return ordered
 
 
+# -- which address ---------------------------------------------------------------------
+
+
+class Unwell:
+    """Addresses that gave no session of late. Safe in any thread, without a lock."""
+
+    __slots__ = ("_until",)
+
+    def __init__(self) -> None:
+        self._until: dict[Address, float] = {}
+
+    def note(self, address: Address) -> None:
+        """This one gave none."""
+        moment = now()
+        for each, until in list(self._until.items()):
+            if until < moment:  # a name with ever new addresses must not fill the memory
+                self._until.pop(each, None)
+        self._until[address] = moment + _UNWELL
+
+    def last(self, addresses: list[Address]) -> list[Address]:
+        """The same, in their order, but for those that were unwell: they come last."""
+        moment = now()
+        return sorted(addresses, key=lambda address: self._until.get(address, -math.inf) > moment)
+
+
+class Addresses:
+    """The addresses of one host that a call may still try (RFC 5321 5.1)."""
+
+    __slots__ = ("_left", "_reached", "_unwell")
+
+    def __init__(self, unwell: Unwell | None = None) -> None:
+        self._unwell = unwell or Unwell()
+        self._left: list[Address] | None = None
+        self._reached: Address | None = None
+
+    @property
+    def shown(self) -> str:
+        """The one that was reached last."""
+        return str(self._reached[1][0]) if self._reached else "the socket"
+
+    def begin(self, host: str, port: int, deadline: Deadline) -> list[Address]:
+        """Those to dial now, in order; they are looked up once."""
+        self._reached = None
+        if self._left is None:
+            self._left = self._unwell.last(_interleaved(resolve(host, port, deadline)))
+        return self._left
+
+    def settle(self, reached: Address | None, failed: list[Address]) -> None:
+        """One was reached, and some were not."""
+        self._reached = reached
+        for address in failed:
+            self._unwell.note(address)
+        self._left = [address for address in self._left or () if address not in failed]
+
+    def share(self, deadline: Deadline) -> Deadline:
+        """What of the time the one that was reached may take, so that something is left for the others."""
+        others = len(self._left or ()) - 1
+        return deadline.within(deadline.remaining() / (others + 1)) if others > 0 else deadline
+
+    def has_another(self) -> bool:
+        """The one that was reached gave no session: whether another is left to be tried."""
+        if self._reached is None:
+            return False
+        self._unwell.note(self._reached)
+        self._left = [address for address in self._left or () if address != self._reached]
+        return bool(self._left)
+
+
 # -- the race --------------------------------------------------------------------
 
 
@@ -184,6 +299,8 @@ class _Race:
         self._sockets: list[socket.socket] = []
         self._selector = _Selector()
         self._failures: list[tuple[str, OSError]] = []
+        self.failed: list[Address] = []
+        self.reached: Address | None = None
 
     def make(self, family: int) -> socket.socket:
         """A socket that is closed at the end, whatever happens."""
@@ -220,10 +337,10 @@ class _Race:
             # Not connect_ex(): guards of test suites and tracers stand at connect().
             with contextlib.suppress(BlockingIOError):
                 sock.connect(target)
-            self._selector.register(sock, selectors.EVENT_WRITE, target)
+            self._selector.register(sock, selectors.EVENT_WRITE, address)
         except OSError as error:
             pass_alarm(error)
-            self._lost(target, error, sock)
+            self._lost(address, error, sock)
 
     def _first(self, seconds: float) -> socket.socket | None:
         """The first attempt to succeed within this time, or None after a failure or the time."""
@@ -233,14 +350,16 @@ class _Race:
             self._selector.unregister(sock)
             code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if code == 0:
+                self.reached = key.data
                 return sock
             self._lost(key.data, OSError(code, os.strerror(code)), sock)
         return None
 
-    def _lost(self, target: Any, error: OSError, sock: socket.socket | None) -> None:
+    def _lost(self, address: Address, error: OSError, sock: socket.socket | None) -> None:
         if sock is not None:
             sock.close()
-        self._failures.append((str(target[0]), error))
+        self.failed.append(address)
+        self._failures.append((str(address[1][0]), error))
 
     def _failed(self) -> ConnectError:
         failure = ConnectError(f"cannot connect to port {self._port}: {self._told()}", stage=Stage.CONNECT)
@@ -249,7 +368,7 @@ class _Race:
         return failure
 
     def _told(self) -> str:
-        waiting = [(str(key.data[0]), "no answer") for key in self._selector.get_map().values()]
+        waiting = [(str(key.data[1][0]), "no answer") for key in self._selector.get_map().values()]
         lost = [(address, error.strerror or str(error)) for address, error in self._failures]
         return "; ".join(f"{address}: {why}" for address, why in lost + waiting) or "no address"
 

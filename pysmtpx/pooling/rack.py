@@ -146,7 +146,7 @@ class Rack:
         limit = deadline.within(seconds) if is_short else Deadline.after(seconds)
         began = now()
         try:
-            session.begin(attempt := Attempt(limit))
+            session.begin(attempt := Attempt(limit, site.unwell))
             opened = self._opener(site.server, limit, attempt)
         except SmtpError as error:
             is_ours = session.is_stopped or (is_short and isinstance(error, Timeout))

@@ -11,6 +11,7 @@ from ..channel import Channel
 from ..errors import SmtpError
 from ..flow.effects import CLOSE, Flow, Send
 from ..net.deadline import Deadline
+from ..net.dial import Unwell
 from ..opening import Attempt
 from ..server import Server
 from ..wire import command
@@ -27,12 +28,14 @@ _PARTING: Final = 1.0
 class Site:
     """One server, and what is known of it."""
 
-    __slots__ = ("error", "failing", "health", "is_watched", "last", "name", "server")
+    __slots__ = ("error", "failing", "health", "is_watched", "last", "name", "server", "unwell")
 
     def __init__(self, server: Server, health: Health) -> None:
         self.server = server
         self.health = health
         self.name = server.path or f"{server.host}:{server.port}"
+        self.unwell = Unwell()
+        """Its addresses that gave no session of late."""
         self.last = 0
         """The lease that used it last, counted from the first."""
         self.failing = False

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from support.judge import Line
+from support.opening import open_session
 
 from pysmtpx.errors import (
     AllRecipientsFailed,
@@ -18,7 +19,7 @@ from pysmtpx.errors import (
 )
 from pysmtpx.flow.delivery import delivery
 from pysmtpx.flow.plan import Options, make_plan
-from pysmtpx.flow.session import Opening, open_session
+from pysmtpx.flow.session import Opening
 from pysmtpx.testing.config import Config
 from pysmtpx.testing.protocol import ServerSession
 from pysmtpx.testing.script import Cut, Event

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from support.drive import Run, drive
+from support.opening import open_session
 
 from pysmtpx.errors import (
     AuthenticationError,
@@ -21,7 +22,7 @@ from pysmtpx.errors import (
     TlsError,
 )
 from pysmtpx.flow.auth import Credentials
-from pysmtpx.flow.session import Opening, demand, exchange, open_session, quit_session
+from pysmtpx.flow.session import Opening, demand, exchange, quit_session
 from pysmtpx.wire import command
 from pysmtpx.wire.capabilities import Protocol
 from pysmtpx.wire.limits import Stage

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from support.fates import fates
 from support.judge import Line
+from support.opening import open_session
 
 from pysmtpx.flow.effects import END, LATER
 from pysmtpx.flow.plan import make_plan
-from pysmtpx.flow.session import Opening, open_session
+from pysmtpx.flow.session import Opening
 from pysmtpx.flow.stream import Entry, stream
 from pysmtpx.testing.config import Config
 from pysmtpx.testing.protocol import ServerSession

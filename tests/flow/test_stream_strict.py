@@ -15,13 +15,14 @@ from dataclasses import dataclass, replace
 from hypothesis import event, example, given
 from hypothesis import strategies as st
 from support.judge import Line
+from support.opening import open_session
 
 from pysmtpx.errors import SmtpError
 from pysmtpx.flow.delivery import delivery
 from pysmtpx.flow.effects import END, LATER
 from pysmtpx.flow.flight import flight
 from pysmtpx.flow.plan import Options, make_plan
-from pysmtpx.flow.session import Opening, open_session
+from pysmtpx.flow.session import Opening
 from pysmtpx.flow.stream import Entry, stream
 from pysmtpx.testing.config import Config
 from pysmtpx.testing.protocol import ServerSession

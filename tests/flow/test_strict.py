@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from hypothesis import event, given
 from hypothesis import strategies as st
 from support.judge import Line
+from support.opening import open_session
 
 from pysmtpx.errors import DeliveryUnknown, SmtpError
 from pysmtpx.flow.delivery import delivery
 from pysmtpx.flow.plan import Options, make_plan
-from pysmtpx.flow.session import Opening, open_session
+from pysmtpx.flow.session import Opening
 from pysmtpx.testing.config import Config
 from pysmtpx.testing.protocol import ServerSession
 from pysmtpx.testing.script import Event

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pysmtpx.errors import ConnectError, InputError, Timeout
+from pysmtpx.net import dial as dialling
 from pysmtpx.net.deadline import Deadline
 from pysmtpx.net.dial import dial, resolve
 
@@ -113,3 +114,111 @@ def test_what_is_no_name_is_not_looked_up(name: str, monkeypatch: Any) -> None:
     with pytest.raises(InputError):
         resolve(name, 25, _soon())
     assert resolver.asked == []
+
+
+def _waiting() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "pysmtpx-resolve"]
+
+
+def test_one_look_up_at_a_time_for_a_name(monkeypatch: Any) -> None:
+    """FAULTS 63: callers with short deadlines that come again and again start no thread each."""
+    resolver = _Resolver("stall")
+    monkeypatch.setattr(socket, "getaddrinfo", resolver)
+    failed: list[Exception] = []
+
+    def call(seconds: float) -> None:
+        for _ in range(5):
+            start = time.monotonic()
+            try:
+                dial("mail.test", 25, Deadline.after(seconds))
+            except Timeout as error:
+                failed.append(error)
+            assert time.monotonic() - start < seconds + 0.5
+
+    callers = [threading.Thread(target=call, args=(0.02 + 0.005 * n,)) for n in range(40)]
+    try:
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join()
+        assert len(failed) == 200
+        assert len(_waiting()) == 1
+        assert resolver.asked == ["mail.test"]
+    finally:
+        resolver.go.set()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_all_who_wait_get_the_answer(host: str, monkeypatch: Any) -> None:
+    answer = [(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, 25))]
+    resolver = _Resolver("stall")
+    monkeypatch.setattr(socket, "getaddrinfo", resolver)
+    found: list[Any] = []
+    asked = [threading.Event() for _ in range(8)]
+
+    def call(ready: threading.Event) -> None:
+        ready.set()
+        found.append(resolve("mail.test", 25, _soon()))
+
+    def answered(*args: Any, **options: Any) -> Any:
+        try:
+            _Resolver.__call__(resolver, *args, **options)
+        except OSError:
+            if options.get("flags"):
+                raise
+        return answer
+
+    monkeypatch.setattr(socket, "getaddrinfo", answered)
+    callers = [threading.Thread(target=call, args=(ready,)) for ready in asked]
+    for caller in callers:
+        caller.start()
+    for ready in asked:
+        assert ready.wait(5)
+    resolver.go.set()
+    for caller in callers:
+        caller.join()
+    assert [addresses[0][1][0] for addresses in found] == [host] * 8
+
+
+def test_a_look_up_that_is_over_is_not_kept(monkeypatch: Any) -> None:
+    """The next one asks again: addresses change."""
+    resolver = _Resolver([(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 25))])
+    monkeypatch.setattr(socket, "getaddrinfo", resolver)
+    for _ in range(3):
+        resolve("mail.test", 25, _soon())
+    resolver.answer = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    with pytest.raises(ConnectError):
+        resolve("mail.test", 25, _soon())
+    assert len(resolver.asked) == 4
+
+
+def test_another_name_does_not_wait(monkeypatch: Any) -> None:
+    slow = _Resolver("stall")
+    quick = _Resolver([(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 25))])
+    monkeypatch.setattr(
+        socket,
+        "getaddrinfo",
+        lambda host, *args, **o: (slow if host == "slow.test" else quick)(host, *args, **o),
+    )
+    try:
+        with pytest.raises(Timeout):
+            resolve("slow.test", 25, _soon(0.05))
+        assert resolve("quick.test", 25, _soon(5))
+    finally:
+        slow.go.set()
+
+
+def test_a_hung_look_up_is_not_waited_for_for_ever(monkeypatch: Any) -> None:
+    """A resolver that came to life again is asked, a minute after the hung question."""
+    resolver = _Resolver("stall")
+    monkeypatch.setattr(socket, "getaddrinfo", resolver)
+    try:
+        with pytest.raises(Timeout):
+            resolve("mail.test", 25, _soon(0.05))
+        monkeypatch.setattr(dialling, "_HUNG", 0.01)
+        time.sleep(0.02)
+        with pytest.raises(Timeout):
+            resolve("mail.test", 25, _soon(0.05))
+        assert len(resolver.asked) == 2
+    finally:
+        resolver.go.set()

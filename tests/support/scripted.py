@@ -144,6 +144,7 @@ class ScriptedServer:
         *scripts: Script,
         cut: str = "whole",
         path: str | None = None,
+        place: tuple[str, int] = ("127.0.0.1", 0),
         tls: ssl.SSLContext | None = None,
         buffer: int | None = None,
     ) -> None:
@@ -155,10 +156,11 @@ class ScriptedServer:
         self._errors: list[BaseException] = []
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
-        self._listener = socket.socket(socket.AF_INET if path is None else socket.AF_UNIX)
+        family = socket.AF_INET6 if ":" in place[0] else socket.AF_INET
+        self._listener = socket.socket(family if path is None else socket.AF_UNIX)
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF) if buffer else ():
             self._listener.setsockopt(socket.SOL_SOCKET, option, buffer or 0)
-        self._listener.bind(path or ("127.0.0.1", 0))
+        self._listener.bind(path or place)
         self._listener.listen(16)
 
     @property

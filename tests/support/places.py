@@ -1,0 +1,55 @@
+"""A name with several addresses, all on this machine and on one port, each with a server of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+from support.daemon import free_ports
+from support.scripted import Script, ScriptedServer
+
+HOSTS = ("127.0.0.1", "::1", "127.0.0.2", "127.0.0.3", "127.0.0.4")
+
+
+@contextlib.contextmanager
+def places(
+    monkeypatch: pytest.MonkeyPatch,
+    *scripts: Script,
+    hosts: Sequence[str] = HOSTS,
+    tls: ssl.SSLContext | None = None,
+) -> Iterator[list[ScriptedServer]]:
+    """Servers for these scripts; "mail.test" has their addresses in this order. The port is ``[0].port``."""
+    (port,) = free_ports(1)
+    with contextlib.ExitStack() as stack:
+        used = hosts[: len(scripts)]
+        servers = [
+            stack.enter_context(ScriptedServer(script, place=(host, port), tls=tls))
+            for host, script in zip(used, scripts, strict=False)
+        ]
+        resolve_to(monkeypatch, *used)
+        yield servers
+
+
+def resolve_to(monkeypatch: pytest.MonkeyPatch, *hosts: str) -> list[str]:
+    """Let the system's resolver give "mail.test" these addresses; returns what it is asked for."""
+    real, asked = socket.getaddrinfo, []
+
+    def look_up(name: Any, port: Any, *args: Any, flags: int = 0, **options: Any) -> Any:
+        if name != "mail.test":
+            return real(name, port, *args, flags=flags, **options)
+        if flags & socket.AI_NUMERICHOST:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        asked.append(name)
+        return [
+            (socket.AF_INET6, socket.SOCK_STREAM, 6, "", (host, port, 0, 0))
+            if ":" in host
+            else (socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port))
+            for host in hosts
+        ]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    return asked
