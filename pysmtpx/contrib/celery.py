@@ -18,7 +18,7 @@ from celery import Celery, Task, signals
 from celery.local import Proxy
 from celery.result import AsyncResult
 
-from ..errors import InputError
+from ..errors import InputError, SmtpError
 from ..message import AnyMessage
 from ..retry import RetryPolicy
 from ..wire.envelope import MailObject
@@ -36,7 +36,7 @@ _desks: Final[weakref.WeakKeyDictionary[Any, dict[str, Desk]]] = weakref.WeakKey
 """By app and by the name of the task."""
 
 
-@unseen
+@unseen(SmtpError)
 def enqueue(
     task_or_app: Any,
     message: AnyMessage | MailObject,
@@ -101,7 +101,7 @@ def enqueue(
     return task.apply_async(kwargs=kwargs, **options)
 
 
-@unseen
+@unseen(SmtpError)
 def register(
     app: Any,
     server: Servers,

@@ -48,26 +48,30 @@ def made(what: str, make: Callable[[], _Made]) -> _Made:
         raise InputError(f"{what}: {error}") from None
 
 
-def unseen(function: Callable[_Given, _Made]) -> Callable[_Given, _Made]:
-    """The same function, whose arguments no frame shows when it raises: error pages show what is in a frame.
+def unseen(*kinds: type[Exception]) -> Callable[[Callable[_Given, _Made]], Callable[_Given, _Made]]:
+    """A decorator: when the function raises, no frame shows its arguments. Error pages show frames.
 
-    A ``SmtpError`` leaves without the frames below. Any other error keeps them,
-    so such a function must not hold a secret of its own for longer than it needs.
+    An error of one of these kinds leaves without the frames below. Any other
+    keeps them, so that it can be found; the function must not hold a secret of
+    its own for longer than it needs.
     """
 
-    @wraps(function)
-    def call(*args: _Given.args, **kwargs: _Given.kwargs) -> _Made:
-        try:
-            return function(*args, **kwargs)
-        except SmtpError as error:
-            del args, kwargs
-            error.__context__ = None
-            raise error.with_traceback(None) from None
-        except BaseException:
-            del args, kwargs
-            raise
+    def decorate(function: Callable[_Given, _Made]) -> Callable[_Given, _Made]:
+        @wraps(function)
+        def call(*args: _Given.args, **kwargs: _Given.kwargs) -> _Made:
+            try:
+                return function(*args, **kwargs)
+            except kinds as error:
+                del args, kwargs
+                error.__context__ = None
+                raise error.with_traceback(None) from None
+            except BaseException:
+                del args, kwargs
+                raise
 
-    return call
+        return call
+
+    return decorate
 
 
 def policy(what: str, value: Any) -> Any:

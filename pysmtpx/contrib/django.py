@@ -15,6 +15,7 @@ from typing import Any, Final, TypeGuard
 
 from django.apps import AppConfig
 from django.core import checks, mail
+from django.core.exceptions import ImproperlyConfigured
 from django.core.mail.backends import smtp
 from django.core.mail.backends.base import BaseEmailBackend
 from django.views.decorators.debug import sensitive_variables
@@ -25,6 +26,7 @@ from ..pooling.shelf import again
 from ..server import Server
 from ..wire.limits import Stage
 from ..wire.result import SendResult
+from .configuration import unseen
 from .django_checks import check_celery, check_smtp
 from .django_message import draft
 from .django_options import (
@@ -73,6 +75,7 @@ class EmailBackend(Sending, smtp.EmailBackend):  # type: ignore[misc]
     is an ``InvalidMailer``.
     """
 
+    @unseen(ImproperlyConfigured)
     @sensitive_variables("password", "own", "options")  # type: ignore[untyped-decorator]
     def __init__(
         self,
@@ -231,6 +234,7 @@ class CeleryEmailBackend(Sending, BaseEmailBackend):  # type: ignore[misc]
     could not be queued; what becomes of the others is told in the worker.
     """
 
+    @unseen(ImproperlyConfigured)
     @sensitive_variables("given", "options")  # type: ignore[untyped-decorator]
     def __init__(self, fail_silently: bool = False, *, alias: str | None = None, **options: Any) -> None:
         given = {name: options.pop(name) for name in _CELERY & options.keys()}

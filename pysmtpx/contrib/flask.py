@@ -24,6 +24,7 @@ from ..errors import InputError, MechanismUnavailable, SmtpError
 from ..outcome import Outcome
 from ..pool import SmtpPool
 from . import esmtp_options
+from .configuration import unseen
 from .flask_address import (
     AnyAddress,
     FlaskMailUnicodeDecodeError,
@@ -233,6 +234,7 @@ class Mail(_Sender):
         app.extensions["mail"] = state
         return state
 
+    @unseen(SmtpError)
     def init_mail(
         self, config: Mapping[str, Any], debug: bool | int = False, testing: bool = False
     ) -> _State:

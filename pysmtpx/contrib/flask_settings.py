@@ -9,11 +9,11 @@ from typing import Any, Final
 from flask import Flask
 from flask.logging import default_handler
 
-from ..errors import InputError
+from ..errors import InputError, SmtpError
 from ..pool import SmtpPool
 from ..retry import RetryPolicy
 from ..wire.limits import SEND_TIMEOUT
-from .configuration import Key, made, policy
+from .configuration import Key, made, policy, unseen
 from .pools import shared_pool
 
 _HOST: Final = "127.0.0.1"
@@ -39,6 +39,7 @@ class MailSettings:
     ``ascii_attachments`` are those of Flask-Mail; the others are ours.
     """
 
+    @unseen(SmtpError)
     def __init__(
         self, config: Mapping[str, Any], *, debug: bool | int = False, testing: bool = False
     ) -> None:
