@@ -19,7 +19,7 @@ from .pooling.arguments import PoolStats, positive, servers, whole
 from .pooling.engine import Engine, Settings
 from .pooling.events import Event, Events
 from .pooling.forms import Envelope
-from .pooling.health import Health
+from .pooling.health import LONGEST_DIAL_REST, Health
 from .pooling.jobs import Job
 from .pooling.pace import Pace
 from .pooling.session import Claim, Session, Site
@@ -49,7 +49,9 @@ class SmtpPool:
     ``balance``, the first that works (``"priority"``) or all (``"even"``).
     At most ``max_connections`` are open over all of them, those that are being
     dialled counted. Each is closed after ``max_messages``, ``max_age`` seconds
-    or ``max_idle`` seconds without use; None is no limit. ``rate`` and
+    or ``max_idle`` seconds without use; None is no limit. A server that cannot
+    be reached is dialled again after a second, then after twice as long, up to
+    ``max_reconnect_delay`` seconds. ``rate`` and
     ``recipient_rate`` are the most messages and recipients a second, strictly.
     ``retry`` says what is tried again. ``in_flight`` is that of
     ``SmtpConnection.send_many``. ``on_event`` is called for each ``Event``, in
@@ -69,6 +71,7 @@ class SmtpPool:
         max_messages: int | None = None,
         max_age: float | None = 300.0,
         max_idle: float | None = 60.0,
+        max_reconnect_delay: float = LONGEST_DIAL_REST,
         rate: float | None = None,
         recipient_rate: float | None = None,
         retry: RetryPolicy | None = None,
@@ -90,7 +93,13 @@ class SmtpPool:
             raise InputError('balance is "priority" or "even"')
         if retry is not None and not isinstance(retry, RetryPolicy):
             raise InputError("retry is a RetryPolicy")
-        self._sites = [Site(each, Health(limits.connections)) for each in servers(server, server_options)]
+        longest = positive("max_reconnect_delay", max_reconnect_delay)
+        if longest is None:
+            raise InputError("max_reconnect_delay is a finite number above 0")
+        self._sites = [
+            Site(each, Health(limits.connections, longest_dial_rest=longest))
+            for each in servers(server, server_options)
+        ]
         settings = Settings(
             limits=limits,
             policy=retry or RetryPolicy(),

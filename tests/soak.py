@@ -273,7 +273,6 @@ def hurried() -> Iterator[None]:
         "FIRST_REST": 0.001,
         "LONGEST_REST": 0.01,
         "FIRST_DIAL_REST": 0.001,
-        "LONGEST_DIAL_REST": 0.01,
     }
     learn = mock.patch.object(health.Health, "learn", _learn_nothing)
     with mock.patch.multiple(health, **rests), learn:
@@ -353,7 +352,8 @@ def soak(
     try:
         began = time.monotonic()
         policy = RetryPolicy(backoff=0.005)
-        with hurried(), SmtpPool(server.url, max_connections=CONNECTIONS, retry=policy, **options) as pool:
+        options |= {"max_connections": CONNECTIONS, "max_reconnect_delay": 0.01, "retry": policy}
+        with hurried(), SmtpPool(server.url, **options) as pool:
             quarters = {messages * part // 4 for part in (1, 2, 3, 4)}
             outcomes = progress(pool.send_many(mail(number) for number in range(messages)))
             for count, outcome in enumerate(outcomes, 1):

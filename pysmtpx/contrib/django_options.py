@@ -56,6 +56,7 @@ _OF_POOL: Final = (
     "max_messages",
     "max_age",
     "max_idle",
+    "max_reconnect_delay",
     "rate",
     "recipient_rate",
     "retry",

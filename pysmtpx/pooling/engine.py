@@ -134,6 +134,7 @@ class Engine:
             if seconds == 0 or not self._is_done():
                 self.rack.shut_down()
         done = done or self._wait(self._is_done, Deadline.after(_GRACE))
+        self.rack.await_dials(_GRACE)
         if self._executor is not None:
             self._executor.shutdown(wait=done)
 

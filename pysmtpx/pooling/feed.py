@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from itertools import count
 from typing import Final
 
 from ..errors import Timeout, UsageError
@@ -20,6 +20,8 @@ from .source import Counts, Pacer, is_over
 
 _LINGER: Final = 1.0
 """Seconds that a worker without work waits for some before it ends."""
+_KEPT: Final = 1.0
+"""Seconds for which messages are kept for a worker that waits for a place to dial."""
 
 
 class Feed:
@@ -44,7 +46,7 @@ class Feed:
         self._start = start
         self._post = post
         self._pacer = pacer
-        self._number = count()
+        self._number = itertools.count()
         self.abandon()
 
     def abandon(self) -> None:
@@ -52,6 +54,8 @@ class Feed:
         self._lock = threading.RLock()
         self._ready: deque[Job] = deque()
         self._later: list[tuple[float, int, Job]] = []
+        self._kept: dict[Bell, list[Job]] = {}
+        """Messages that one worker alone may take, on a new connection."""
         self._crew = Crew(self._most_workers, self._start, self._post)
         self._putters: deque[Bell] = deque()
         self._watchers: set[Bell] = set()
@@ -93,7 +97,7 @@ class Feed:
                 raise UsageError(self._why_closed)
             putters = self._putters
             first = not putters or putters[0] is bell
-            if bounded and not (first and len(self._ready) + len(self._later) < self._limit):
+            if bounded and not (first and self._count_locked() < self._limit):
                 if bell not in putters:
                     putters.append(bell)
                 return False
@@ -128,6 +132,30 @@ class Feed:
                 self._note_deadline_locked(job)
         return True
 
+    def keep(self, jobs: Sequence[Job], bell: Bell) -> bool:
+        """The same, but they are for the worker with this bell alone: until it takes or leaves them."""
+        with self._lock:
+            if self._is_ended:
+                return False
+            self._kept.setdefault(bell, []).extend(jobs)
+            self._under_way.difference_update(jobs)
+            for job in jobs:
+                self._note_deadline_locked(job)
+        return True
+
+    def let_go(self, bell: Bell) -> None:
+        """What was kept for it is for anybody."""
+        with self._lock:
+            if bell in self._kept:
+                self._unkeep_locked(bell)
+                self._call_locked()
+
+    def _unkeep_locked(self, bell: Bell) -> None:
+        """What was kept for it is the next for whoever comes."""
+        if bell in self._kept:
+            self._ready.extendleft(reversed(self._kept[bell]))
+            del self._kept[bell]
+
     def put_later(self, job: Job, moment: float) -> bool:
         """Queue a message for another try at this moment."""
         with self._lock:
@@ -157,6 +185,8 @@ class Feed:
         """
         with self._lock:
             self._crew.found(bell)
+            eager = eager or bell in self._kept
+            self._unkeep_locked(bell)
             if self._is_ended or self._next_locked(now()) > -math.inf:
                 return None
             if not eager and len(self._ready) <= self._crew.coming:
@@ -208,10 +238,18 @@ class Feed:
     def take_all(self) -> list[Job]:
         """Take out everything."""
         with self._lock:
-            jobs = self._queued_locked()
-            self._remove_locked(jobs)
-            self._under_way.update(jobs)
-            return jobs
+            return self._taken_locked(self._queued_locked())
+
+    def take_ready(self) -> list[Job]:
+        """Take out everything but what is to be tried again later."""
+        with self._lock:
+            self._next_locked(now())
+            return self._taken_locked([*itertools.chain(*self._kept.values()), *self._ready])
+
+    def _taken_locked(self, jobs: list[Job]) -> list[Job]:
+        self._remove_locked(jobs)
+        self._under_way.update(jobs)
+        return jobs
 
     def withdraw(self, jobs: Iterable[Job]) -> list[Job]:
         """Take these out of the queue; those that no worker has, whether they were queued or not."""
@@ -221,20 +259,29 @@ class Feed:
             self._notify_locked()
             return free
 
+    def _count_locked(self) -> int:
+        return len(self._ready) + len(self._later) + sum(map(len, self._kept.values()))
+
     def _queued_locked(self) -> list[Job]:
-        return [*self._ready, *(entry[2] for entry in self._later)]
+        kept = itertools.chain(*self._kept.values())
+        return [*kept, *self._ready, *(entry[2] for entry in self._later)]
 
     def _remove_locked(self, jobs: Sequence[Job]) -> None:
         gone = {id(job) for job in jobs}
         self._ready = deque(job for job in self._ready if id(job) not in gone)
         self._later = [entry for entry in self._later if id(entry[2]) not in gone]
+        for bell, jobs in list(self._kept.items()):
+            self._kept[bell] = [job for job in jobs if id(job) not in gone]
+            if not self._kept[bell]:
+                del self._kept[bell]
         heapq.heapify(self._later)
         self._ring_putter_locked()
 
-    def patience(self) -> Deadline:
-        """Until the first message of the queue runs out of time."""
+    def patience(self, bell: Bell) -> Deadline:
+        """Until the first message of the queue runs out of time; not long where some are kept for it."""
         with self._lock:
-            return Deadline(self._earliest)
+            kept = now() + _KEPT if bell in self._kept else math.inf
+            return Deadline(min(self._earliest, kept))
 
     def done(self, job: Job) -> None:
         """A message that was taken has its outcome."""
@@ -253,6 +300,7 @@ class Feed:
     def leave(self, token: object, bell: Bell) -> None:
         """A worker is there no more, for whatever reason."""
         with self._lock:
+            self._unkeep_locked(bell)
             self._crew.leave(token, bell)
             self._call_locked()
             self._notify_locked()
@@ -266,6 +314,8 @@ class Feed:
                 crew.found(bell)
                 moment = now()
                 due = min(self._next_locked(moment), self._earliest)
+                if bell in self._kept:
+                    due = -math.inf
                 if self._is_ended:
                     return False
                 if due <= moment:
@@ -284,7 +334,7 @@ class Feed:
         has_lingered = False
         while True:
             with self._lock:
-                left, is_empty = self._earliest - now(), not (self._ready or self._later)
+                left, is_empty = self._earliest - now(), not self._count_locked()
                 if self._is_ended or (is_empty and has_lingered):
                     self._crew.relieve(bell)
                     return False
@@ -296,7 +346,7 @@ class Feed:
         """The guard is gone."""
         with self._lock:
             self._crew.relieve(bell)
-            if (self._ready or self._later) and not self._is_ended:
+            if self._count_locked() and not self._is_ended:
                 self._crew.post(self._earliest)  # a callback put an end to it, and it is wanted still
             self._notify_locked()
 
@@ -337,7 +387,7 @@ class Feed:
         """Nothing is queued or under way and, once it is ended, no thread is left."""
         with self._lock:
             threads = self._is_ended and not self._crew.is_gone
-            return not (self._ready or self._later or self._under_way or threads)
+            return not (self._ready or self._later or self._kept or self._under_way or threads)
 
     def _notify_locked(self) -> None:
         for bell in self._watchers:
@@ -346,5 +396,5 @@ class Feed:
     def counts(self) -> Counts:
         """The queue at this moment."""
         with self._lock:
-            queued = len(self._ready) + len(self._later)
+            queued = self._count_locked()
             return Counts(queued, len(self._under_way), self._finished, len(self._crew.workers))

@@ -16,26 +16,36 @@ from ..errors import (
     Timeout,
 )
 from ..wire.limits import Stage
-from ..wire.reply import Reply
+from ..wire.reply import EnhancedCode, Reply
 from ..wire.result import SendResult
 
 QUIET: Final = 10.0
 """Seconds without a complaint after which one more connection is tried."""
 FIRST_REST, LONGEST_REST = 0.05, 30.0
 """Seconds for which a server that asks for less is left alone, from the first time on."""
-FIRST_DIAL_REST, LONGEST_DIAL_REST = 1.0, 300.0
-"""Seconds between dials that fail."""
+FIRST_DIAL_REST, LONGEST_DIAL_REST = 1.0, 30.0
+"""Seconds between dials that fail, where the pool's caller has not said what the longest is."""
 FIRST_PROBE, LONGEST_PROBE = 30.0, 900.0
 """Seconds between tries of a password that was refused."""
+_MOST_REFUSALS: Final = 64
 _JITTER: Final = 0.5
 _SHUTDOWN: Final = 421
+_UNRECOGNIZED: Final = 500
+_OUT_OF_SEQUENCE: Final = (500, 501, 502, 503)
+_TRANSACTION: Final = (Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.CONTENT, Stage.FINAL)
 _SLOWER: Final = frozenset({432, 451, 452, 454})
+_TOO_MANY: Final = 432
+"""Exchange says it where its threads or connections for us are used up."""
+_LIMITED_CONNECTIONS: Final = 8
+"""Connections that keep a number of messages that was learnt, until one tries whether it still holds."""
 
 
 class Health:
     """The state of one server. Pure: time is passed in, and the caller holds the lock of the pool."""
 
-    def __init__(self, most: int, share: Callable[[], float] = random) -> None:
+    def __init__(
+        self, most: int, share: Callable[[], float] = random, *, longest_dial_rest: float = LONGEST_DIAL_REST
+    ) -> None:
         self.cap = self._most = most
         """Connections that it seems to allow, from 1 to the most that are wanted."""
         self.rest_until = -math.inf
@@ -46,7 +56,15 @@ class Health:
         """False once it hung on BDAT (an Exchange server may)."""
         self.overlap_works = True
         """False once it mishandled an envelope behind another message's end of data."""
+        self.message_limit = math.inf
+        """Messages after which it refuses all others of the same connection, where it was seen to do so."""
+        self.refusals: set[object] = set()
+        """Refusals that a new connection repeated: what they say of the message holds on any."""
         self._share = share
+        self._longest_dial_rest = longest_dial_rest
+        self._limited = 0
+        """Connections that were told of ``message_limit``."""
+        self._refused_at = -math.inf
         self._dial_at = -math.inf
         self._dial_rest = self._probe_rest = self._rest = 0.0
         self._quiet_since = -math.inf
@@ -81,18 +99,30 @@ class Health:
         self._dial_rest = self._probe_rest = 0.0
         self._dial_at = -math.inf
 
-    def dial_failed(self, error: SmtpError, others: int, now: float, *, established: bool = True) -> None:
+    def dial_failed(
+        self,
+        error: SmtpError,
+        others: int,
+        now: float,
+        *,
+        established: bool = True,
+        began: float = math.inf,
+    ) -> None:
         """No session came about, while there are so many ``others``, open or being dialled.
 
         Credentials refused for good: nobody tries them again but a single probe
-        after 30 seconds, then after twice as many, up to 900. A refusal for now
+        after 30 seconds, then after twice as many, up to 900. Dials that ``began``
+        before the first of them was refused are one failure. A refusal for now
         while others are open: that is how many it allows, unless none of them is
         ``established`` by the time when the last is refused: that says nothing of
-        how many. Else it is left alone for a second, then twice as long, up to 300.
+        how many. Else it is left alone for a second, then twice as long, up to 30.
         """
         reply = error.reply
         if isinstance(error, AuthenticationError) and not error.temporary:
             self.refused = error  # one probe at a time from now on: no lockout (FAULTS 86)
+            if began <= self._refused_at:
+                return
+            self._refused_at = now
             self._probe_rest = _grown(self._probe_rest, FIRST_PROBE, LONGEST_PROBE)
             self._dial_at = now + min(LONGEST_PROBE, self._probe_rest * (1 + _JITTER * self._share()))
         elif others and reply is not None and reply.is_temporary:
@@ -103,7 +133,7 @@ class Health:
         elif now >= self._dial_at:  # several that began together are one failure
             if self._cap_before is not None:
                 self.cap, self._cap_before = self._cap_before, None
-            self._dial_rest = _grown(self._dial_rest, FIRST_DIAL_REST, LONGEST_DIAL_REST)
+            self._dial_rest = _grown(self._dial_rest, FIRST_DIAL_REST, self._longest_dial_rest)
             self._dial_at = now + self._dial_rest * (1 - _JITTER * self._share())
 
     # -- sending ----------------------------------------------------------------------
@@ -126,6 +156,34 @@ class Health:
         if spells >= 1:
             self.cap = int(min(self._most, self.cap + spells))
             self._quiet_since = now
+
+    # -- how many messages a connection may send ----------------------------------------
+
+    def is_next_limited(self) -> bool:
+        """Whether the next connection keeps to ``message_limit``; now and then one tries whether it holds."""
+        if math.isinf(self.message_limit):
+            return True
+        self._limited += 1
+        return self._limited % (_LIMITED_CONNECTIONS + 1) != 0
+
+    def limit_found(self, messages: int, refusal: object) -> None:
+        """It refused by this what came behind so many on one connection, and took it on another."""
+        self.refusals.discard(refusal)
+        if messages < self.message_limit:
+            self.message_limit, self._limited = messages, 0
+
+    def limit_passed(self, messages: int) -> None:
+        """It took so many on one connection."""
+        if messages > self.message_limit:
+            self.message_limit = math.inf
+
+    def refusal_repeated(self, refusal: object) -> None:
+        """A new connection refused the same message in the same way."""
+        if len(self.refusals) >= _MOST_REFUSALS:
+            self.refusals.clear()
+        self.refusals.add(refusal)
+
+    # -- what it can do ------------------------------------------------------------------
 
     def learn(self, outcome: SendResult | SmtpError, *, by_bdat: bool, overlapped: bool) -> None:
         """What became of a message that went by BDAT, or with its envelope behind another's end of data.
@@ -154,27 +212,78 @@ def _is_hang(outcome: SendResult | SmtpError) -> bool:
     return isinstance(outcome, Timeout) and outcome.stage in (Stage.CONTENT, Stage.FINAL)
 
 
-def is_slowdown(outcome: SendResult | SmtpError) -> bool:
-    """Whether the server asks us to go slower: by 421, 432, 451, 452, 454 or 4.7.x, in a reply to anybody.
+def refusal_of(outcome: SendResult | SmtpError) -> tuple[Stage, int, EnhancedCode | None] | None:
+    """The refusal of a whole message that may be about the connection: stage, code and enhanced code.
 
-    Not so where it took the message for somebody; nor for what is about one
-    address or mailbox (4.1.x, 4.2.x, RFC 3463 3.2, 3.3), or about the number of
-    recipients (4.5.3, 3.6).
+    A server that takes so many messages on a connection says it by 4xx (4.5.3,
+    4.4.5, or none of its own), by 421, or by 500 to 503, at whatever command. What
+    it says of an address or a mailbox (4.1.x, 4.2.x) is not that, nor what it says
+    of a recipient or the content for reasons of policy (4.6.x, 4.7.x behind MAIL).
+    """
+    reply, stage = outcome.reply, getattr(outcome, "stage", None)
+    if isinstance(outcome, SendResult | DeliveryUnknown) or reply is None or stage not in _TRANSACTION:
+        return None
+    if outcome.accepted_recipients or getattr(outcome, "unknown_recipients", ()):
+        return None
+    replies = [rejected.reply for rejected in outcome.rejected_recipients] or [reply]
+    if not all(_may_be_about_connection(each, stage) for each in replies):
+        return None
+    return stage, reply.code, reply.enhanced
+
+
+def _may_be_about_connection(reply: Reply, stage: Stage) -> bool:
+    if reply.code in _OUT_OF_SEQUENCE:
+        return True
+    if not reply.is_temporary:
+        return False
+    subject = None if reply.enhanced is None else reply.enhanced.subject
+    return subject not in ((1, 2) if stage is Stage.MAIL else (1, 2, 6, 7))
+
+
+def is_idle_end(error: SmtpError) -> bool:
+    """Whether this answer to the first MAIL after a rest says that the rest was too long (FAULTS 114)."""
+    reply = error.reply
+    if reply is None or error.stage is not Stage.MAIL:
+        return False
+    enhanced = reply.enhanced
+    return reply.code in (_SHUTDOWN, _UNRECOGNIZED) or (
+        enhanced is not None and (enhanced.subject, enhanced.detail) == (4, 2)
+    )
+
+
+def is_policy(outcome: SendResult | SmtpError) -> bool:
+    """Whether the reply that decided speaks of policy (4.7.x, RFC 3463 3.8)."""
+    enhanced = None if outcome.reply is None else outcome.reply.enhanced
+    return enhanced is not None and enhanced.subject == 7
+
+
+def is_slowdown(outcome: SendResult | SmtpError) -> bool:
+    """Whether the server asks us to go slower, in a reply to anybody; not where it took the message for one.
+
+    421 and 432 say so at any stage; 4.7.x and 4.5.3 in answer to MAIL, where they
+    can only mean who we are and how many messages we send (at RCPT and behind the
+    content they are about a recipient, as greylisting is, or the content); 4.3.x
+    and 4.4.x, the system's own trouble, in 451, 452 and 454; and these codes alone,
+    but for RCPT, where they are used for greylisting and for the number of
+    recipients. What is about an address or a mailbox (4.1.x, 4.2.x, RFC 3463 3.2,
+    3.3) is not.
     """
     if isinstance(outcome, SendResult):
         return False
-    replies = [rejected.reply for rejected in outcome.rejected_recipients]
+    replies = [(rejected.reply, rejected.stage) for rejected in outcome.rejected_recipients]
     if outcome.reply is not None:
-        replies.append(outcome.reply)
-    return any(map(_asks_for_less, replies))
+        replies.append((outcome.reply, outcome.stage or Stage.COMMAND))
+    return any(_asks_for_less(reply, stage) for reply, stage in replies)
 
 
-def _asks_for_less(reply: Reply) -> bool:
+def _asks_for_less(reply: Reply, stage: Stage) -> bool:
     enhanced = reply.enhanced
-    if reply.code == _SHUTDOWN:
+    if reply.code in (_SHUTDOWN, _TOO_MANY):
         return True
-    if enhanced is None:
-        return reply.code in _SLOWER
-    if not reply.is_temporary or enhanced.subject in (1, 2) or (enhanced.subject, enhanced.detail) == (5, 3):
+    if not reply.is_temporary:
         return False
-    return enhanced.subject == 7 or reply.code in _SLOWER
+    if enhanced is None:
+        return reply.code in _SLOWER and stage is not Stage.RCPT
+    if enhanced.subject == 7 or (enhanced.subject, enhanced.detail) == (5, 3):
+        return stage not in (Stage.RCPT, Stage.DATA, Stage.CONTENT, Stage.FINAL)
+    return reply.code in _SLOWER and enhanced.subject not in (1, 2)

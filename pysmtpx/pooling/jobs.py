@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ..errors import ConnectionLost, DeliveryUnknown, InputError, SmtpError, UsageError
 from ..flow.plan import DEFAULT, Options
@@ -22,7 +22,24 @@ from ..wire.limits import Stage
 from ..wire.params import MailFromParams, RcptToParams
 from ..wire.result import SendResult
 from .forms import Envelope, Forms
+from .health import Health, refusal_of
 from .standing import Standing
+
+
+class Suspicion(NamedTuple):
+    """That a connection which had worked took no more, whatever the message."""
+
+    health: Health
+    refusal: object
+    messages: int | None
+    """How many it had taken; None where that says nothing."""
+
+    def judge(self, outcome: SendResult | SmtpError) -> None:
+        """See by what became of the message on a new connection whether that was so."""
+        if refusal_of(outcome) == self.refusal:
+            self.health.refusal_repeated(self.refusal)
+        elif self.messages is not None and isinstance(outcome, SendResult):
+            self.health.limit_found(self.messages, self.refusal)
 
 
 class Job:
@@ -45,9 +62,9 @@ class Job:
         "_future",
         "_has_begun",
         "_is_finished",
-        "_is_forgiven",
         "_lock",
         "_options",
+        "_spared",
         "_standing",
         "attempts",
         "began",
@@ -56,6 +73,7 @@ class Job:
         "mail",
         "not_before",
         "outcome",
+        "suspicion",
     )
 
     def __init__(
@@ -93,7 +111,10 @@ class Job:
         self._future = future
         self._done = done
         self._lock = threading.Lock()
-        self._has_begun = self._is_finished = self._is_forgiven = False
+        self._has_begun = self._is_finished = False
+        self._spared = 0
+        self.suspicion: Suspicion | None = None
+        """Why it is about to be tried on a new connection."""
         self._standing: Standing | None = None
 
     # -- what is sent -------------------------------------------------------------------
@@ -165,10 +186,17 @@ class Job:
             self.began = moment
         return True
 
-    def forgive(self) -> bool:
-        """Whether a try on a connection that had died while it was idle need not be noted: once."""
-        first, self._is_forgiven = not self._is_forgiven, True
-        return first
+    def spare(self) -> bool:
+        """Whether what a connection came to that had been used before need not be noted as a try.
+
+        Not where the content could be read only once, nor for ever: each of a
+        pool's connections might have died, or have sent all that it may.
+        """
+        self._spared += 1
+        whole = self._forms.whole
+        if self.deadline is not None and self.deadline.remaining() <= 0:
+            return False
+        return self._spared <= _MOST_SPARED and not (whole is not None and _is_spent(whole))
 
     def note(self, outcome: SendResult | SmtpError, policy: RetryPolicy, moment: float) -> float | None:
         """Enter what a try came to, which counts; seconds until the next one, or None: it is over.
@@ -240,6 +268,7 @@ class Job:
 
 
 _NO_MORE: Final = RetryPolicy(attempts=1)
+_MOST_SPARED: Final = 3
 
 
 def _is_spent(mail: MailObject) -> bool:

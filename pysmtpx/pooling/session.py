@@ -58,13 +58,15 @@ class Claim:
     half done can be found by it and given back.
     """
 
-    __slots__ = ("bell", "is_urgent", "thread")
+    __slots__ = ("bell", "failure", "is_urgent", "thread")
 
-    def __init__(self, *, urgent: bool) -> None:
+    def __init__(self, *, urgent: bool, thread: int | None = None) -> None:
         self.bell = Bell()
         self.is_urgent = urgent
         """A call waits for it: a stream is to end for its sake."""
-        self.thread = threading.get_ident()
+        self.thread = threading.get_ident() if thread is None else thread
+        self.failure: SmtpError | None = None
+        """What a dial of another claim failed with while this one waited for it."""
 
 
 class Session:
@@ -75,16 +77,19 @@ class Session:
     """
 
     __slots__ = (
+        "accepted",
         "attempt",
         "budget",
         "capabilities",
         "channel",
         "ends",
         "has_rested",
+        "is_limited",
         "is_stopped",
         "is_yielding",
         "made",
         "owner",
+        "refused",
         "served",
         "since",
         "site",
@@ -111,6 +116,12 @@ class Session:
         """Messages that were taken for it."""
         self.budget: float = math.inf
         """Messages that it may serve in all."""
+        self.is_limited = True
+        """It keeps to the number of messages that was learnt of its server; not where it is to try that."""
+        self.accepted = 0
+        """Messages that somebody accepted."""
+        self.refused = 0
+        """Messages in a row that were refused as if the server took no more on this connection."""
         self.is_yielding = False
         """It is about to be handed to somebody who waits."""
 
@@ -132,7 +143,8 @@ class Session:
     @property
     def is_spent(self) -> bool:
         """True where it has served what it may."""
-        return self.served >= self.budget
+        limit = self.site.health.message_limit if self.is_limited else math.inf
+        return self.served >= min(self.budget, limit)
 
     def must_rest(self, moment: float) -> bool:
         """True where it is too old, or its server wants to be left alone for a while."""

@@ -57,8 +57,12 @@ class Shelf:
         self.limits = limits
         self.sessions: list[Session] = []
         self.queue: deque[Claim] = deque()
+        self.dialling: dict[Claim, bool] = {}
+        """Calls whose connection is being dialled in another thread; they take one that is free sooner.
+
+        True where that dial is slow, so that a stream is to end for the call's sake."""
         self.urgent = 0
-        """How many of those in the queue are urgent."""
+        """How many of those that wait are urgent."""
         self.is_ended = False
         """Nothing is leased any more."""
         self.is_dismissed = False
@@ -204,12 +208,49 @@ class Shelf:
         self.ring()
 
     def _count(self) -> None:
-        self.urgent = sum(claim.is_urgent for claim in self.queue)
+        self.urgent = sum(claim.is_urgent for claim in self.queue) + sum(self.dialling.values())
 
     def ring(self) -> None:
-        """Something may have become free: wake the first of the queue."""
+        """Something may have become free: wake the first of the queue, and who only waits for a dial."""
+        for claim in self.dialling:
+            claim.bell.ring()
         if self.queue:
             self.queue[0].bell.ring()
+
+    # -- while it is dialled --------------------------------------------------------------
+
+    def dials(self, claim: Claim, *, slow: bool = False) -> None:
+        """Its connection is being dialled in another thread, and ``slow`` to come."""
+        self.dialling[claim] = slow
+        self._count()
+
+    def dialled(self, claim: Claim) -> None:
+        """It waits for that no more."""
+        self.dialling.pop(claim, None)
+        self._count()
+
+    def outrun(self, claim: Claim, session: Session, began: float, moment: float) -> Session | None:
+        """One that has become free since the claim ``began`` to dial its own, which is nobody's then."""
+        for site in self._order():
+            idle = [s for s in self.on(site) if s.owner is None and s.since >= began]
+            if idle and site.health.rest_until <= moment:
+                session.owner = NOBODY
+                return self._claimed(claim, max(idle, key=_since))
+            if self._by_priority and site is session.site:
+                break  # those of lower priority do not take over
+        return None
+
+    def fail(self, error: SmtpError, dialler: Claim | None) -> None:
+        """A dial failed and nothing else is to be hoped for: that is an answer to all calls that wait.
+
+        Workers send for one queue: one of them is told, unless it was one that dialled.
+        """
+        told = dialler is not None and not dialler.is_urgent
+        for claim in self.queue:
+            if claim is not dialler and (claim.is_urgent or not told):
+                claim.failure = error
+                claim.bell.ring()
+                told = told or not claim.is_urgent
 
     # -- giving back ------------------------------------------------------------------
 
@@ -259,6 +300,10 @@ class Shelf:
         dialling = sum(s.channel is None for s in self.sessions)
         idle = sum(s.owner is None for s in self.sessions)
         return Counts(len(self.sessions) - dialling, idle, dialling, len(self.queue))
+
+
+NOBODY: Final = Claim(urgent=False, thread=0)
+"""Owns what is being dialled when the call that began it is served already."""
 
 
 def _since(session: Session) -> float:

@@ -45,7 +45,10 @@ class Source(Protocol):
     def take_all(self) -> list[Job]:
         """Everything that is queued, now under way."""
 
-    def patience(self) -> Deadline:
+    def take_ready(self) -> list[Job]:
+        """The same, but for what is to be tried again later."""
+
+    def patience(self, bell: Bell) -> Deadline:
         """Until when a connection may be waited for."""
 
     def expired(self) -> list[Job]:
@@ -53,6 +56,12 @@ class Source(Protocol):
 
     def put_back(self, jobs: Sequence[Job]) -> bool:
         """These were not begun after all; False where nothing is given out any more."""
+
+    def keep(self, jobs: Sequence[Job], bell: Bell) -> bool:
+        """The same, and they are for the worker with this bell, which is about to have a new connection."""
+
+    def let_go(self, bell: Bell) -> None:
+        """What was kept for this worker is for anybody: it gets no connection for now."""
 
     def put_later(self, job: Job, moment: float) -> bool:
         """It is to be tried again then; False where nothing is given out any more."""
@@ -126,8 +135,10 @@ class Single:
         return False
 
     def take(self, bell: Bell, *, eager: bool) -> Job | None:
-        """The message, the first time."""
-        if self.is_ended or not self._has_its_turn(bell):
+        """The message, from when it may be sent on; until it is handed back, once."""
+        if self.is_ended or (self._moment is not None and self._moment > now()):
+            return None  # the pause before another try: without a connection, which others may use meanwhile
+        if not self._has_its_turn(bell):
             return None
         job, self._job = self._job, None
         return job
@@ -146,7 +157,11 @@ class Single:
         job, self._job = self._job, None
         return [] if job is None else [job]
 
-    def patience(self) -> Deadline:
+    def take_ready(self) -> list[Job]:
+        """The message, unless it is under way or pauses."""
+        return [] if self._moment is not None and self._moment > now() else self.take_all()
+
+    def patience(self, bell: Bell) -> Deadline:
         """The deadline of the call."""
         return self._deadline
 
@@ -164,6 +179,13 @@ class Single:
         for self._job in jobs:
             pass
         return True
+
+    def keep(self, jobs: Sequence[Job], bell: Bell) -> bool:
+        """Ready again at once: there is one worker alone."""
+        return self.put_back(jobs)
+
+    def let_go(self, bell: Bell) -> None:
+        """There is nobody else."""
 
     def put_later(self, job: Job, moment: float) -> bool:
         """Ready again then: a try of its own, which counts for the rate."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Final
 
 from ..errors import (
@@ -25,17 +27,26 @@ from ..wire.limits import Stage
 from ..wire.result import SendResult
 from .bell import Bell
 from .feed import Feed
-from .jobs import Job, in_doubt
+from .health import is_idle_end, refusal_of
+from .jobs import Job, Suspicion, in_doubt
 from .session import Claim, Session
 from .shelf import again, closed
 from .shop import Shop, for_each
 from .source import Source
 
 _log: Final = logging.getLogger("pysmtpx")
-_HALF_OPEN: Final = (ConnectionLost, Timeout, ServiceUnavailable)
-"""What a connection that died while it was idle fails with."""
-_BREAKS: Final = (*_HALF_OPEN, DeliveryUnknown, ProtocolError)
+_GONE: Final = (ConnectionLost, Timeout, ServiceUnavailable, ProtocolError)
+"""What a connection fails with that died while it was idle, or at its last message."""
+_BREAKS: Final = (*_GONE, DeliveryUnknown)
 """What ends a connection with the message on which it happened."""
+
+
+_BEFORE_CONTENT: Final = (Stage.INPUT, Stage.MAIL, Stage.RCPT, Stage.DATA)
+"""Also RCPT and DATA: 221 in answer to MAIL is an acceptance by its code, and the loss comes behind it."""
+_IN_A_ROW: Final = 3
+"""So many messages refused in a row by what was about the message before mean the connection after all."""
+_SHORT_REST: Final = 1.0
+"""Seconds in which no server gives up an idle connection: what it says then is about how many it takes."""
 
 
 def work(shop: Shop, feed: Feed, token: object) -> None:
@@ -78,8 +89,9 @@ def guard(shop: Shop, feed: Feed, bell: Bell) -> None:
 
 
 def _in_service(service: _Service, run: Callable[[], None]) -> None:
-    _stack().append(service)
+    service.frame = sys._getframe()
     try:
+        _stack().append(service)  # in here: an interrupt right behind it must not leave it there for ever
         run()
     finally:
         try:
@@ -113,6 +125,10 @@ def _stack() -> list[_Service]:
         stack: list[_Service] = _local.stack
     except AttributeError:
         stack = _local.stack = []
+    for service in [each for each in stack if not each.is_running()]:
+        # An interrupt fell between its last step and its end.
+        stack.remove(service)
+        service.end()
     return stack
 
 
@@ -130,9 +146,20 @@ class _Service:
         """Taken and not begun: they go back."""
         self._reused = self._heard = self._took = self._broke = False
         self._in_flight = 1
+        self._rest = 0.0
+        """Seconds for which the connection had been idle."""
         self._fresh = False
         """The next connection must be a new one."""
         self._is_aside = False
+        self.frame: FrameType | None = None
+        """Of the call that serves."""
+
+    def is_running(self) -> bool:
+        """Whether the call that serves is among those that this thread is in the middle of."""
+        frame: FrameType | None = sys._getframe()
+        while frame is not None and frame is not self.frame:
+            frame = frame.f_back
+        return frame is not None
 
     def is_of(self, shop: Shop) -> bool:
         """Whether it sends for this pool."""
@@ -146,16 +173,19 @@ class _Service:
 
     def end(self) -> None:
         """Let go of everything; does nothing twice."""
-        stack = _stack()
+        stack: list[_Service] = getattr(_local, "stack", [])
         if self in stack:
             stack.remove(self)
+        self.frame = None
         self._return()
         self._rack.release(self._claim)
 
     def _return(self) -> None:
         """Hand back what was taken and not begun."""
         back = [job for job in self._again if not job.is_recalled]
-        if back and self._source.put_back(back):
+        if back and (
+            self._source.keep(back, self._claim.bell) if self._fresh else self._source.put_back(back)
+        ):
             self._again = [job for job in self._again if job.is_recalled]
         try:
             for_each(self._again.copy(), self._drop)
@@ -174,7 +204,9 @@ class _Service:
 
     def _round(self) -> None:
         try:
-            session = self._rack.lease(self._claim, self._source.patience(), fresh=self._fresh)
+            session = self._rack.lease(
+                self._claim, self._source.patience(self._claim.bell), fresh=self._fresh
+            )
         except SmtpError as error:
             self._not_leased(error)
             return
@@ -191,6 +223,7 @@ class _Service:
     def _stream(self, session: Session) -> Iterator[Report]:
         assert session.channel is not None
         self._reused = session.has_rested
+        self._rest = now() - session.since
         self._in_flight = 1
         if self._shop.in_flight > 1 and session.site.health.chunking_works:
             self._in_flight = possible_in_flight(self._shop.in_flight, session.capabilities)
@@ -263,36 +296,70 @@ class _Service:
         outcome = report.outcome
         is_first, self._heard = not self._heard, True
         del session.under_way[0]
+        if isinstance(outcome, SendResult):
+            session.accepted += 1
+            session.refused, is_spared = 0, False
+        else:
+            is_spared = self._is_spared(session, job, outcome, is_first)
+            self._broke = self._broke or isinstance(outcome, _BREAKS)
         self._rack.heard(
-            session.site,
+            session,
             outcome,
             by_bdat=self._in_flight > 1,
             overlapped=not is_first and self._in_flight == 1,
+            spared=is_spared,
         )
-        if not isinstance(outcome, SendResult):
-            if self._is_forgiven(job, outcome, is_first):
-                self._again.append(job)
-                return
-            self._broke = self._broke or isinstance(outcome, _BREAKS)
+        if is_spared:
+            self._again.append(job)
+            return
+        suspicion, job.suspicion = job.suspicion, None
+        if suspicion is not None:
+            suspicion.judge(outcome)
         self._conclude(job, outcome, session.site.name)
 
-    def _is_forgiven(self, job: Job, error: SmtpError, is_first: bool) -> bool:
+    def _is_spared(self, session: Session, job: Job, error: SmtpError, is_first: bool) -> bool:
         """Whether the connection alone is to blame: that is no try of the message.
 
         So for whatever was taken behind the message on which it broke, which
-        has had its try, and once for the first one on a connection that had
-        been idle.
+        has had its try; and where a connection that has worked before does so no
+        more: it died while it was idle (FAULTS 87, 114), or its server takes no
+        more messages on it (FAULTS 113). That one is retired, and the message
+        tried on a new connection, where the answer is about the message.
         """
-        if not error.safe_to_retry or not isinstance(error, _HALF_OPEN):
+        is_gone = error.safe_to_retry and isinstance(error, _GONE)
+        if is_gone and self._broke and error.stage in (Stage.INPUT, Stage.MAIL):
+            return True
+        refusal = refusal_of(error)
+        if not (is_gone or refusal):
+            return False  # above all what is in doubt
+        is_idle = error.stage in _BEFORE_CONTENT if is_gone else is_idle_end(error)
+        has_rested = is_first and self._reused and is_idle
+        if not (session.accepted or has_rested):
             return False
-        if error.stage not in (Stage.INPUT, Stage.MAIL):
+        if not (has_rested or self._is_suspect(session, job, error, refusal)):
             return False
-        if self._broke or not (is_first and self._reused):
-            return self._broke
-        if self._session is not None:
-            self._rack.distrust(self._session)
+        session.budget = 0
+        if not job.spare():
+            return False
         self._fresh = True
-        return job.forgive()
+        if has_rested and error.stage in (Stage.INPUT, Stage.MAIL):
+            self._rack.distrust(session)
+        if refusal is not None:
+            says_how_many = session.accepted and (not has_rested or self._rest < _SHORT_REST)
+            messages = session.accepted if says_how_many else None
+            job.suspicion = Suspicion(session.site.health, refusal, messages)
+        return True
+
+    def _is_suspect(self, session: Session, job: Job, error: SmtpError, refusal: object) -> bool:
+        """Whether a connection that has not rested may take no more; 421 says so, and hanging up at MAIL."""
+        if isinstance(error, ServiceUnavailable):
+            return True
+        if refusal is None:
+            return error.stage in (Stage.INPUT, Stage.MAIL) and not isinstance(error, Timeout)
+        if job.attempts:
+            return False  # it was refused before, and is none to tell by
+        session.refused += 1
+        return refusal not in session.site.health.refusals or session.refused >= _IN_A_ROW
 
     def _broken(self, session: Session, error: BaseException) -> None:
         """The stream ended by what is no report: whatever was taken for it is in doubt."""
@@ -328,13 +395,14 @@ class _Service:
     # -- no connection ----------------------------------------------------------------
 
     def _not_leased(self, error: SmtpError) -> None:
-        """Nobody has to wait for what will not come; otherwise one message has had its try."""
+        """Nobody has to wait for what will not come; otherwise all that waited for it have had their try."""
         if self._source.is_ended or (isinstance(error, Timeout) and error.stage is Stage.INPUT):
+            self._source.let_go(self._claim.bell)
             self._shop.expire(self._source)
-        elif error.temporary or isinstance(error, UsageError):
-            self._charge(error)
-        else:
-            for_each(self._source.take_all(), lambda job: self._tried(job, again(error)))
+            return
+        is_for_now = error.temporary or isinstance(error, UsageError)
+        jobs = self._source.take_ready() if is_for_now else self._source.take_all()
+        for_each(jobs, lambda job: self._tried(job, again(error)))
 
     def _charge(self, error: SmtpError) -> None:
         job = self._source.take(self._claim.bell, eager=True)

@@ -56,6 +56,10 @@ _FAULTS: Final = st.one_of(
 )
 
 
+_NO_MORE: Final = ("452 4.5.3 too many", "450 no more", "421 too many", "503 no")
+_IDLE_ENDS: Final = ("451 4.4.2 idle", "421 4.4.2 idle", "500 what")
+
+
 class Script:
     """The server's mind: answers that are due, a gate, and the most connections at once."""
 
@@ -65,6 +69,9 @@ class Script:
         self.gate = threading.Event()
         self.gate.set()
         self.highest = 0
+        self.most = 10**6
+        """Messages of a connection, after which it only refuses by ``no_more``, and stays open."""
+        self.no_more = ""
         self._lock = threading.Lock()
 
     def __call__(self, event: Event) -> Any:
@@ -74,6 +81,8 @@ class Script:
                 self.highest = max(self.highest, self.open_now())
         if event.verb in _GATES:
             assert self.gate.wait(20)
+        if event.verb == "MAIL" and event.transaction >= self.most:
+            return self.no_more
         with self._lock:
             for number, (verb, answer) in enumerate(self.due):
                 if verb == event.verb:
@@ -118,13 +127,21 @@ class PoolMachine(RuleBasedStateMachine):
         self.told: dict[str, str] = {}
         """The fate of each recipient whose message has its outcome."""
 
+    @initialize(most=st.sampled_from([10**6, 10**6, 3]), no_more=st.sampled_from(_NO_MORE))
+    def make_server(self, most: int, no_more: str) -> None:
+        self.script.most, self.script.no_more = most, no_more
+
     @initialize(
         in_flight=st.sampled_from([1, 4]), temporary=st.booleans(), backoff=st.sampled_from([0.0, 0.05])
     )
     def make_pool(self, in_flight: int, temporary: bool, backoff: float) -> None:
         policy = RetryPolicy(backoff=backoff, temporary=temporary)
         self._make: Callable[[], SmtpPool] = lambda: SmtpPool(
-            self.server.url, max_connections=CAP, retry=policy, in_flight=in_flight
+            self.server.url,
+            max_connections=CAP,
+            max_reconnect_delay=0.01,
+            retry=policy,
+            in_flight=in_flight,
         )
         self.pool = self._make()
 
@@ -136,8 +153,8 @@ class PoolMachine(RuleBasedStateMachine):
 
     @rule()
     def greylist(self) -> None:
-        """One recipient of the next message is to come later."""
-        self.script.due.append(("RCPT", "450 4.2.0 later"))
+        """One recipient of the next message is to come later, another of the one behind it."""
+        self.script.due += [("RCPT", "450 4.2.0 later"), ("RCPT", "451 4.7.1 greylisted")]
 
     def _submit(self, count: int, seconds: float) -> None:
         for _ in range(count):
@@ -206,6 +223,12 @@ class PoolMachine(RuleBasedStateMachine):
         # No precondition: what has its outcome already is a matter of time.
         for _, future in self.futures[::-1][which : which + 1]:
             future.cancel()
+
+    @rule(answer=st.sampled_from(_IDLE_ENDS), count=st.integers(1, CAP))
+    def end_idle(self, answer: str, count: int) -> None:
+        """Sessions that have been idle for too long, and say so to the next MAIL."""
+        self._settle()
+        self.script.due.extend([("MAIL", answer)] * count)
 
     @rule(faults=st.lists(_FAULTS, min_size=1, max_size=3))
     def faults(self, faults: list[tuple[str, Any]]) -> None:
@@ -345,7 +368,7 @@ class PoolMachine(RuleBasedStateMachine):
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks at descriptors in /proc")
 @pytest.mark.timeout(120)
 def test_the_pool_is_a_sound_machine() -> None:
-    rests = {"FIRST_REST": 0.001, "LONGEST_REST": 0.01, "FIRST_DIAL_REST": 0.001, "LONGEST_DIAL_REST": 0.01}
+    rests = {"FIRST_REST": 0.001, "LONGEST_REST": 0.01, "FIRST_DIAL_REST": 0.001}
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large]
     few = settings(max_examples=150, stateful_step_count=15, deadline=None, suppress_health_check=checks)
     with mock.patch.multiple(health, QUIET=0.02, **rests):

@@ -278,7 +278,7 @@ def test_whose_time_is_over() -> None:
         feed.put(each, NEVER)
     assert feed.expired() == [over]
     assert feed.expired() == []
-    assert 3500 < feed.patience().remaining() < 3601
+    assert 3500 < feed.patience(Bell()).remaining() < 3601
     assert feed.counts()[:2] == (1, 1)
 
 
@@ -413,3 +413,43 @@ def test_after_a_fork_it_is_empty_and_no_lock_is_held() -> None:
     feed.abandon()
     assert feed.is_done
     feed.put(job(), NEVER)
+
+
+def test_what_is_kept_for_a_worker_is_taken_by_nobody_else() -> None:
+    """Nor is it lost: it counts, its time runs, and where the worker leaves it is the next for anybody."""
+    feed, _ = feed_of()
+    first, other = job(), job(deadline=Deadline.after(3600))
+    for each in (first, other):
+        feed.put(each, NEVER)
+    mine, theirs = Bell(), Bell()
+    assert feed.take(mine, eager=True) is first
+    assert feed.keep([first], mine)
+    assert feed.counts()[:2] == (2, 0)
+    assert not feed.is_done
+    assert feed.patience(mine).remaining() < 2 < 3500 < feed.patience(theirs).remaining()
+    assert feed.take(theirs, eager=True) is other
+    assert feed.take(theirs, eager=True) is None
+    assert feed.wait(mine)
+    assert feed.take(mine, eager=False) is first
+    assert feed.keep([first], mine)
+    feed.let_go(mine)
+    assert feed.take(theirs, eager=True) is first
+    feed.keep([first], mine)
+    assert feed.withdraw([first]) == [first]
+    feed.keep([first], mine)
+    assert feed.take_ready() == [first]
+    feed.keep([first], mine)
+    assert feed.end() == [first]
+    assert not feed.keep([first], mine)
+
+
+def test_what_waits_for_a_dial_is_what_is_not_to_be_tried_later() -> None:
+    feed, _ = feed_of()
+    jobs = [job() for _ in range(3)]
+    for each in jobs:
+        feed.put(each, NEVER)
+    taken = feed.take(Bell(), eager=True)
+    assert taken is not None
+    feed.put_later(taken, now() + 3600)
+    assert feed.take_ready() == jobs[1:]
+    assert feed.counts()[:2] == (1, 2)

@@ -17,6 +17,7 @@ from pysmtpx import (
     DataRejected,
     DeliveryUnknown,
     ProtocolError,
+    RejectedRecipient,
     SenderRejected,
     SendResult,
     ServiceUnavailable,
@@ -65,7 +66,7 @@ def test_a_new_server_may_be_dialled_up_to_the_cap() -> None:
 
 
 def test_a_server_that_cannot_be_reached_is_left_alone_for_longer_and_longer() -> None:
-    assert rests(health(), DOWN, 10) == [1, 2, 4, 8, 16, 32, 64, 128, 256, LONGEST_DIAL_REST]
+    assert rests(health(), DOWN, 10) == [1, 2, 4, 8, 16, *[LONGEST_DIAL_REST] * 5]
     assert rests(health(share=1.0), DOWN, 3) == [0.5, 1, 2]
 
 
@@ -229,30 +230,49 @@ def reply(code: int, *enhanced: int) -> Reply:
     return Reply(code, (b"",), EnhancedCode(*enhanced) if enhanced else None)
 
 
+ALL = ("mail", "rcpt", "data", "final")
+
+
 @pytest.mark.parametrize(
     ("given", "slows"),
     [
-        (reply(421), True),
-        (reply(432), True),
-        (reply(451), True),
-        (reply(452), True),
-        (reply(454), True),
-        (reply(450), False),
-        (reply(450, 4, 7, 1), True),
-        (reply(451, 4, 3, 0), True),
-        (reply(452, 4, 3, 1), True),
-        (reply(452, 4, 5, 3), False),
-        (reply(452, 4, 2, 2), False),
-        (reply(451, 4, 1, 8), False),
-        (reply(550), False),
-        (reply(550, 5, 7, 1), False),
-        (reply(552), False),
+        (reply(421), ALL),
+        (reply(432), ALL),
+        (reply(451), ("mail", "data", "final")),
+        (reply(452), ("mail", "data", "final")),
+        (reply(454), ("mail", "data", "final")),
+        (reply(450), ()),
+        (reply(450, 4, 7, 1), ("mail",)),
+        (reply(451, 4, 7, 1), ("mail",)),
+        (reply(454, 4, 7, 0), ("mail",)),
+        (reply(451, 4, 3, 0), ALL),
+        (reply(452, 4, 3, 1), ALL),
+        (reply(452, 4, 5, 3), ("mail",)),
+        (reply(451, 4, 5, 3), ("mail",)),
+        (reply(450, 4, 2, 0), ()),
+        (reply(452, 4, 2, 2), ()),
+        (reply(451, 4, 1, 8), ()),
+        (reply(550), ()),
+        (reply(550, 5, 7, 1), ()),
+        (reply(552), ()),
     ],
     ids=str,
 )
-def test_which_replies_ask_for_less(given: Reply, slows: bool) -> None:
-    for error in (SenderRejected(reply=given), DataRejected(reply=given), AllRecipientsFailed(1, [given])):
-        assert is_slowdown(error) is slows
+def test_which_replies_ask_for_less(given: Reply, slows: tuple[str, ...]) -> None:
+    """At RCPT and behind the content policy is about the recipient or the message: greylisting is."""
+    both = AllRecipientsFailed(2, [given, given])
+    both.rejected_recipients = tuple(RejectedRecipient(path, given, Stage.RCPT) for path in ("a@x", "b@x"))
+    errors: dict[str, list[SmtpError]] = {
+        "mail": [SenderRejected(reply=given, stage=Stage.MAIL)],
+        "rcpt": [AllRecipientsFailed(1, [given]), both],
+        "data": [DataRejected(reply=given, stage=Stage.DATA)],
+        "final": [
+            DataRejected(reply=given, stage=Stage.FINAL),
+            AllRecipientsFailed(1, [given], stage=Stage.FINAL),
+        ],
+    }
+    assert tuple(s for s in ALL if {*map(is_slowdown, errors[s])} == {True}) == slows
+    assert tuple(s for s in ALL if any(map(is_slowdown, errors[s]))) == slows
 
 
 def test_what_the_server_took_or_did_not_answer_asks_for_nothing() -> None:

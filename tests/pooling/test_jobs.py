@@ -302,10 +302,10 @@ def test_an_error_that_names_nobody_is_made_to_account_for_all() -> None:
     assert error.unsent_recipients == (A, B, C)
 
 
-def test_a_dead_idle_connection_is_forgiven_once() -> None:
-    """FAULTS 87: one silent retry."""
+def test_connections_that_died_unseen_cost_no_try_but_not_for_ever() -> None:
+    """FAULTS 87: a silent retry, and an end to that where a whole pool is dead."""
     job = Job(mail())
-    assert [job.forgive() for _ in range(3)] == [True, False, False]
+    assert [job.spare() for _ in range(5)] == [True, True, True, False, False]
     assert job.attempts == 0
 
 

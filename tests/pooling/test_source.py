@@ -71,7 +71,7 @@ def test_everything_that_is_left() -> None:
     single = Single(made := job())
     assert single.take_all() == [made]
     assert single.take_all() == []
-    assert single.patience().remaining() > 1e9
+    assert single.patience(Bell()).remaining() > 1e9
 
 
 class Clock:

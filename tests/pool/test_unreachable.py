@@ -1,0 +1,202 @@
+"""A server that cannot be reached, or hangs: how soon that is told, and what goes on meanwhile."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections import Counter
+from typing import Any
+
+import pytest
+from support.busy import until
+from support.pools import BODY, ONCE, SENDER, Hold, fates, in_threads, mails, outcome, pool_of
+
+from pysmtpx import ConnectError, InputError, RetryPolicy, SendResult, Timeout
+from pysmtpx.pool import SmtpPool
+from pysmtpx.testing import Event, MailServer
+
+TWICE = RetryPolicy(attempts=2, backoff=0.05)
+
+
+def closed_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        number: int = sock.getsockname()[1]
+    return number
+
+
+@pytest.mark.parametrize("connections", [1, 4])
+@pytest.mark.parametrize("way", ["send_many", "submit", "send"])
+def test_a_failed_dial_counts_for_all_that_wait_for_it(way: str, connections: int) -> None:
+    """Twenty messages to a closed port: as soon as one would have its tries, not one after the other."""
+    url = f"smtp://127.0.0.1:{closed_port()}"
+    with SmtpPool(url, max_connections=connections, retry=TWICE) as pool:
+        began = time.monotonic()
+        if way == "send_many":
+            errors = [each.error for each in pool.send_many(mails(20))]
+        elif way == "submit":
+            errors = [future.exception(30) for future in [pool.submit(each) for each in mails(20)]]
+        else:
+            errors = in_threads(20, lambda n: pool.send(SENDER, f"r{n}@x.example", BODY))
+        assert time.monotonic() - began < 5
+        assert Counter(type(each) for each in errors) == {ConnectError: 20}
+        assert sorted(path for error in errors for path in fates(error)) == sorted(
+            f"r{n}@x.example" for n in range(20)
+        )
+        assert len({id(error) for error in errors}) == 20
+        assert pool.stats().unsent == 20
+
+
+def test_calls_and_workers_together() -> None:
+    """Whoever dials, all of them are told."""
+    url = f"smtp://127.0.0.1:{closed_port()}"
+    with SmtpPool(url, max_connections=2, retry=TWICE) as pool:
+        began = time.monotonic()
+        futures = [pool.submit(each) for each in mails(10)]
+        errors: list[Any] = in_threads(10, lambda n: pool.send(SENDER, f"t{n}@x.example", BODY))
+        errors += [future.exception(30) for future in futures]
+        assert Counter(type(each) for each in errors) == {ConnectError: 20}
+        assert time.monotonic() - began < 6
+
+
+def test_a_server_that_comes_back_is_used_soon() -> None:
+    """Within a second or two of the longest pause between two dials, which the caller has set."""
+    port = closed_port()
+    policy = RetryPolicy(attempts=50, backoff=0.1, max_backoff=0.1)
+    with SmtpPool(f"smtp://127.0.0.1:{port}", max_reconnect_delay=0.5, retry=policy) as pool:
+        futures = [pool.submit(each) for each in mails(5)]
+        until(lambda: pool.stats().retried >= 15)
+        with MailServer(port=port):
+            began = time.monotonic()
+            assert {type(future.result(20)) for future in futures} == {SendResult}
+            assert time.monotonic() - began < 2.5
+
+
+@pytest.mark.parametrize("value", [0, -1, None, float("inf"), float("nan"), "1", True])
+def test_what_is_no_delay(value: Any) -> None:
+    with pytest.raises(InputError):
+        SmtpPool("smtp://127.0.0.1:1", max_reconnect_delay=value)
+
+
+class _Hangs(Hold):
+    """Every connection from the second one on waits for its greeting."""
+
+    def __init__(self) -> None:
+        super().__init__("CONNECT", lambda event: event.connection >= 1)
+
+
+@pytest.mark.parametrize("dialler", ["send", "connection"])
+def test_a_connection_that_is_free_sooner_than_the_dial(dialler: str) -> None:
+    """The call takes it; the dial goes on, counts, and its connection joins the pool."""
+    hold = _Hangs()
+    with MailServer(verdict=hold) as server, pool_of(server, max_connections=2, retry=ONCE) as pool:
+        done: list[Any] = []
+
+        def call() -> None:
+            if dialler == "send":
+                done.append(outcome(pool.send, SENDER, "b@x.example", BODY, timeout=15.0))
+            else:
+                with pool.connection(timeout=15.0) as connection:
+                    done.append(connection.noop())
+
+        with pool.connection():
+            thread = threading.Thread(target=call)
+            thread.start()
+            hold.wait_for()
+        thread.join(10)
+        assert not thread.is_alive()
+        assert len(done) == 1
+        now = pool.stats()
+        assert (now.connections, now.dialling) == (1, 1)
+        hold.go.set()
+        until(lambda: pool.stats().idle == 2)
+        assert len(server.ledger.connections) == 2
+        assert pool.send(SENDER, "c@x.example", BODY)
+
+
+def test_a_stream_makes_room_for_a_call_whose_dial_hangs() -> None:
+    """Workers that have enough to do give one of their connections to it."""
+    hold = Hold("CONNECT", lambda event: event.connection >= 1)
+    more = threading.Event()
+
+    def messages() -> Any:
+        for each in mails(100_000):
+            if more.is_set():
+                return
+            yield each
+
+    with (
+        MailServer(verdict=hold, keep=False, delay=0.001) as server,
+        pool_of(server, max_connections=3, retry=ONCE) as pool,
+    ):
+        stream = threading.Thread(target=lambda: [None for _ in pool.send_many(messages())])
+        stream.start()
+        hold.wait_for()
+        result = outcome(pool.send, SENDER, "call@x.example", BODY, timeout=10.0)
+        more.set()
+        hold.go.set()
+        stream.join(20)
+        assert isinstance(result, SendResult)
+
+
+def test_no_more_than_the_limit_while_dials_hang() -> None:
+    """Calls that were served otherwise do not dial again and again beside the dial that hangs."""
+    hold = _Hangs()
+    with MailServer(verdict=hold) as server, pool_of(server, max_connections=3, retry=ONCE) as pool:
+        pool.send(SENDER, "a@x.example", BODY)
+        for _ in range(3):
+            results = in_threads(6, lambda n: pool.send(SENDER, f"r{n}@x.example", BODY, timeout=15.0))
+            assert {type(each) for each in results} == {SendResult}
+        assert pool.stats().connections + pool.stats().dialling <= 3
+        hold.go.set()
+        until(lambda: not pool.stats().dialling)
+        assert len(server.ledger.connections) <= 3
+
+
+def test_what_the_dial_fails_with_is_told_where_nothing_becomes_free() -> None:
+    hold = Hold("CONNECT")
+    with MailServer(verdict=hold) as server, pool_of(server, max_connections=2, retry=ONCE) as pool:
+        began = time.monotonic()
+        error = outcome(pool.send, SENDER, "a@x.example", BODY, timeout=0.3)
+        assert isinstance(error, Timeout | ConnectError)
+        assert time.monotonic() - began < 5
+        assert not pool.stats().dialling
+        hold.go.set()
+
+
+def test_closing_the_pool_ends_a_dial_that_nobody_waits_for() -> None:
+    hold = _Hangs()
+    with MailServer(verdict=hold) as server:
+        with pool_of(server, max_connections=2, retry=ONCE) as pool:
+            with pool.connection():
+                thread = threading.Thread(target=lambda: pool.send(SENDER, "b@x.example", BODY))
+                thread.start()
+                hold.wait_for()
+            thread.join(10)
+            began = time.monotonic()
+            pool.close()
+            assert time.monotonic() - began < 3
+            assert not [each for each in threading.enumerate() if each.name == "pysmtpx-dial"]
+        hold.go.set()
+
+
+def test_two_refused_passwords_at_once_are_one_refusal() -> None:
+    """FAULTS 86: logins that began together are refused together; the next probe comes no later for it."""
+    together = threading.Barrier(3)
+    refuse = threading.Event()
+
+    def verdict(event: Event) -> Any:
+        if event.verb == "AUTH" and refuse.is_set():
+            together.wait(10)
+            return "535 5.7.8 no"
+        return None
+
+    with MailServer(users={"ann": "s3cret"}, require_auth=True, verdict=verdict, strict=False) as server:
+        url = f"smtp://ann:s3cret@127.0.0.1:{server.port}?auth=PLAIN"
+        with SmtpPool(url, max_connections=4, retry=ONCE) as pool, pool.connection():
+            refuse.set()  # the password was good a moment ago: several may try it at once
+            results = in_threads(3, lambda n: outcome(pool.send, SENDER, "a@x.example", BODY, timeout=1.0))
+            assert not [each for each in results if isinstance(each, SendResult)]
+            health = pool._sites[0].health
+            assert 30.0 <= health.may_dial(0, 0.0) - time.monotonic() + 1.0 <= 47.0
