@@ -69,7 +69,7 @@ def _body(text: str) -> Message:
 
 
 @pytest.mark.parametrize("capabilities", [NOTHING, FULL])
-@pytest.mark.parametrize("secret", ["geheimé ", "secret\udcff", "secret\ud800", "secret" * 200, "secret\0"])
+@pytest.mark.parametrize("secret", ["geheimé ", "secret\udcff", "secret" * 200, "secret\0"])
 @pytest.mark.parametrize(
     "make",
     [
@@ -86,11 +86,13 @@ def _body(text: str) -> Message:
 def test_no_content_of_a_message(make, secret, capabilities):
     """A refusal names the place, and says nothing of what stands there."""
     message = make(secret * 1000)
+    told = ""
     try:
         prepare(message, capabilities, sender="a@x.org", recipients=["b@x.org"])
     except SmtpError as error:
-        assert "secretsecret" not in f"{error}{error!r}"
-        assert "geheim" not in f"{error}{error!r}"
+        told = f"{error}{error!r}"
+    assert "secretsecret" not in told
+    assert "geheim" not in told
 
 
 def test_text_in_no_charset_is_not_told():

@@ -151,7 +151,7 @@ ENDS = [b"\r\n", b"\n", b"\r"]
 @pytest.mark.parametrize("bcc_end", [*ENDS, b"\r\r\n"])
 @pytest.mark.parametrize("end", ENDS)
 def test_bcc_is_cut_out_as_the_wire_reads_it(end, bcc_end, empty, rest, name):
-    """A bare CR in front of it, and LF behind: together they were one line end, and the body became fields."""
+    """A bare CR in front of it and LF behind: together they were one line end, and the body became fields."""
     source = HEAD + b"X: y" + end + name + b": c@x.org" + bcc_end + rest.replace(b"%", empty)
     lines = canonical(source).split(b"\n")
     sent = canonical(octets(prepare(source, FULL, sender="a@x.org", recipients=["b@x.org"]))).split(b"\n")
