@@ -106,11 +106,17 @@ def _body(part: Part, style: Style) -> bytes:
     if kind.startswith("multipart/"):
         return _multipart(part, [_octets(child, style) for child in below], style)
     if kind in _DELIVERY_STATUS:
-        blocks = (_octets(block, style.of_attached(block)) for block in below)
-        return b"\r\n".join(block.removesuffix(b"\r\n") for block in blocks)
+        return b"\r\n".join(_block(block, style.of_attached(block)) for block in below)
     if kind.startswith("message/") and len(below) == 1:
         return _attached(part, below[0], style)
     raise InputError(f"a {kind} part cannot hold {len(below)} parts")
+
+
+def _block(part: Part, style: Style) -> bytes:
+    """A block of a delivery status: fields (RFC 3464 2.1), and lines that ``email`` found to be none."""
+    lines = _lines(parts.text(part))
+    ended = lines if not lines or lines.endswith(b"\r\n") else lines + b"\r\n"
+    return b"".join([*style.fields(part), ended])
 
 
 def _attached(part: Part, message: Part, style: Style) -> bytes:

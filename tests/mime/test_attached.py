@@ -194,7 +194,8 @@ def test_a_delivery_report_keeps_its_blocks():
         b"From: a@x.org\r\nTo: b@x.org\r\nMIME-Version: 1.0\r\nContent-Type: multipart/report; boundary=b\r\n"
         b"\r\n"
         b"--b\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; x\r\n\r\n"
-        b"Final-Recipient: rfc822; y\r\nAction: failed\r\n\r\nFinal-Recipient: rfc822; z\r\n\r\n"
+        b"Final-Recipient: rfc822; y\r\nAction: failed\r\n\r\n"
+        b"no field\r\n\r\nX: y\r\nnone\r\n\r\nFinal-Recipient: rfc822; z\r\n\r\n"
         b"--b\r\nContent-Type: text/rfc822-headers\r\n\r\nFrom: x\r\n\r\n--b--\r\n"
     )
     for policy in (compat32, default, SMTP):

@@ -116,3 +116,14 @@ class TestTransferEncoding:
                 allow_nul=False,
             )
             assert text(read(sent)).rstrip("\n") == text(message).rstrip("\n")
+
+    @pytest.mark.parametrize("capabilities", [NOTHING, EIGHT])
+    @pytest.mark.parametrize(
+        "encoding", ["base64 (a comment)", " (a; comment) BASE64 ", "Base64;", "QUOTED-PRINTABLE (x)"]
+    )
+    def test_an_encoding_with_a_comment(self, encoding, capabilities):
+        """RFC 2045 6.1 takes comments there; a line too long makes it be encoded anew."""
+        message = legacy(("From", "a@x.org"), ("To", "b@x.org"), ("Content-Transfer-Encoding", encoding))
+        message.set_payload("YWJj" * 1000 if "64" in encoding.upper() else "=C3=BC" * 1000)
+        expected = b"abc" * 1000 if "64" in encoding.upper() else "ü".encode() * 1000
+        assert read(prepare(message, capabilities)).get_payload(decode=True) == expected

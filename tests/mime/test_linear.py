@@ -6,9 +6,16 @@ A field of 10 kB and one of 100 kB are compared. Address lists are covered as th
 
 from __future__ import annotations
 
+from email.message import Message
+from email.mime.multipart import MIMEMultipart
+from email.mime.text import MIMEText
+from email.policy import compat32, default
+
 import pytest
 from support import linear
+from support.messages import NOTHING
 
+from pysmtpx.message import prepare
 from pysmtpx.mime import addresses, headers, parameters, raw, words
 from pysmtpx.wire.address import ForwardPath
 from pysmtpx.wire.capabilities import Capabilities
@@ -69,3 +76,63 @@ def test_what_a_server_says(pattern):
                 pass
 
     linear.check(read, pattern)
+
+
+@pytest.mark.parametrize("policy", [compat32, default])
+@pytest.mark.parametrize(
+    "name", ["Content-Type", "Content-Disposition", "Content-Transfer-Encoding", "From", "References"]
+)
+def test_a_parsed_message(name, policy):
+    """The policies of ``email`` read a field in quadratic time whenever it is asked for: nobody asks.
+
+    Its parser asks for Content-Type, and so is left out here: the message is as it would leave it.
+    """
+
+    def run(text: str) -> None:
+        message: Message = Message(policy=policy)
+        message.set_raw(name, text)
+        message.set_payload("gr\udcfcn")
+        prepare(message, NOTHING, sender="a@x.org", recipients=["b@x.org"])
+
+    patterns = [";", "a/b; x;", '"', "(", "a/b; |n", "a/b; boundary=|x", "=?a?q?", "<a>"]
+    for pattern in [*patterns, f"a/b; {'n' * 68}=|x", f"a/b; {'n' * 68}=|ü"]:
+        linear.check(run, pattern)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["A: b\n", "Content-Type: a/b\n", "Received: x\n", "B: c\n d\n", "A: |x\n\t"]
+)
+def test_many_fields(pattern):
+    def run(text: str) -> None:
+        message = Message()
+        for line in text.splitlines():
+            message.add_header("X-" + line[:5].strip(": \t"), line)
+        prepare(message, NOTHING, sender="a@x.org", recipients=["b@x.org"])
+
+    linear.check(run, pattern)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_many_parts(signed):
+    def run(text: str) -> None:
+        message = MIMEMultipart(
+            "signed" if signed else "mixed", _subparts=[MIMEText(each) for each in text.split()]
+        )
+        prepare(message, NOTHING, sender="a@x.org", recipients=["b@x.org"])
+
+    linear.check(run, "a" * 99 + " ")
+
+
+def test_parts_in_one_another():
+    """Refused beyond a hundred, before anything is copied for each of them."""
+
+    def run(text: str) -> None:
+        message: Message = Message()
+        message.set_payload("x" * 1000)
+        for _ in range(len(text) // 100):
+            outer = MIMEMultipart()
+            outer.attach(message)
+            message = outer
+        prepare(message, NOTHING, sender="a@x.org", recipients=["b@x.org"])
+
+    linear.check(run, "x")
