@@ -94,6 +94,7 @@ class Channel:
         take: Callable[[bool], Entry | Pause],
         *,
         seconds: float | None,
+        overlap: bool = False,
         in_flight: int = 1,
         reused: bool = False,
     ) -> Generator[Report, None, None]:
@@ -102,8 +103,9 @@ class Channel:
         ``take(wait)`` answers with an ``Entry``, ``LATER`` or ``END``; without
         ``wait`` at once. ``seconds`` are for each message that has no deadline
         of its own, from when it is the oldest; the time between two steps of
-        the iterator does not count. ``in_flight`` above 1 asks for so many
-        whole transactions under way, by BDAT. With ``reused`` the first reply
+        the iterator does not count. With ``overlap`` the end of one message and
+        the envelope of the next share a write; ``in_flight`` above 1 asks for so
+        many whole transactions under way, by BDAT. With ``reused`` the first reply
         has 20 seconds, since a line that was idle may be half-open.
 
         The line is the stream's until it ends; another thread waits. What
@@ -112,7 +114,7 @@ class Channel:
         way.
         """
         driver, tenant = self._driver, object()
-        flow = flight(in_flight) if in_flight > 1 else stream()
+        flow = flight(in_flight) if in_flight > 1 else stream(overlap=overlap)
         idle = True
         try:
             self._step(lambda: self._admit(tenant), Deadline.after(seconds), tenant)

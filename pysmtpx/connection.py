@@ -246,6 +246,7 @@ class SmtpConnection:
         self,
         messages: Iterable[Mail],
         *,
+        overlap: bool | None = None,
         in_flight: int = 1,
         timeout: float | None = SEND_TIMEOUT,
         all_or_nothing: bool = False,
@@ -253,12 +254,14 @@ class SmtpConnection:
     ) -> Iterator[Outcome]:
         """Send a stream of messages and tell what became of each, in order.
 
-        A list costs a round trip a message: where PIPELINING is offered the end
-        of one and the envelope of the next share a write (RFC 2920 3.1). An
-        iterator, which may block, is asked when the message before is settled.
-        At most one message is ever in doubt. ``in_flight`` above 1 has so many
-        whole transactions under way by BDAT, and as many may be in doubt: for
-        servers known to swallow a chunk that they refuse; a refusal ends it.
+        A message costs two round trips where PIPELINING is offered. With
+        ``overlap`` (by default what the ``Server`` says) a list costs one: the
+        end of a message and the envelope of the next share a write (RFC 2920
+        3.1), for servers known to understand that. An iterator, which may block,
+        is asked when the message before is settled. At most one message is ever
+        in doubt. ``in_flight`` above 1 has so many whole transactions under way
+        by BDAT, and as many may be in doubt: for servers known to swallow a
+        chunk that they refuse; a refusal ends it.
 
         Where the connection ends each message that was taken gets its outcome,
         and the iterator ends; a refused message does not end it. ``timeout`` is
@@ -276,7 +279,11 @@ class SmtpConnection:
             return make_entry(message, message, capabilities, protocol, is_tls, options)
 
         source = Messages(messages, entry)
-        return outcomes(self._channel.stream(source.take, seconds=timeout, in_flight=in_flight))
+        is_overlapped = self._server.overlap if overlap is None else bool(overlap)
+        reports = self._channel.stream(
+            source.take, seconds=timeout, overlap=is_overlapped, in_flight=in_flight
+        )
+        return outcomes(reports)
 
     # -- single commands ------------------------------------------------------------
 

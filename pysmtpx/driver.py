@@ -139,6 +139,8 @@ class Driver:
 
     def _hear(self, effect: Hear) -> None:
         listener, last = effect.listener, effect.last
+        if effect.limit is not None:
+            self.brisk = effect.limit
         for left in range(effect.count - 1, -1, -1):
             listener.note(self._reply(listener.stage, last and not left))
 

@@ -44,7 +44,9 @@ class Server:
     certificate and its key, or a file for each; an ``ssl_context`` of your own
     brings its own. ``local_hostname`` is our name in EHLO.
     ``source_address`` is an IP address and port of ours. ``connect_timeout``
-    is in seconds, for look-up, dial, TLS and AUTH together.
+    is in seconds, for look-up, dial, TLS and AUTH together. ``overlap`` lets
+    ``send_many`` write the end of a message and the envelope of the next
+    together (RFC 2920 3.1): a round trip less, for a server known to take it.
 
     Raises ``InputError`` for any value that cannot be right, and for values
     that contradict one another.
@@ -66,6 +68,7 @@ class Server:
     local_hostname: str | None
     source_address: tuple[str, int] | None
     connect_timeout: float
+    overlap: bool
 
     @conceals
     def __init__(
@@ -87,6 +90,7 @@ class Server:
         local_hostname: str | None = None,
         source_address: str | tuple[str, int] | None = None,
         connect_timeout: float = CONNECT_TIMEOUT,
+        overlap: bool = False,
     ) -> None:
         host = endpoint.checked_host(host)
         protocol = endpoint.checked_protocol(protocol)
@@ -110,6 +114,7 @@ class Server:
             "local_hostname": _if_given(domain_or_literal, local_hostname),
             "source_address": _if_given(endpoint.checked_source, source_address),
             "connect_timeout": _seconds(connect_timeout),
+            "overlap": bool(overlap),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -126,7 +131,8 @@ class Server:
         percent-encoded UTF-8, an IPv6 address stands in brackets. The query
         takes ``tls``, ``auth`` (mechanisms with commas), ``authzid``,
         ``insecure_auth`` (``true``), ``server_hostname``, ``local_hostname``,
-        ``source_address`` and ``connect_timeout`` (seconds). ``overrides`` are
+        ``source_address``, ``connect_timeout`` (seconds) and ``overlap``
+        (``true``). ``overrides`` are
         arguments of ``Server`` and win over the URL.
 
         Raises ``InputError``, whose text never repeats the URL: it may hold a
@@ -259,8 +265,9 @@ def _options(server: Server) -> dict[str, str]:
         options["tls"] = server.tls
     if server.auth:
         options["auth"] = ",".join(server.auth)
-    if server.insecure_auth:
-        options["insecure_auth"] = "true"
+    for name in ("insecure_auth", "overlap"):
+        if getattr(server, name):
+            options[name] = "true"
     if server.source_address:
         options["source_address"] = "[{}]:{}".format(*server.source_address)
     if server.connect_timeout != CONNECT_TIMEOUT:

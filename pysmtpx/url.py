@@ -105,7 +105,7 @@ def _query(query: str) -> dict[str, Any]:
 
 def _flag(text: str) -> bool:
     if text not in ("true", "false"):
-        raise InputError("insecure_auth in a URL is true or false")
+        raise InputError("insecure_auth and overlap in a URL are true or false")
     return text == "true"
 
 
@@ -135,4 +135,5 @@ _OPTIONS: Final[dict[str, Callable[[str], object]]] = {
     "local_hostname": str,
     "source_address": _address,
     "connect_timeout": _seconds,
+    "overlap": _flag,
 }

@@ -78,6 +78,8 @@ class Hear:
     count: int
     last: bool
     """No further reply is owed behind these."""
+    limit: float | None = None
+    """Seconds for the first of them, where that is less than its stage allows."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -112,6 +114,8 @@ class Report(NamedTuple):
     outcome: SendResult | SmtpError
     idle: bool
     """Nothing else is under way: the connection is in step, or closed."""
+    trouble: bool = False
+    """The server broke on an envelope behind an end of data, this message's or the next one's."""
 
 
 Effect: TypeAlias = Send | Receive | Hear | StartTls | Close | Take | Report

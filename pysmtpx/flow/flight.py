@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import Final
 
 from ..errors import ProtocolError, ServiceUnavailable, SmtpError
 from ..wire import command
@@ -22,11 +21,8 @@ from .delivery import deliver
 from .effects import CLOSE, END, WITHHELD, Flow, Hear, Octets, Pause, Report, Send
 from .plan import Plan
 from .stream import Entry, Intake, unsent
-from .tail import Tail, anew
+from .tail import OUT_OF_STEP, Tail, anew
 from .transaction import BROKEN, finals, settle
-
-_OUT_OF_STEP: Final = (500, 501, 502, 503)
-"""Answers to MAIL that come where content was taken for commands."""
 
 
 def flight(count: int) -> Flow[Exception | None]:
@@ -202,7 +198,7 @@ class _Flight(Intake):
         account, more = tail.account, bool(self._pending)
         account.stage = Stage.MAIL
         reply: Reply = yield MORE[Stage.MAIL]
-        if self._over and reply.code in _OUT_OF_STEP:
+        if self._over and reply.code in OUT_OF_STEP:
             raise ProtocolError("the server took content for commands", stage=Stage.MAIL, reply=reply)
         account.note(reply)
         yield Hear(account, len(account.recipients), last=False)

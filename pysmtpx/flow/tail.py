@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import copy
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
-from ..errors import ConnectionLost, ServiceUnavailable, SmtpError
+from ..errors import ConnectionLost, ProtocolError, ServiceUnavailable, SmtpError, Timeout
 from ..wire.limits import Stage
 from ..wire.result import SendResult
 from .account import Account
@@ -14,6 +14,9 @@ from .effects import Octets, Report
 from .plan import Plan
 
 Fate: TypeAlias = SendResult | SmtpError
+
+OUT_OF_STEP: Final = (500, 501, 502, 503)
+"""Replies of a server that does not know where it is, or where we are (RFC 5321 4.2.2)."""
 
 
 class Tail:
@@ -31,11 +34,13 @@ class Tail:
         "failure",
         "fate",
         "left",
+        "overlapped",
         "plan",
         "reported",
         "shown",
         "tell",
         "token",
+        "trouble",
     )
 
     def __init__(self, plan: Plan, account: Account) -> None:
@@ -59,6 +64,10 @@ class Tail:
         """Says on an error that is not ours what transactions before this one came to."""
         self.token: Any = None
         self.reported = False
+        self.overlapped = False
+        """Its envelope went behind another's end of data, or another's behind its own."""
+        self.trouble = False
+        """The server is known to have broken on that."""
 
     def broken(self, error: SmtpError) -> None:
         """The connection broke; a fate that is known stands."""
@@ -111,7 +120,30 @@ class Tail:
         if self.reported or self.fate is None:
             return None
         self.reported = True
-        return Report(self.token, self.fate, idle)
+        return Report(self.token, self.fate, idle, self.trouble or self._broke_on_overlap())
+
+    def _broke_on_overlap(self) -> bool:
+        """Whether the connection broke, or the end of data was out of step, where envelopes overlapped."""
+        if not self.overlapped:
+            return False
+        final = self.account.finals[0] if self.account.finals else None
+        return isinstance(self.cause, Timeout | ConnectionLost | ProtocolError) or (
+            final is not None and final.code in OUT_OF_STEP
+        )
+
+    @property
+    def is_out_of_step(self) -> bool:
+        """The envelope was refused as out of step, as by a server that hears none behind an end of data.
+
+        Nothing of the content was written, and the session is in step.
+        """
+        account = self.account
+        replies = [] if account.mail is None else [account.mail, *account.rcpts]
+        return (
+            self.overlapped
+            and not (self.closed or account.accepted_count)
+            and any(reply.code in OUT_OF_STEP for reply in replies)
+        )
 
     def value(self) -> SendResult:
         """The result; raises the error where that is what it came to, or what the content raised."""

@@ -21,7 +21,7 @@ from ..errors import (
     Timeout,
 )
 from ..wire import command
-from ..wire.limits import Stage
+from ..wire.limits import OVERLAP_LIMIT, Stage
 from ..wire.reply import Reply
 from .account import Account
 from .body import LAST, MORE, ContentFailed, by_bdat, by_data, early
@@ -55,6 +55,7 @@ def begin(
     that the line has been so since it was last looked at.
     """
     tail = Tail(plan, account)
+    tail.overlapped = lead is not None
     bdat = plan.options.bdat
     try:
         yield from _envelope(plan, account, lead, meanwhile, idle)
@@ -151,13 +152,16 @@ def _envelope(
     """
     lines = plan.commands
     count, window = len(lines), plan.window
+    limit: float | None = None
     sent = read = 0
     while read < count:
         batch = _batch(lines, sent, read + window, account) if sent else lines[:window]
         if batch:
             data = b"".join(batch)
             if lead is not None:
+                lead.overlapped = True
                 yield from settle(lead, data, meanwhile)
+                limit = OVERLAP_LIMIT
                 if (report := lead.report(idle=lead.closed)) is not None:
                     yield report
                 if lead.closed:
@@ -174,7 +178,8 @@ def _envelope(
         # Refill when half the window is free, so that the line never runs dry.
         floor = sent if not batch or sent == count else sent - window // 2
         if floor > read:
-            yield Hear(account, floor - read, floor == sent)
+            yield Hear(account, floor - read, floor == sent, limit)
+            limit = None
             read = floor
 
 

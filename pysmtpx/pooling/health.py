@@ -53,7 +53,7 @@ class Health:
         self.refused: AuthenticationError | None = None
         """By this it refused our credentials, and has not accepted them since."""
         self.chunking_works = True
-        """False once it hung on BDAT (an Exchange server may)."""
+        """False once it hung or broke on several transactions by BDAT (an Exchange server may hang)."""
         self.overlap_works = True
         """False once it mishandled an envelope behind another message's end of data."""
         self.message_limit = math.inf
@@ -70,7 +70,6 @@ class Health:
         self._quiet_since = -math.inf
         self._cap_before: int | None = None
         """The cap before dials that began together were refused, where none of them has come off."""
-        self._lost_overlaps = 0
 
     @property
     def is_well(self) -> bool:
@@ -185,31 +184,26 @@ class Health:
 
     # -- what it can do ------------------------------------------------------------------
 
-    def learn(self, outcome: SendResult | SmtpError, *, by_bdat: bool, overlapped: bool) -> None:
-        """What became of a message that went by BDAT, or with its envelope behind another's end of data.
+    def learn(self, outcome: SendResult | SmtpError, *, by_bdat: bool, trouble: bool) -> None:
+        """What became of a message that went by BDAT, or overlapped with another.
 
-        A timeout while BDAT is answered rules BDAT out; a breach of the
-        protocol, or the second loss in a row, behind an end of data rules that out.
+        The first loss or breach rules out BDAT, several in flight, for good; the
+        first ``trouble`` with an envelope behind an end of data rules that out.
         """
-        if by_bdat and _is_hang(outcome):
+        if by_bdat and _is_break(outcome):
             self.chunking_works = False
-        if not overlapped:
-            return
-        if not isinstance(outcome, ProtocolError | ConnectionLost | Timeout):
-            self._lost_overlaps = 0
-        elif outcome.stage is not Stage.INPUT:
-            self._lost_overlaps += 2 if isinstance(outcome, ProtocolError) else 1
-            self.overlap_works = self.overlap_works and self._lost_overlaps < 2
+        if trouble:
+            self.overlap_works = False
 
 
 def _grown(seconds: float, first: float, most: float) -> float:
     return min(most, seconds * 2 or first)
 
 
-def _is_hang(outcome: SendResult | SmtpError) -> bool:
-    if isinstance(outcome, DeliveryUnknown):
-        return isinstance(outcome.__cause__, Timeout)
-    return isinstance(outcome, Timeout) and outcome.stage in (Stage.CONTENT, Stage.FINAL)
+def _is_break(outcome: SendResult | SmtpError) -> bool:
+    """Whether the connection broke on a message of which something had been written."""
+    cause = outcome.__cause__ if isinstance(outcome, DeliveryUnknown) else outcome
+    return isinstance(cause, Timeout | ConnectionLost | ProtocolError) and cause.stage is not Stage.INPUT
 
 
 def refusal_of(outcome: SendResult | SmtpError) -> tuple[Stage, int, EnhancedCode | None] | None:

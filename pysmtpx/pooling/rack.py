@@ -350,7 +350,7 @@ class Rack:
     # -- health -----------------------------------------------------------------------
 
     def heard(
-        self, session: Session, outcome: Fate, *, by_bdat: bool, overlapped: bool, spared: bool = False
+        self, session: Session, outcome: Fate, *, by_bdat: bool, trouble: bool, spared: bool = False
     ) -> None:
         """What became of a message on a connection, and how it went there: learn from it.
 
@@ -359,11 +359,11 @@ class Rack:
         site, health = session.site, session.site.health
         is_taken = isinstance(outcome, SendResult)
         is_beyond = is_taken and session.accepted > health.message_limit
-        if is_taken and health.is_well and not site.is_watched and not is_beyond:
+        if is_taken and health.is_well and not (site.is_watched or is_beyond or trouble):
             return  # nearly always; and it costs no lock
         with self._lock:
-            site.is_watched = not (is_taken and overlapped)
-            health.learn(outcome, by_bdat=by_bdat, overlapped=overlapped)
+            site.is_watched = not is_taken
+            health.learn(outcome, by_bdat=by_bdat, trouble=trouble)
             if is_beyond:
                 health.limit_passed(session.accepted)
             if is_slowdown(outcome):

@@ -228,7 +228,11 @@ class _Service:
         if self._shop.in_flight > 1 and session.site.health.chunking_works:
             self._in_flight = possible_in_flight(self._shop.in_flight, session.capabilities)
         return session.channel.stream(
-            self._take, seconds=None, in_flight=self._in_flight, reused=self._reused
+            self._take,
+            seconds=None,
+            overlap=session.site.server.overlap and session.site.health.overlap_works,
+            in_flight=self._in_flight,
+            reused=self._reused,
         )
 
     def _hear(self) -> None:
@@ -265,8 +269,8 @@ class _Service:
             return END
         if self._took and (session.must_rest(now()) or self._rack.must_yield(session)):
             return END
-        if not wait and not session.site.health.overlap_works:
-            return LATER
+        if not wait and self._in_flight == 1 and not session.site.health.overlap_works:
+            return LATER  # another connection found out, in the middle of this stream
         while (job := self._source.take(self._claim.bell, eager=wait)) is not None:
             if job.is_recalled:
                 self._drop(job)
@@ -300,13 +304,14 @@ class _Service:
             session.accepted += 1
             session.refused, is_spared = 0, False
         else:
-            is_spared = self._is_spared(session, job, outcome, is_first)
+            is_spared = report.trouble and _nobody_may_have(outcome)
+            is_spared = is_spared or self._is_spared(session, job, outcome, is_first)
             self._broke = self._broke or isinstance(outcome, _BREAKS)
         self._rack.heard(
             session,
             outcome,
-            by_bdat=self._in_flight > 1,
-            overlapped=not is_first and self._in_flight == 1,
+            by_bdat=self._in_flight > 1 and not (is_first and self._reused),
+            trouble=report.trouble,
             spared=is_spared,
         )
         if is_spared:
@@ -414,3 +419,8 @@ class _Service:
             self._conclude(job, error)
         else:
             self._source.done(job)
+
+
+def _nobody_may_have(error: SmtpError) -> bool:
+    """Whether a message that ended so was delivered to nobody, for certain."""
+    return not (error.accepted_recipients or error.unknown_recipients)

@@ -81,6 +81,8 @@ CONNECT_TIMEOUT: Final = 30.0
 """One ``connect``: look-up, dial, greeting, TLS and AUTH together."""
 REUSE_LIMIT: Final = 20.0
 """The first reply on a connection that was idle: it may be half-open (a NAT that forgot it)."""
+OVERLAP_LIMIT: Final = 10.0
+"""The first reply to an envelope behind an end of data, once that is answered: some servers swallow it."""
 BLOCK_LIMIT: Final = 180.0
 """One write (RFC 5321 4.5.3.2.5)."""
 MIN_RATE: Final = 500.0

@@ -12,6 +12,7 @@ from support.fates import assert_closed, assert_kept
 from support.scripted import Peer, ScriptedServer
 from support.transports import SEQUENTIAL, TRANSPORTS, dialled, serving
 
+import pysmtpx
 from pysmtpx import (
     ConnectionLost,
     InputError,
@@ -55,11 +56,27 @@ def test_everything_arrives_in_order(transport: str, in_flight: int) -> None:
         assert_kept(conn, server)
 
 
-def test_a_list_costs_a_round_trip_a_message() -> None:
+@pytest.mark.parametrize("make", [list, iter])
+def test_a_message_costs_two_round_trips(make: Any) -> None:
+    """FAULTS 46: nothing goes behind an end of data unless the caller says that the server takes it."""
     with serving() as server, dialled(server) as conn:
         before = conn.round_trips
-        assert statuses(list(conn.send_many(mails(50)))) == ["accepted"] * 50
-        assert conn.round_trips - before == 51
+        assert statuses(list(conn.send_many(make(mails(50))))) == ["accepted"] * 50
+        assert conn.round_trips - before == 100
+
+
+@pytest.mark.parametrize("by", ["argument", "server", "url"])
+def test_an_overlapped_list_costs_a_round_trip_a_message(by: str) -> None:
+    with serving() as server:
+        url = f"{server.url}?overlap=true" if by == "url" else server.url
+        with pysmtpx.connect(url, **({"overlap": True} if by == "server" else {})) as conn:
+            before = conn.round_trips
+            options = {"overlap": True} if by == "argument" else {}
+            assert statuses(list(conn.send_many(mails(50), **options))) == ["accepted"] * 50
+            assert conn.round_trips - before == 51
+            before = conn.round_trips
+            assert statuses(list(conn.send_many(mails(50), overlap=False))) == ["accepted"] * 50
+            assert conn.round_trips - before == 100
 
 
 def test_messages_in_flight_cost_less_than_a_round_trip() -> None:
@@ -128,7 +145,7 @@ def test_a_loss_ends_the_stream_and_takes_nothing_more() -> None:
                 yield each
 
     with serving(replies={("FINAL", 0): Cut()}) as server, dialled(server) as conn:
-        outcomes = list(conn.send_many(Counted(mails(9))))
+        outcomes = list(conn.send_many(Counted(mails(9)), overlap=True))
         assert statuses(outcomes)[0] == "unknown"
         assert set(statuses(outcomes)[1:]) == {"unsent"}
         assert [outcome.mail for outcome in outcomes] == taken
@@ -228,7 +245,7 @@ def test_closed_early_with_nothing_under_way_the_connection_is_usable() -> None:
 
 def test_closed_early_in_mid_message_nothing_more_is_delivered() -> None:
     with serving() as server, dialled(server) as conn:
-        outcomes = conn.send_many(mails(5))
+        outcomes = conn.send_many(mails(5), overlap=True)
         assert next(outcomes).status == "accepted"
         outcomes.close()  # type: ignore[attr-defined]
         assert_closed(conn)

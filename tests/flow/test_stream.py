@@ -45,7 +45,7 @@ def test_who_has_the_message_before_is_not_said_to_have_the_next(is_late: bool) 
         return entries.pop(0) if entries else END
 
     reports: list[Any] = []
-    line.stream(stream(), take, reports)
+    line.stream(stream(overlap=True), take, reports)
     assert [report.token for report in reports] == [FIRST, NEXT][: len(reports)]
     first, *others = (report.outcome for report in reports)
     assert fates(first) == {"a@x.example": "accepted", "b@x.example": "unsent"}

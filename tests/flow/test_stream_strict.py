@@ -59,6 +59,7 @@ class Case:
 
     sent: tuple[Sent, ...]
     in_flight: int
+    overlap: bool
     lmtp: bool
     pipelining: bool
     bdat: bool
@@ -118,6 +119,7 @@ cases = st.builds(
     Case,
     sent=st.lists(messages, min_size=1, max_size=6).map(tuple),
     in_flight=st.sampled_from([1, 1, 2, 3, 8]),
+    overlap=st.booleans(),
     lmtp=st.booleans(),
     pipelining=st.sampled_from([True, True, True, False]),
     bdat=st.booleans(),
@@ -202,7 +204,15 @@ PLAIN = Sent(1, False, False, mail=250, rcpts=(250,), data=354, finals=(250,), l
 
 def in_flight(*sent: Sent, cut: int, stalls: bool = False) -> Case:
     """Two transactions in flight over a line that takes so many octets."""
-    rest = {"lmtp": False, "pipelining": True, "bdat": True, "limit": None, "window": 1000, "rset": 250}
+    rest = {
+        "overlap": False,
+        "lmtp": False,
+        "pipelining": True,
+        "bdat": True,
+        "limit": None,
+        "window": 1000,
+        "rset": 250,
+    }
     ends = {"slices": (7,), "to_client": None, "to_server": cut, "raises": False, "stop": None}
     return Case(sent, 2, stalls=stalls, **rest, **ends)  # type: ignore[arg-type]
 
@@ -220,7 +230,9 @@ def test_every_stream_tells_the_truth(case: Case) -> None:
     reports: list = []
     line.stop = case.stop
     failure = line.stream(
-        stream() if case.in_flight == 1 else flight(case.in_flight), source(case, line, taken), reports
+        stream(overlap=case.overlap) if case.in_flight == 1 else flight(case.in_flight),
+        source(case, line, taken),
+        reports,
     )
 
     stopped = len(reports) == case.stop

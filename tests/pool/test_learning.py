@@ -19,7 +19,7 @@ def test_a_server_that_cannot_overlap_is_sent_to_without() -> None:
         return Cut() if event.verb == "MAIL" and event.transaction and event.connection < 3 else None
 
     with MailServer(verdict=verdict) as server:
-        with pool_of(server, max_connections=1, retry=AT_ONCE) as pool:
+        with pool_of(server, max_connections=1, retry=AT_ONCE, overlap=True) as pool:
             outcomes = list(pool.send_many(mails(30)))
             assert not pool._sites[0].health.overlap_works
         assert Counter(each.status for each in outcomes) == {"accepted": 30}

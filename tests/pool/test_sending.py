@@ -50,7 +50,10 @@ def test_a_warm_pool_sends_in_two_round_trips() -> None:
 def test_messages_overlap_also_where_the_rate_is_limited() -> None:
     """One round trip for each, where the rate lets them go as fast as that."""
     hold = Hold("EHLO")
-    with MailServer(verdict=hold) as server, pool_of(server, max_connections=1, rate=1e6) as pool:
+    with (
+        MailServer(verdict=hold) as server,
+        pool_of(server, max_connections=1, rate=1e6, overlap=True) as pool,
+    ):
         futures = [pool.submit(each) for each in mails(20)]
         hold.wait_for()
         hold.go.set()

@@ -292,30 +292,29 @@ def hang() -> SmtpError:
 
 @pytest.mark.parametrize(
     ("error", "works"),
-    [(hang(), False), (Timeout(stage=Stage.FINAL), False), (Timeout(stage=Stage.MAIL), True), (SENT, True)],
+    [
+        (hang(), False),
+        (Timeout(stage=Stage.FINAL), False),
+        (ConnectionLost(stage=Stage.MAIL), False),
+        (ProtocolError(stage=Stage.RCPT), False),
+        (ConnectionLost(stage=Stage.INPUT), True),  # nothing of it was written
+        (SENT, True),
+    ],
 )
-def test_a_hang_under_bdat_rules_bdat_out(error: SmtpError | SendResult, works: bool) -> None:
-    """FAULTS 53."""
+def test_the_first_break_under_bdat_rules_bdat_out(error: SmtpError | SendResult, works: bool) -> None:
+    """FAULTS 53, 112."""
     state = health()
-    state.learn(error, by_bdat=False, overlapped=False)
+    state.learn(error, by_bdat=False, trouble=False)
     assert state.chunking_works
-    state.learn(error, by_bdat=True, overlapped=False)
+    state.learn(error, by_bdat=True, trouble=False)
     assert state.chunking_works is works
 
 
-def test_losses_in_a_row_behind_an_end_of_data_rule_the_overlap_out() -> None:
-    """FAULTS 46."""
-    state, lost = health(), ConnectionLost(stage=Stage.MAIL)
-    for outcome in (lost, SENT, lost, ConnectionLost(stage=Stage.INPUT)):
-        state.learn(outcome, by_bdat=False, overlapped=True)
-        assert state.overlap_works
-    state.learn(lost, by_bdat=False, overlapped=True)
-    assert not state.overlap_works
-
-
-def test_a_breach_of_the_protocol_behind_an_end_of_data_rules_the_overlap_out_at_once() -> None:
+@pytest.mark.parametrize("outcome", [SENT, ConnectionLost(stage=Stage.MAIL)])
+def test_the_first_trouble_behind_an_end_of_data_rules_the_overlap_out(outcome: Any) -> None:
+    """FAULTS 46: also where the message went after all, alone."""
     state = health()
-    state.learn(ProtocolError(stage=Stage.MAIL), by_bdat=False, overlapped=False)
+    state.learn(outcome, by_bdat=False, trouble=False)
     assert state.overlap_works
-    state.learn(ProtocolError(stage=Stage.MAIL), by_bdat=False, overlapped=True)
+    state.learn(outcome, by_bdat=False, trouble=True)
     assert not state.overlap_works
