@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-from .errors import AuthenticationError, ConnectionLost, RejectedError, SmtpError
+from .errors import AuthenticationError, ConnectionLost, ProtocolError, RejectedError, SmtpError
 from .flow.effects import END, Close, Effect, Flow, Hear, Pause, Receive, Report, Send, StartTls, Take
 from .flow.hidden import Hidden
 from .flow.stream import Entry
@@ -33,12 +33,14 @@ _NEVER: Final = Deadline.after(None)
 class Source:
     """Where a stream's messages come from, and which of them are not yet reported."""
 
-    __slots__ = ("_seconds", "_take", "_unreported")
+    __slots__ = ("_last", "_seconds", "_take", "_unreported")
 
     def __init__(self, take: Callable[[bool], Entry | Pause], seconds: float | None) -> None:
         self._take = take
         self._seconds = math.inf if seconds is None else seconds
         self._unreported: deque[Deadline | None] = deque()
+        self._last: Deadline | None = None
+        """That of the message that was reported last."""
 
     def take(self, wait: bool) -> tuple[Entry | Pause, Deadline | None]:
         """The next message, and the deadline from now on where it is the oldest."""
@@ -50,11 +52,14 @@ class Source:
 
     def reported(self) -> None:
         """The oldest was."""
-        self._unreported.popleft()
+        self._last = self._unreported.popleft()
 
     def deadline(self) -> Deadline:
-        """The deadline of the oldest; without one of its own its time begins now."""
-        own = self._unreported[0] if self._unreported else None
+        """The deadline of the oldest; without one of its own its time begins now.
+
+        Where all are reported it is that of the last one: to clean up behind it has no more time.
+        """
+        own = self._unreported[0] if self._unreported else self._last
         return own or _NEVER.within(self._seconds)
 
 
@@ -145,6 +150,8 @@ class Driver:
             listener.note(self._reply(listener.stage, last and not left))
 
     def _receive(self, effect: Receive) -> Reply:
+        if effect.limit is not None:
+            self.brisk = effect.limit
         hidden = effect.hidden
         if hidden is None:
             return self._reply(effect.stage, effect.last)
@@ -153,6 +160,8 @@ class Driver:
         except SmtpError as error:
             if error.reply is not None:
                 error.reply = hidden.redacted(error.reply)
+            if isinstance(error, ProtocolError):
+                error.surplus = None  # which may quote the secret as well
             bare(error)
             raise
 

@@ -169,6 +169,12 @@ class ProtocolError(SmtpError):
 
     _safe_to_retry = True
 
+    surplus: tuple[Reply, Reply | None] | None = None
+    """The last reply that was owed and the one behind it (None: no reply), where there was one too many.
+
+    What was read before may then answer other commands than those it was read for.
+    """
+
 
 class UsageError(ProtocolError, InputError):
     """The call does not fit this connection or its own arguments; nothing was written."""

@@ -215,6 +215,20 @@ class Account:
             error.stage = self.stage
         return self._unsent(error)
 
+    def doubt(self, *, from_mail: bool) -> None:
+        """A reply too many was read: from the first place where it can have been on, nothing is certain.
+
+        The first one behind a moment at which nothing was owed is certain. MAIL is
+        that one, unless its envelope overlapped with the message before.
+        """
+        if self.committed:
+            del self.finals[1:]
+            return
+        self.rcpts.clear()
+        self.accepted_count = 0
+        if from_mail:
+            self.mail_refused = False
+
     def content_failed(self, error: Exception) -> None:
         """Account for the recipients where the caller's content could not be sent to its end."""
         if isinstance(error, SmtpError) and not error.rejected_recipients:

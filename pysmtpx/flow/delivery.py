@@ -7,6 +7,7 @@ beyond it get a transaction of their own on the same connection.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from ..errors import AllRecipientsFailed, DeliveryUnknown, RecipientsRejected, SmtpError
@@ -80,17 +81,32 @@ def _part(plan: Plan, indices: list[int]) -> Plan:
     return plan._replace(mail=part(plan.mail, indices), envelope=(head, *(lines[i] for i in indices)))
 
 
-def _is_beyond_limit(rejection: RejectedRecipient) -> bool:
-    """Refused for the number of recipients; 552 is what RFC 821 had servers say.
+def _beyond_limit(replies: Sequence[Reply]) -> set[int]:
+    """Which replies to RCPT refused for the number of recipients, if some were accepted.
 
-    A full mailbox has the same codes, and another enhanced code (RFC 3463 3.3, 3.6).
+    452 says so, 552 as RFC 821 had it, 431 (Courier), and 4.5.3 with any code
+    (451 of OpenSMTPD and Dovecot). A full mailbox has the code 452 too, and 4.2.2;
+    but if that holds for all from some place on, it is what smtp-server says of
+    the number (RFC 3463 3.3, 3.6).
     """
-    enhanced = rejection.reply.enhanced
-    return (
-        rejection.stage is Stage.RCPT
-        and rejection.reply.code in (452, 552)
-        and (enhanced is None or (enhanced.subject, enhanced.detail) == (5, 3))
-    )
+    end = len(replies)
+    while end and _is_full(replies[end - 1]):
+        end -= 1
+    return {index for index, reply in enumerate(replies) if _is_limit(reply) or index >= end}
+
+
+def _is_limit(reply: Reply) -> bool:
+    enhanced = reply.enhanced
+    if reply.code < 400:
+        return False
+    if enhanced is not None and (enhanced.subject, enhanced.detail) == (5, 3):
+        return reply.is_temporary or reply.code == 552
+    return reply.code == 431 or (reply.code in (452, 552) and enhanced is None)
+
+
+def _is_full(reply: Reply) -> bool:
+    enhanced = reply.enhanced
+    return reply.code == 452 and enhanced is not None and (enhanced.subject, enhanced.detail) == (2, 2)
 
 
 class _Tally:
@@ -113,10 +129,7 @@ class _Tally:
 
     def is_owed_another(self, account: Account) -> bool:
         """Whether a transaction whose envelope is settled will not be the last, if it succeeds."""
-        return len(self.owed) > len(account.recipients) or any(
-            not reply.is_positive and _is_beyond_limit(RejectedRecipient(path, reply, Stage.RCPT))
-            for path, reply in zip(account.recipients, account.rcpts, strict=True)
-        )
+        return len(self.owed) > len(account.recipients) or bool(_beyond_limit(account.rcpts))
 
     def conclude(self, account: Account, fate: Fate) -> Fate:
         """Enter what a transaction came to; the fate of the whole, where nobody is ``owed`` any more."""
@@ -145,8 +158,9 @@ class _Tally:
         By position: an address may stand twice.
         """
         finals = iter(account.finals)
+        places = _beyond_limit(account.rcpts)
         beyond = []
-        for index, rcpt in zip(batch, account.rcpts, strict=True):
+        for place, (index, rcpt) in enumerate(zip(batch, account.rcpts, strict=True)):
             final = rcpt
             if rcpt.is_positive:
                 final = next(finals) if account.lmtp else account.finals[0]
@@ -156,7 +170,7 @@ class _Tally:
                 continue
             stage = Stage.FINAL if rcpt.is_positive else Stage.RCPT
             self._rejected[index] = RejectedRecipient(self._recipients[index], final, stage)
-            if _is_beyond_limit(self._rejected[index]):
+            if place in places:
                 beyond.append(index)
         return beyond
 

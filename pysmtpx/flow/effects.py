@@ -55,6 +55,8 @@ class Receive:
     stage: Stage
     last: bool = True
     """No further reply is owed: octets after this one are a ``ProtocolError``."""
+    limit: float | None = None
+    """Seconds, where that is less than the stage allows."""
     hidden: Hidden | None = None
     """What the reply, and any error in its place, must not show."""
 

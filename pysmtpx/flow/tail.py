@@ -75,6 +75,9 @@ class Tail:
         self.cause = error
         self.left = ()
         if self.fate is None:
+            is_behind = self.overlapped and not self.account.committed
+            if is_behind or (isinstance(error, ProtocolError) and error.surplus is not None):
+                self.account.doubt(from_mail=is_behind)
             verdict = self.account.broken(error)
             if verdict is not error:
                 verdict.__cause__ = error

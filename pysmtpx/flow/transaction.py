@@ -10,6 +10,7 @@ with the envelope of the next transaction (RFC 2920 3.1), and hears the answer.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final, TypeAlias
 
 from ..errors import (
@@ -21,7 +22,7 @@ from ..errors import (
     Timeout,
 )
 from ..wire import command
-from ..wire.limits import OVERLAP_LIMIT, Stage
+from ..wire.limits import FURTHER_FINALS_LIMIT, OVERLAP_LIMIT, Stage
 from ..wire.reply import Reply
 from .account import Account
 from .body import LAST, MORE, ContentFailed, by_bdat, by_data, early
@@ -127,7 +128,23 @@ def finals(account: Account, *, more: bool = False) -> Flow[None]:
     """One reply, or under LMTP one for each accepted recipient, in order (RFC 2033 4.2)."""
     owed = (account.accepted_count or 1) if account.lmtp else 1
     for index in range(owed):
-        reply: Reply = yield (MORE if more or index + 1 < owed else LAST)[_FINAL]
+        effect = (MORE if more or index + 1 < owed else LAST)[_FINAL]
+        if index and _is_about_size(account.finals[0]):
+            effect = replace(effect, limit=FURTHER_FINALS_LIMIT)
+        try:
+            reply: Reply = yield effect
+        except ProtocolError as error:
+            if error.surplus is None or owed > 1 or not _are_refusals(error.surplus):
+                raise
+            # Whichever of the two answers the content, it was refused (FAULTS 120).
+            reply = account.shut = error.surplus[0]
+        except Timeout:
+            if not (index and all(_is_about_size(final) for final in account.finals)):
+                raise
+            # Cyrus and others refuse a content that is too large once, for all (FAULTS 119).
+            account.shut = account.finals[0]
+            account.finals += [account.shut] * (owed - index)
+            return
         code = reply.code
         if 300 <= code < 400:
             raise ProtocolError(f"{code} is no final reply", stage=_FINAL, reply=reply)
@@ -136,6 +153,18 @@ def finals(account: Account, *, more: bool = False) -> Flow[None]:
             if account.lmtp:
                 return  # not about this recipient: those without a reply are unknown
         account.finals.append(reply)
+
+
+def _are_refusals(replies: tuple[Reply, Reply | None]) -> bool:
+    return all(reply is not None and reply.code >= 400 for reply in replies)
+
+
+def _is_about_size(reply: Reply) -> bool:
+    """Whether a refusal is about the size of the content, and so about everybody (RFC 3463 3.3, 3.4)."""
+    enhanced = reply.enhanced
+    if enhanced is None:
+        return reply.code == 552
+    return reply.is_permanent and (enhanced.subject, enhanced.detail) in ((2, 3), (3, 4))
 
 
 # -- envelope ------------------------------------------------------------------
@@ -212,7 +241,7 @@ def _refusal(plan: Plan, account: Account) -> SmtpError | None:
 def _data(account: Account) -> Flow[SmtpError | None]:
     """DATA, unless it went with the envelope, and why the content may not follow it (RFC 5321 4.1.1.4)."""
     account.stage = _DATA
-    if account.data is None:
+    if is_alone := account.data is None:
         yield from _say(account, command.DATA)
         account.note((yield LAST[_DATA]))
     reply = account.data
@@ -221,7 +250,10 @@ def _data(account: Account) -> Flow[SmtpError | None]:
         return None
     if reply.code < 400:
         # A server that answers 250 would read the content as commands.
-        raise ProtocolError(f"{reply.code} is no answer to DATA", stage=Stage.DATA, reply=reply)
+        error = ProtocolError(f"{reply.code} is no answer to DATA", stage=Stage.DATA, reply=reply)
+        if reply.code < 300 and not is_alone:
+            error.surplus = (reply, None)  # it may answer a RCPT, behind a reply too many
+        raise error
     return account.refusal(DataRejected, reply, "DATA was refused")
 
 

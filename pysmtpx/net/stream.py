@@ -169,7 +169,9 @@ class Stream:
         """Octets behind the last reply that is owed: a 421 may come at any time, nothing else may."""
         surplus = self._parser.next()
         if surplus is None or surplus.code != 421 or self._parser.has_input:
-            raise ProtocolError("the server sent more than was owed", reply=reply)
+            error = ProtocolError("the server sent more than was owed")
+            error.surplus = (reply, surplus)
+            raise error
         self.farewell = surplus
         self._broken = ServiceUnavailable("the server is closing the connection", reply=surplus)
 

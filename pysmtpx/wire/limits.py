@@ -83,6 +83,8 @@ REUSE_LIMIT: Final = 20.0
 """The first reply on a connection that was idle: it may be half-open (a NAT that forgot it)."""
 OVERLAP_LIMIT: Final = 10.0
 """The first reply to an envelope behind an end of data, once that is answered: some servers swallow it."""
+FURTHER_FINALS_LIMIT: Final = 5.0
+"""LMTP: a further final reply, once a content was refused as too large: some say that once for all."""
 BLOCK_LIMIT: Final = 180.0
 """One write (RFC 5321 4.5.3.2.5)."""
 MIN_RATE: Final = 500.0

@@ -64,7 +64,7 @@ def test_a_limit_that_is_stated_beforehand() -> None:
 
 
 @PATHS
-@pytest.mark.parametrize("reply", ["452 4.2.2 mailbox full", "552 5.2.2 mailbox full", "451 4.5.3 later"])
+@pytest.mark.parametrize("reply", ["452 4.2.2 mailbox full", "552 5.2.2 mailbox full", "451 4.3.0 later"])
 def test_another_refusal_is_not_taken_for_it(reply: str, extensions: Any) -> None:
     """FAULTS 22: a full mailbox has the same code."""
     with serving(extensions=extensions, verdict=first(RCPT1=reply)) as server, dialled(server) as conn:

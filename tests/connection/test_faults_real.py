@@ -1,0 +1,173 @@
+"""What real servers answer out of the ordinary: refusals told twice or once for many, and limits."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from support.fates import fates
+from support.scripted import Peer, ScriptedServer
+from support.transports import SEQUENTIAL, dialled, serving
+
+import pysmtpx
+from pysmtpx import MailObject, SmtpPool
+from pysmtpx.flow import transaction
+from pysmtpx.testing import Event, Stall
+
+BODY = b"Subject: x\r\n\r\nhello\r\n"
+A, B, C = "a@x.example", "b@x.example", "c@x.example"
+
+
+def answering(
+    *, mail: bytes = b"", rcpts: tuple[bytes, ...] = (), data: bytes = b"", final: bytes = b""
+) -> Any:
+    """A server that accepts, but for these, and writes what it answers to one command in one piece."""
+
+    def script(peer: Peer) -> None:
+        peer.greet("PIPELINING")
+        peer.expect("MAIL")
+        peer.say(mail or b"250 ok\r\n")
+        for reply in rcpts or (b"",):
+            peer.expect("RCPT")
+            peer.say(reply or b"250 ok\r\n")
+        peer.expect("DATA")
+        peer.say(data or b"354 go\r\n")
+        peer.content()
+        peer.say(final or b"250 kept\r\n")
+        peer.rest()
+
+    return script
+
+
+@pytest.mark.parametrize("first", [b"554 5.7.1 no\r\n", b"451 4.3.0 later\r\n"])
+@pytest.mark.parametrize("second", [b"500 5.5.1 what?\r\n", b"421 bye\r\n", b"451 x\r\n"])
+def test_a_refusal_with_another_behind_it(first: bytes, second: bytes) -> None:
+    """FAULTS 120: whichever of the two is meant, the content was refused."""
+    with ScriptedServer(answering(final=first + second)) as server, server.connect() as conn:
+        with pytest.raises(pysmtpx.DataRejected) as caught:
+            conn.send(A, [B], BODY)
+        assert caught.value.reply is not None
+        assert caught.value.reply.code == int(first[:3])
+        assert conn.closed
+
+
+@pytest.mark.parametrize("both", [b"250 ok\r\n554 no\r\n", b"554 no\r\n250 ok\r\n"])
+def test_two_answers_of_which_one_accepts_are_a_doubt(both: bytes) -> None:
+    """FAULTS 9, 31."""
+    with ScriptedServer(answering(final=both)) as server, server.connect() as conn:
+        with pytest.raises(pysmtpx.DeliveryUnknown):
+            conn.send(A, [B], BODY)
+        assert conn.closed
+
+
+@pytest.mark.parametrize("surplus", [b"550 no\r\n", b"250 too many\r\n", b"451 later\r\n"])
+@pytest.mark.parametrize("place", [0, 1])
+def test_one_reply_too_many_among_pipelined_ones(place: int, surplus: bytes) -> None:
+    """FAULTS 9, 43: nobody is told refused, or accepted, by an answer to another command.
+
+    Behind the last RCPT it stands where the answer to DATA is due, and passes for that.
+    """
+    extra = [b"250 ok\r\n"] * 3
+    extra[place] += surplus
+    script = answering(mail=extra[0], rcpts=(extra[1], extra[2]))
+    with ScriptedServer(script) as server, server.connect() as conn:
+        with pytest.raises(pysmtpx.ProtocolError) as caught:
+            conn.send(A, [B, C], BODY)
+        assert fates(caught.value) == {B: "unsent", C: "unsent"}
+        assert caught.value.safe_to_retry
+        assert conn.closed
+
+
+@pytest.mark.parametrize("way", ["connection", "pool"])
+def test_a_reset_that_is_not_answered_takes_no_longer_than_the_call(way: str) -> None:
+    """FAULTS 33: the outcome is known, and the clean-up has the time of the call."""
+
+    def verdict(event: Event) -> Any:
+        return {"RCPT": "550 5.1.1 unknown", "RSET": Stall()}.get(event.verb)
+
+    with serving(verdict=verdict) as server:
+        began = time.monotonic()
+        if way == "pool":
+            with SmtpPool(server.url) as pool, pytest.raises(pysmtpx.AllRecipientsFailed):
+                pool.send(A, [B, C], BODY, timeout=0.5)
+        else:
+            with dialled(server) as conn, pytest.raises(pysmtpx.AllRecipientsFailed):
+                conn.send(A, [B, C], BODY, timeout=0.5)
+        assert time.monotonic() - began < 10  # and not the 20 seconds of RSET
+
+
+@pytest.mark.parametrize(
+    "limit", ["451 4.5.3 too many", "431 too many", "452 4.2.2 too many", "452 too many", "552 5.5.3 many"]
+)
+@pytest.mark.parametrize("extensions", [["PIPELINING", "SIZE"], SEQUENTIAL])
+def test_every_way_to_tell_a_limit_of_recipients(limit: str, extensions: Any) -> None:
+    """FAULTS 116: those beyond it get transactions of their own."""
+    counts: dict[int, int] = {}
+
+    def verdict(event: Event) -> Any:
+        if event.verb == "RCPT":
+            counts[event.transaction] = counts.get(event.transaction, 0) + 1
+            return limit if counts[event.transaction] > 100 else None
+        return None
+
+    everybody = [f"r{n}@x.example" for n in range(250)]
+    with serving(extensions=extensions, verdict=verdict) as server, dialled(server) as conn:
+        result = conn.send(A, everybody, BODY)
+        assert list(result.accepted_recipients) == everybody
+        assert [len(m.addresses) for m in server.messages] == [100, 100, 50]
+
+
+def test_a_full_mailbox_among_others_is_no_limit() -> None:
+    """FAULTS 116: decided by what follows."""
+
+    def verdict(event: Event) -> Any:
+        return "452 4.2.2 full" if event.verb == "RCPT" and event.address == B else None
+
+    with serving(verdict=verdict) as server, dialled(server) as conn:
+        result = conn.send(A, [A, B, C], BODY)
+        assert result.accepted_recipients == (A, C)
+        assert len(server.messages) == 1
+
+
+@pytest.mark.parametrize(
+    ("final", "want"),
+    [("552 5.2.3 too large", "rejected"), ("552 too much", "rejected"), ("552 5.2.2 full", None)],
+)
+def test_one_final_reply_for_all_recipients(
+    monkeypatch: pytest.MonkeyPatch, final: str, want: str | None
+) -> None:
+    """FAULTS 119: of the size it is about all; of a mailbox it is about one; the others are waited for."""
+    monkeypatch.setattr(transaction, "FURTHER_FINALS_LIMIT", 0.2)
+
+    def script(peer: Peer) -> None:
+        peer.greet(verb="LHLO")
+        peer.envelope(3)
+        peer.content()
+        peer.say(f"{final}\r\n".encode())
+        peer.rest()
+
+    with ScriptedServer(script) as server, server.connect(protocol="lmtp") as conn:
+        with pytest.raises(pysmtpx.SmtpError) as caught:
+            conn.send_lmtp(A, [A, B, C], BODY, timeout=2)
+        told = fates(caught.value)
+        others = want or "unknown"
+        assert [told[path].split()[0] for path in (A, B, C)] == ["rejected", others, others]
+        assert conn.closed
+
+
+def test_the_next_message_of_a_stream_is_not_refused_by_a_reply_too_many() -> None:
+    """FAULTS 9, 46: the answer behind an end of data is nobody's."""
+
+    def script(peer: Peer) -> None:
+        peer.greet("PIPELINING")
+        peer.envelope()
+        peer.content()
+        peer.say(b"250 kept\r\n550 no\r\n")
+        peer.rest()
+
+    mails = [MailObject(A, path, BODY) for path in (B, C)]
+    with ScriptedServer(script) as server, server.connect() as conn:
+        first, *others = conn.send_many(mails, overlap=True)
+    assert first.status in ("accepted", "unknown")
+    assert [other.status for other in others] in ([], ["unsent"])
