@@ -19,7 +19,7 @@ from .account import Account
 from .effects import Flow
 from .plan import Plan
 from .tail import Fate, Tail
-from .transaction import Meanwhile, begin, settle
+from .transaction import BROKEN, Meanwhile, begin, settle
 
 
 def delivery(plan: Plan) -> Flow[SendResult]:
@@ -95,6 +95,21 @@ def _beyond_limit(replies: Sequence[Reply]) -> set[int]:
     return {index for index, reply in enumerate(replies) if _is_limit(reply) or index >= end}
 
 
+def _owe_those_beyond(error: SmtpError, account: Account) -> None:
+    """Who was refused for the number of recipients has still to be sent to: the session ended before that."""
+    places = _beyond_limit(account.rcpts)
+    rows = list(enumerate(zip(account.recipients, account.rcpts, strict=False)))
+    error.rejected_recipients = tuple(
+        RejectedRecipient(path, reply, Stage.RCPT)
+        for place, (path, reply) in rows
+        if not reply.is_positive and place not in places
+    )
+    refused = {place for place, (_, reply) in rows if not reply.is_positive and place not in places}
+    error.unsent_recipients = tuple(
+        path for place, path in enumerate(account.recipients) if place not in refused
+    )
+
+
 def _is_limit(reply: Reply) -> bool:
     enhanced = reply.enhanced
     if reply.code < 400:
@@ -145,6 +160,8 @@ class _Tally:
             self._rejected.update(zip(batch, fate.rejected_recipients, strict=True))
             self.owed = self._untold(later)  # who was refused before is not asked for again
             return fate if self.owed else self._result()
+        if isinstance(fate, BROKEN) and account.accepted_count:
+            _owe_those_beyond(fate, account)
         owed, self.owed = self.owed, []
         if self._may_stand(owed) and not isinstance(fate, DeliveryUnknown):
             return self._result()

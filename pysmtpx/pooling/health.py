@@ -12,10 +12,11 @@ from ..errors import (
     ConnectionLost,
     DeliveryUnknown,
     ProtocolError,
+    ServiceUnavailable,
     SmtpError,
     Timeout,
 )
-from ..wire.limits import Stage
+from ..wire.limits import MIN_RECIPIENTS, Stage
 from ..wire.reply import EnhancedCode, Reply
 from ..wire.result import SendResult
 
@@ -56,6 +57,8 @@ class Health:
         """False once it hung or broke on several transactions by BDAT (an Exchange server may hang)."""
         self.overlap_works = True
         """False once it mishandled an envelope behind another message's end of data."""
+        self.recipient_limit: int | None = None
+        """Recipients of a transaction, once it hung up on more than every server has to take."""
         self.message_limit = math.inf
         """Messages after which it refuses all others of the same connection, where it was seen to do so."""
         self.refusals: set[object] = set()
@@ -194,6 +197,8 @@ class Health:
             self.chunking_works = False
         if trouble:
             self.overlap_works = False
+        if _is_hang_up_on_recipients(outcome):
+            self.recipient_limit = MIN_RECIPIENTS
 
 
 def _grown(seconds: float, first: float, most: float) -> float:
@@ -204,6 +209,13 @@ def _is_break(outcome: SendResult | SmtpError) -> bool:
     """Whether the connection broke on a message of which something had been written."""
     cause = outcome.__cause__ if isinstance(outcome, DeliveryUnknown) else outcome
     return isinstance(cause, Timeout | ConnectionLost | ProtocolError) and cause.stage is not Stage.INPUT
+
+
+def _is_hang_up_on_recipients(outcome: SendResult | SmtpError) -> bool:
+    """Whether it ended the session within more recipients than it must take (chasquid: 421; FAULTS 116)."""
+    if not isinstance(outcome, ServiceUnavailable | ConnectionLost) or outcome.stage is not Stage.RCPT:
+        return False
+    return len(outcome.rejected_recipients) + len(outcome.unsent_recipients) > MIN_RECIPIENTS
 
 
 def refusal_of(outcome: SendResult | SmtpError) -> tuple[Stage, int, EnhancedCode | None] | None:

@@ -286,12 +286,16 @@ class _Service:
 
     def _entry(self, job: Job, session: Session) -> Entry:
         assert session.channel is not None
-        return job.entry(
+        entry = job.entry(
             session.capabilities,
             session.site.server.protocol,
             is_tls=session.channel.is_tls,
             bdat=self._in_flight > 1,
         )
+        learnt = session.site.health.recipient_limit
+        if learnt is None or entry.plan is None:
+            return entry
+        return entry._replace(plan=entry.plan._replace(limit=min(learnt, entry.plan.limit or learnt)))
 
     # -- what became of it ------------------------------------------------------------
 
