@@ -39,8 +39,10 @@ _NAME: Final = re.compile(r"[!-9;-~]+")
 _BEFORE_SPACE: Final = re.compile(r"(?<=[^ \t])(?=[ \t])")
 _QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*+)"?', re.DOTALL)
 _QUOTED_PAIR: Final = re.compile(r"\\(.)", re.DOTALL)
-_ADDRESS_PIECE: Final = re.compile(r'"(?:[^"\\]|\\.)*+"|[^<>()@,;:\\".\[\]]+|[<>()@,;:\\".\[\]]', re.DOTALL)
-_BLANKS: Final = re.compile(r"([ \t]*+)(.*?)([ \t]*)", re.DOTALL)
+# A quoted pair is one piece: else each escaped quote would begin another search for the end of a string.
+_ADDRESS_PIECE: Final = re.compile(
+    r'"(?:[^"\\]|\\.)*+"|[^<>()@,;:\\".\[\]]+|\\.?|[<>()@,;:".\[\]]', re.DOTALL
+)
 _JOINING: Final = ("@", ".", '"', "\\", "[", "]")
 """What belongs to an address, or to a quoted string without an end."""
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
@@ -246,8 +248,10 @@ def _by_words(name: str, text: str) -> str:
         if piece.isascii():
             written.append(piece)
             continue
-        start, phrase, end = _BLANKS.fullmatch(piece).groups()  # type: ignore[union-attr]
-        if (before[-1:] in _JOINING and not start) or (after[:1] in _JOINING and not end):
+        phrase = piece.strip(" \t")
+        start, end = piece[: piece.index(phrase)], piece[piece.index(phrase) + len(phrase) :]
+        is_joined = (before[:1] in _JOINING and not start) or (after[:1] in _JOINING and not end)
+        if is_joined or phrase.startswith("\\"):
             return ""
         written += [start, _words(name, _unquoted(phrase)), end]
     return "".join(written)

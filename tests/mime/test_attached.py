@@ -35,6 +35,7 @@ ENCODED = {
     "X-Spam: größer": "X-Spam: größer",
 }
 KEPT = [
+    *("From: \\ü x", "From: x\\ü y, z"),
     *("From: jörg@x.example", "From: Jörg <jörg@x.example>, y", 'To: "ü"@x.example', "Cc: a@b@ü.example, z"),
     *(
         'From: "Größe',

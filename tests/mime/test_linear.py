@@ -58,6 +58,8 @@ def reply(text: str) -> Reply:
 def test_every_field_that_is_written(pattern):
     for name in FIELDS:
         linear.check(lambda text, name=name: headers.write(name, text), pattern)
+    for start in ("", 'ü "', "ü, x@y@z "):  # no mailbox, by whoever wrote an attached message
+        linear.check(lambda text, start=start: headers.write_attached("From", start + text), pattern)
 
 
 @pytest.mark.parametrize("reader", READERS)
