@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, Literal, TypeAlias, get_args
 
 from .errors import InputError
-from .wire.address import domain_to_ascii
+from .wire.address import domain_or_literal, domain_to_ascii
 from .wire.capabilities import Protocol
 
 TlsMode: TypeAlias = Literal["implicit", "starttls", "opportunistic", "none"]
@@ -91,6 +91,12 @@ def checked_name(value: object) -> str:
             "a host is a name or an address, without its port; a URL has a scheme and goes to Server.from_url"
         )
     return domain_to_ascii(name)
+
+
+def checked_own_name(value: object) -> str:
+    """Our name in EHLO: a domain, or an address as the literal that it has to be (RFC 5321 4.1.3)."""
+    name = checked_text("local_hostname", value)
+    return domain_or_literal(f"[{name}]" if ip_of(name) is not None else name)
 
 
 def checked_protocol(value: object) -> Protocol:

@@ -13,7 +13,6 @@ from .endpoint import TlsMode
 from .errors import InputError
 from .flow.auth import Credentials
 from .frames import conceals
-from .wire.address import domain_or_literal
 from .wire.capabilities import Protocol
 from .wire.limits import CONNECT_TIMEOUT
 
@@ -111,7 +110,7 @@ class Server:
             "ssl_context": ssl_context,
             "client_certificate": _certificate(client_certificate),
             "server_hostname": _if_given(endpoint.checked_name, server_hostname),
-            "local_hostname": _if_given(domain_or_literal, local_hostname),
+            "local_hostname": _if_given(endpoint.checked_own_name, local_hostname),
             "source_address": _if_given(endpoint.checked_source, source_address),
             "connect_timeout": _seconds(connect_timeout),
             "overlap": bool(overlap),

@@ -171,6 +171,21 @@ class TestChecks:
         assert Server("localhost", local_hostname="müller.example").local_hostname == "xn--mller-kva.example"
         assert Server("localhost", local_hostname="[192.0.2.1]").local_hostname == "[192.0.2.1]"
 
+    @pytest.mark.parametrize(
+        ("given", "said"),
+        [
+            ("192.0.2.1", "[192.0.2.1]"),
+            ("2001:db8::1", "[IPv6:2001:db8::1]"),
+            ("[2001:db8::1]", "[IPv6:2001:db8::1]"),
+            ("[IPv6:2001:db8::1]", "[IPv6:2001:db8::1]"),
+        ],
+    )
+    def test_an_address_of_ours_is_said_as_a_literal(self, given, said):
+        """RFC 5321 4.1.3."""
+        server = Server("localhost", local_hostname=given)
+        assert server.local_hostname == said
+        assert Server.from_url(server.url).local_hostname == said
+
 
 class TestCredentials:
     def test_none(self):

@@ -123,10 +123,13 @@ def domain_to_ascii(name: str) -> str:
 def domain_or_literal(text: str) -> str:
     """A domain as A-labels, or an address literal in square brackets (RFC 5321 4.1.3).
 
-    Raises ``InputError`` where the text is neither.
+    An IPv6 address gets its tag, ``[IPv6:…]``, where that is missing. Raises
+    ``InputError`` where the text is neither.
     """
     if not text.startswith("["):
         return domain_to_ascii(text)
+    if ":" in text and len(text) <= MAX_DOMAIN and text.endswith("]") and _is_ipv6(text[1:-1]):
+        return f"[IPv6:{text[1:-1]}]"
     if len(text) > MAX_DOMAIN or not text.endswith("]") or not _is_literal(text[1:-1]):
         raise InputError(f"not an address literal: {_shown(text)}")
     return text
@@ -180,9 +183,13 @@ def _is_literal(inside: str) -> bool:
     if not colon:
         return _is_address(IPv4Address, inside)
     if tag.lower() == "ipv6":
-        # A zone after '%' is not in the grammar, and ipaddress lets it hold any text.
-        return "%" not in content and _is_address(IPv6Address, content)
+        return _is_ipv6(content)
     return _GENERAL_LITERAL.fullmatch(inside) is not None
+
+
+def _is_ipv6(text: str) -> bool:
+    # A zone after '%' is not in the grammar, and ipaddress lets it hold any text.
+    return "%" not in text and _is_address(IPv6Address, text)
 
 
 def _is_address(kind: type[IPv4Address | IPv6Address], text: str) -> bool:

@@ -51,10 +51,9 @@ class Capabilities:
     def __post_init__(self) -> None:
         put = object.__setattr__
         put(self, "keywords", MappingProxyType(dict(self.keywords)))
-        value = self._first("SIZE")
-        # Zero says that no fixed limit is in force.
-        limit = (_number(value) or None) if len(value) <= _SIZE_DIGITS else None
-        put(self, "size_limit", limit)
+        values = self.keywords.get("SIZE", ())
+        # "10 MB" and "10 000 000" are no numbers. Zero says that no fixed limit is in force.
+        put(self, "size_limit", (_number(values[0]) or None) if len(values) == 1 else None)
         put(self, "rcpt_max", self._limit("RCPTMAX"))
         # What every message asks for is looked up here, once.
         keywords = self.keywords
@@ -73,7 +72,8 @@ class Capabilities:
         greeting, *lines = (_words(line) for line in reply.lines)
         keywords: dict[str, list[str]] = {}
         for keyword, parameters in filter(None, map(_extension, lines)):
-            keywords.setdefault(keyword, []).extend(parameters)
+            if keyword != "SIZE" or keyword not in keywords:  # of two the first counts; it has one number
+                keywords.setdefault(keyword, []).extend(parameters)
         merged = {keyword: tuple(parameters) for keyword, parameters in keywords.items()}
         return cls(merged, greeting[0] if greeting else "")
 
