@@ -17,6 +17,7 @@ from .net.tls import client_context, default_context, handshake
 from .net.wait import pass_alarm
 from .server import Server
 from .wire.capabilities import Capabilities
+from .wire.limits import Stage
 
 _STARTTLS: Final = {"starttls": "required", "opportunistic": "opportunistic"}
 
@@ -116,8 +117,13 @@ def _is_about_one_address(error: SmtpError) -> bool:
 
 
 def _most_hopeful(failures: list[tuple[str, SmtpError]]) -> SmtpError:
-    """The error for all addresses: one that may pass before one that will not, and a reply before silence."""
-    _, chosen = max(failures, key=lambda each: (each[1].temporary, each[1].reply is not None))
+    """The error for all addresses: of one that was reached, that may pass, that replied, in this order."""
+
+    def rank(failure: tuple[str, SmtpError]) -> tuple[bool, bool, bool]:
+        _, error = failure
+        return error.stage is not Stage.CONNECT, error.temporary, error.reply is not None
+
+    _, chosen = max(failures, key=rank)
     for address, error in failures:
         if error is not chosen:
             chosen.add_note(f"{address}: {error}")

@@ -37,6 +37,7 @@ from .drop_in.high import Conversations
 from .drop_in.installing import Replacement
 from .drop_in.low import Within
 from .net.deadline import Deadline
+from .net.dial import Addresses
 
 __all__ = [
     "SMTP",
@@ -120,15 +121,38 @@ class SMTP(Conversations):
         where no greeting came.
         """
         before = self.sock
-        with Within(self, self._connect_deadline()), self._dialling(host, port):
+        with Within(self, self._connect_deadline()) as deadline, self._dialling(host, port):
             try:
-                greeting = super().connect(host, port, source_address)
+                greeting = self._greeted(host, port, source_address, deadline)
             except BaseException:
                 if self.sock is not before:
                     self.close()
                 raise
         self._forget_server()
         return greeting
+
+    def _greeted(self, host: str, port: int, source_address: Any, deadline: Deadline) -> Answer:
+        """The greeting of the first address that lets us in, or of the last one (RFC 5321 5.1)."""
+        addresses = self._addresses = Addresses()
+        told: Answer | OSError | None = None
+        try:
+            while True:
+                try:
+                    told = super().connect(host, port, source_address)
+                    may_go_on = told[0] != 220
+                except OSError as error:
+                    if told is None or addresses.is_reached:  # else the one before said more
+                        told = error
+                    may_go_on = dialing.is_about_one_address(error)
+                if not (may_go_on and addresses.has_another() and deadline.remaining() > 0):
+                    if isinstance(told, OSError):
+                        raise told
+                    return told
+                self.close()
+                self._deadline = deadline
+        finally:
+            self._addresses = None
+            self._deadline = deadline  # no more the share of one address
 
     def _connect_deadline(self) -> Deadline:
         return dialing.deadline_for(dialing.default_timeout(self.timeout, _sockets()))
@@ -139,7 +163,11 @@ class SMTP(Conversations):
             self._print_debug("connect: to", (host, port), self.source_address)
         source: Any = self.source_address
         with Within(self) as deadline:
-            return dialing.connected(host, port, timeout, source, _sockets(), deadline)
+            addresses = self._addresses
+            sock = dialing.connected(host, port, timeout, source, _sockets(), deadline, addresses)
+            if addresses is not None:
+                self._deadline = addresses.share(deadline)
+            return sock
 
     if sys.version_info >= (3, 12):
 
@@ -230,7 +258,7 @@ class SMTP_SSL(SMTP, standard.SMTP_SSL):
             sock = super()._get_socket(host, port, timeout)
             try:
                 context = self.__dict__.get("context") or dialing.shared_context()
-                return dialing.secured(sock, context, self._host, deadline)
+                return dialing.secured(sock, context, self._host, self._deadline or deadline)
             except BaseException:
                 sock.close()
                 raise

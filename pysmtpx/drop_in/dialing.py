@@ -17,6 +17,7 @@ from ..errors import ConnectError, InputError, Timeout, TlsError
 from ..net import dial as dialling
 from ..net import tls
 from ..net.deadline import Deadline
+from ..net.dial import Addresses
 from ..wire.address import domain_to_ascii
 from .lines import wait_at_most, wait_until
 
@@ -24,7 +25,6 @@ Source: TypeAlias = "tuple[bytearray | bytes | str, int] | None"
 
 _SOCKET: Final = socket.socket
 _CREATE: Final = socket.create_connection
-_LOOK_UP: Final = socket.getaddrinfo
 _LAST_PORT: Final = 65_535
 _WRAP: Final = ssl.SSLContext.wrap_socket
 
@@ -63,9 +63,17 @@ def check_timeout(timeout: Any) -> None:
 
 
 def connected(
-    host: str, port: int, timeout: Any, source: Source, sockets: ModuleType, deadline: Deadline
+    host: str,
+    port: int,
+    timeout: Any,
+    source: Source,
+    sockets: ModuleType,
+    deadline: Deadline,
+    addresses: Addresses | None = None,
 ) -> socket.socket:
     """A connected socket. Every address is tried (RFC 8305), all within the deadline.
+
+    ``addresses`` are those that an earlier dial left.
 
     Where somebody has put a socket of their own in place (a test, a proxy, a
     tracer), ``sockets.create_connection`` makes it.
@@ -79,17 +87,20 @@ def connected(
         # The resolver takes it modulo 65,536, and whoever listens there would have the mail.
         raise ConnectionRefusedError(errno.ECONNREFUSED, f"no port has the number {port}")
     with system_errors():
-        sock = dialling.dial(host, port, deadline, cast("tuple[str, int] | None", source))
+        given = cast("tuple[str, int] | None", source)
+        sock = dialling.dial(host, port, deadline, given, addresses=addresses)
     wait_at_most(sock, seconds)
     return sock
 
 
+def is_about_one_address(error: OSError) -> bool:
+    """Whether another address of the server may do better; a certificate that is refused is final."""
+    return not isinstance(error, ssl.SSLError) or isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError)
+
+
 def _is_patched() -> bool:
-    return (
-        socket.socket is not _SOCKET
-        or socket.create_connection is not _CREATE
-        or socket.getaddrinfo is not _LOOK_UP
-    )
+    # Not so for getaddrinfo() and connect(): our dial calls whatever is there in their place.
+    return socket.socket is not _SOCKET or socket.create_connection is not _CREATE
 
 
 def connected_unix(path: str, timeout: Any, sockets: ModuleType, deadline: Deadline) -> socket.socket:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..flow.hidden import Hidden
 from ..net.deadline import Deadline
+from ..net.dial import Addresses
 from ..wire.content import Content
 from ..wire.limits import REPLY_LIMITS
 from ..wire.reply import Reply
@@ -93,6 +94,8 @@ class Commands(standard.SMTP):
     _name_written = ""
     _name_dialled = ""
     _is_dialling = False
+    _addresses: Addresses | None = None
+    """Those of the server that may still be tried, while ``connect`` runs."""
 
     if TYPE_CHECKING:
         _auth_challenge_count: int

@@ -254,6 +254,11 @@ class Addresses:
         self._reached: Address | None = None
 
     @property
+    def is_reached(self) -> bool:
+        """The last dial reached one."""
+        return self._reached is not None
+
+    @property
     def shown(self) -> str:
         """The one that was reached last."""
         return str(self._reached[1][0]) if self._reached else "the socket"

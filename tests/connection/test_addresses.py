@@ -130,6 +130,19 @@ def test_all_are_tried_and_the_most_hopeful_failure_is_told(monkeypatch: Any) ->
         assert len(error.__notes__) == len(scripts) - 1
 
 
+@pytest.mark.parametrize("case", BAD)
+def test_an_answer_says_more_than_an_address_where_nobody_listens(case: str, monkeypatch: Any) -> None:
+    """As "localhost" has two, and a server often one."""
+    told = []
+    for hosts in (("127.0.0.1",), ("127.0.0.1", "::1")):
+        with places(monkeypatch, BAD[case]) as servers:
+            resolve_to(monkeypatch, *hosts)
+            error = attempt(connect, "mail.test", servers[0].port, tls="none", connect_timeout=5)
+            told.append((type(error), str(error), error.temporary))
+    if case != "resets":  # which may come while we dial, or later
+        assert told[0] == told[1]
+
+
 def test_the_deadline_holds_for_all(monkeypatch: Any) -> None:
     with places(monkeypatch, *[Peer.hold] * 4) as servers:
         start = time.monotonic()
