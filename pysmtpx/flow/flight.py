@@ -86,7 +86,7 @@ class _Flight(Intake):
                 self._ended = entry is END
                 break
             if entry.plan is not None:
-                self._commands += len(entry.plan.envelope) + 1
+                self._commands += _count(entry.plan)
             if not _is_regular(entry):
                 self._next = entry
                 break
@@ -99,7 +99,7 @@ class _Flight(Intake):
                 batch, tails, shown, octets = [], [], b"", 0
                 yield from self._write_large(tail, size)
                 continue
-            lines = b"".join(entry.plan.envelope) + command.bdat(size, last=True)
+            lines = _head(entry.plan, size)
             if (pieces := self._pieces(tail)) is not None:
                 batch += (lines, *pieces)
                 shown += lines
@@ -137,7 +137,7 @@ class _Flight(Intake):
 
     def _write_large(self, tail: Tail, size: int) -> Flow[None]:
         """One transaction in slices. Where its content fails only closing takes it back."""
-        head = b"".join(tail.plan.envelope) + command.bdat(size, last=True)
+        head = _head(tail.plan, size)
         shown, held = head, b""
         tail.account.stage = Stage.CONTENT
         self._pending.append(tail)
@@ -185,7 +185,7 @@ class _Flight(Intake):
                 self._pending.popleft()
             except SmtpError as error:
                 tail.failed(error)
-        self._commands -= len(tail.plan.envelope) + 1
+        self._commands -= _count(tail.plan)
         self._shut = self._shut or tail.account.shut is not None
         self._over = self._over or tail.closed
         if self._over and not (self._pending or self._closed):
@@ -196,6 +196,8 @@ class _Flight(Intake):
 
     def _answers(self, tail: Tail) -> Flow[None]:
         account, more = tail.account, bool(self._pending)
+        account.stage = Stage.RSET
+        yield from self._reset(account)
         account.stage = Stage.MAIL
         reply: Reply = yield MORE[Stage.MAIL]
         if self._over and reply.code in OUT_OF_STEP:
@@ -207,6 +209,14 @@ class _Flight(Intake):
             yield from early(account)
         account.stage = Stage.FINAL
         yield from finals(account, more=more)
+
+    def _reset(self, account: Account) -> Flow[None]:
+        """The answer to the RSET before MAIL; without it a transaction may still be open."""
+        reply: Reply = yield MORE[Stage.RSET]
+        if reply.code == 421:
+            raise account.shutdown(reply)
+        if reply.code != 250:
+            raise ProtocolError(f"{reply.code} is no answer to RSET", stage=Stage.RSET, reply=reply)
 
     def _break(self, error: SmtpError) -> None:
         """The connection is gone; each that is written gets its fate by the commit rule."""
@@ -231,6 +241,19 @@ class _Flight(Intake):
         self._over = self._closed = tail.closed
         if (report := tail.report(idle=True)) is not None:
             yield report
+
+
+def _head(plan: Plan, size: int) -> bytes:
+    """RSET, the envelope and BDAT.
+
+    Exim keeps a transaction open whose recipients were all refused, and would
+    take the next message for one of the sender before (FAULTS 112).
+    """
+    return b"".join((command.RSET, *plan.envelope, command.bdat(size, last=True)))
+
+
+def _count(plan: Plan) -> int:
+    return len(plan.envelope) + 2
 
 
 def _is_regular(entry: Entry) -> bool:

@@ -331,9 +331,9 @@ def test_a_server_that_takes_content_for_commands_leaves_the_rest_in_doubt() -> 
 
     def script(peer: Peer) -> None:
         peer.greet("PIPELINING", "CHUNKING")
-        for verb in ("MAIL", "RCPT", "BDAT"):
+        for verb in ("RSET", "MAIL", "RCPT", "BDAT"):
             peer.expect(verb)
-        peer.say(b"250 ok\r\n250 ok\r\n554 no\r\n", b"500 what\r\n" * 3)
+        peer.say(b"250 ok\r\n" * 3, b"554 no\r\n", b"500 what\r\n" * 3)
         peer.rest()
 
     with ScriptedServer(script) as server, server.connect() as conn:

@@ -50,7 +50,8 @@ def run(contents: list[bytes], answers: list[int | SmtpError], replies: list[Rep
         return reports
 
 
-ENVELOPE = [Reply(250)] * 4
+ENVELOPE = [Reply(250)] * 5
+"""The answers to RSET, MAIL and each RCPT."""
 
 
 @pytest.mark.parametrize(
