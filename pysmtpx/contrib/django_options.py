@@ -50,6 +50,7 @@ _OF_SERVER: Final = (
     "local_hostname",
     "source_address",
     "connect_timeout",
+    "overlap",
 )
 _OF_POOL: Final = (
     "max_connections",

@@ -26,6 +26,7 @@ _POOL_KEYS: Final = {
     "MAIL_SSL_CONTEXT": "ssl_context",
     "MAIL_TOKEN": "token",
     "MAIL_INSECURE_AUTH": "insecure_auth",
+    "MAIL_OVERLAP": "overlap",
 }
 """Settings that are arguments of ``SmtpPool``."""
 

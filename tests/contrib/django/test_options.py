@@ -97,6 +97,13 @@ def test_everything_a_pool_takes(site: Any) -> None:
     assert (settings.in_flight, settings.by_priority) == (2, False)
 
 
+@pytest.mark.parametrize("overlap", [True, False])
+def test_overlap_is_for_the_caller_to_ask_for(site: Any, overlap: bool) -> None:
+    """FAULTS 46."""
+    assert not of(site, host="h.example")[0].overlap
+    assert of(site, host="h.example", overlap=overlap)[0].overlap is overlap
+
+
 def test_a_policy_of_ones_own(site: Any) -> None:
     policy = RetryPolicy(attempts=9)
     assert of(site, host="h.example", retry=policy)[1]._engine.settings.policy is policy
