@@ -148,8 +148,22 @@ class ConnectError(SmtpError, ConnectionError):
 class TlsError(SmtpError):
     """TLS was required and did not come about: handshake, certificate of either side, or STARTTLS.
 
-    Final: nothing was sent, and trying again would end the same, unless a reply says that it is for now.
+    Not temporary, unless a reply says so. ``final``: the server refused us, as for our certificate, and would
+    do so again.
     """
+
+    _safe_to_retry = True
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        stage: Stage | None = None,
+        reply: Reply | None = None,
+        final: bool = False,
+    ) -> None:
+        super().__init__(message, stage=stage, reply=reply)
+        self._safe_to_retry = not final
 
 
 class AuthenticationError(SmtpError):

@@ -268,7 +268,7 @@ class Stream:
         """What it means that the line broke by this error."""
         refused = self._is_shaking and is_alert(error)
         lost: SmtpError = (
-            TlsError(f"the server refused the TLS handshake: {error}", stage=Stage.STARTTLS)
+            TlsError(f"the server refused the TLS handshake: {error}", stage=Stage.STARTTLS, final=True)
             if refused
             else ConnectionLost(f"{text}: {error}")
         )

@@ -167,6 +167,7 @@ def _shake(sock: ssl.SSLSocket, deadline: Deadline) -> None:
             raise TlsError(text, stage=Stage.STARTTLS) from error
         except (OSError, ValueError) as error:
             pass_alarm(error)
-            raise TlsError(f"the TLS handshake failed: {error}", stage=Stage.STARTTLS) from error
+            text = f"the TLS handshake failed: {error}"
+            raise TlsError(text, stage=Stage.STARTTLS, final=is_alert(error)) from error
         if not waiter.wait(want, deadline.remaining()):
             raise Timeout("the TLS handshake did not end in time", stage=Stage.STARTTLS)

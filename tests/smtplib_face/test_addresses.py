@@ -85,7 +85,7 @@ def test_the_last_answer_is_that_of_the_call(count: int, monkeypatch: Any) -> No
         assert [len(server.peers) for server in servers] == [2] * (count + 1)
 
 
-@pytest.mark.parametrize("case", BAD)
+@pytest.mark.parametrize("case", [case for case in BAD if case != "resets"])  # while we dial, or later
 def test_an_answer_says_more_than_an_address_where_nobody_listens(case: str, monkeypatch: Any) -> None:
     """As "localhost" has two, and a server often one."""
     told = []

@@ -23,15 +23,28 @@ def places(
     tls: ssl.SSLContext | None = None,
 ) -> Iterator[list[ScriptedServer]]:
     """Servers for these scripts; "mail.test" has their addresses in this order. The port is ``[0].port``."""
-    (port,) = free_ports(1)
+    used = hosts[: len(scripts)]
     with contextlib.ExitStack() as stack:
-        used = hosts[: len(scripts)]
-        servers = [
-            stack.enter_context(ScriptedServer(script, place=(host, port), tls=tls))
-            for host, script in zip(used, scripts, strict=False)
-        ]
+        servers = _made(list(zip(used, scripts, strict=True)), tls)
+        for server in servers:
+            stack.enter_context(server)
         resolve_to(monkeypatch, *used)
         yield servers
+
+
+def _made(served: list[tuple[str, Script]], tls: ssl.SSLContext | None) -> list[ScriptedServer]:
+    """Servers at one port; what is free at one address may be taken at another by whoever else runs here."""
+    for _ in range(20):
+        (port,) = free_ports(1)
+        made: list[ScriptedServer] = []
+        try:
+            for host, script in served:
+                made.append(ScriptedServer(script, place=(host, port), tls=tls))
+            return made
+        except OSError:
+            for server in made:
+                server.discard()
+    raise AssertionError("no port is free at all addresses")
 
 
 def resolve_to(monkeypatch: pytest.MonkeyPatch, *hosts: str) -> list[str]:

@@ -160,7 +160,11 @@ class ScriptedServer:
         self._listener = socket.socket(family if path is None else socket.AF_UNIX)
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF) if buffer else ():
             self._listener.setsockopt(socket.SOL_SOCKET, option, buffer or 0)
-        self._listener.bind(path or place)
+        try:
+            self._listener.bind(path or place)
+        except OSError:
+            self._listener.close()
+            raise
         self._listener.listen(16)
 
     @property
@@ -180,6 +184,10 @@ class ScriptedServer:
         if self.path is not None:
             return connect(self.path, **options)
         return connect("127.0.0.1", self.port, **options)
+
+    def discard(self) -> None:
+        """Close one that never served."""
+        self._listener.close()
 
     def __enter__(self) -> Self:
         self._start(self._accept)
