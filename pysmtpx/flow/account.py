@@ -45,6 +45,7 @@ class Account:
         "lmtp",
         "mail",
         "mail_refused",
+        "over",
         "rcpts",
         "recipients",
         "shut",
@@ -64,6 +65,8 @@ class Account:
         self.committed = False
         self.shut: Reply | None = None
         """A 421 among the final replies."""
+        self.over = False
+        """The final replies stand, and the connection is not in step behind them."""
         self._octets = 0
         self.stage = _MAIL
         """What the next reply answers, or what is being done."""
@@ -218,11 +221,11 @@ class Account:
     def doubt(self, *, from_mail: bool) -> None:
         """A reply too many was read: from the first place where it can have been on, nothing is certain.
 
-        The first one behind a moment at which nothing was owed is certain. MAIL is
-        that one, unless its envelope overlapped with the message before.
+        The answer to MAIL is certain, unless its envelope overlapped with the message
+        before: nothing was there to be read when MAIL was written.
         """
         if self.committed:
-            del self.finals[1:]
+            self.finals.clear()
             return
         self.rcpts.clear()
         self.accepted_count = 0

@@ -253,6 +253,7 @@ def _head(plan: Plan, size: int) -> bytes:
 
 
 def _count(plan: Plan) -> int:
+    """Commands of a transaction: RSET, the envelope and BDAT."""
     return len(plan.envelope) + 2
 
 
@@ -263,7 +264,7 @@ def _is_regular(entry: Entry) -> bool:
         plan is not None
         and plan.options.bdat
         and not plan.options.all_or_nothing
-        and plan.window > len(plan.envelope)
+        and plan.window >= _count(plan)
         and (plan.limit is None or plan.limit >= len(plan.mail.recipients))
         and bdat_size(plan) is not None
     )

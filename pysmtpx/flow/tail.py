@@ -75,7 +75,8 @@ class Tail:
         self.cause = error
         self.left = ()
         if self.fate is None:
-            is_behind = self.overlapped and not self.account.committed
+            # 354 came where it was due: nothing before it was shifted.
+            is_behind = self.overlapped and not (self.account.committed or self.account.goes_ahead)
             if is_behind or (isinstance(error, ProtocolError) and error.surplus is not None):
                 self.account.doubt(from_mail=is_behind)
             verdict = self.account.broken(error)
@@ -99,7 +100,8 @@ class Tail:
         """The final replies are there."""
         account = self.account
         # A server that refuses a chunk and does not swallow it reads content as commands.
-        self.closed = account.shut is not None or (self.plan.options.bdat and account.is_refused)
+        is_over = account.over or account.shut is not None
+        self.closed = is_over or (self.plan.options.bdat and account.is_refused)
         self._settled(account.verdict())
 
     def _settled(self, fate: Fate) -> None:

@@ -137,13 +137,13 @@ def finals(account: Account, *, more: bool = False) -> Flow[None]:
             if error.surplus is None or owed > 1 or not _are_refusals(error.surplus):
                 raise
             # Whichever of the two answers the content, it was refused (FAULTS 120).
-            reply = account.shut = error.surplus[0]
+            reply, account.over = error.surplus[0], True
         except Timeout:
             if not (index and all(_is_about_size(final) for final in account.finals)):
                 raise
             # Cyrus and others refuse a content that is too large once, for all (FAULTS 119).
-            account.shut = account.finals[0]
-            account.finals += [account.shut] * (owed - index)
+            account.finals += [account.finals[0]] * (owed - index)
+            account.over = True
             return
         code = reply.code
         if 300 <= code < 400:

@@ -171,3 +171,64 @@ def test_the_next_message_of_a_stream_is_not_refused_by_a_reply_too_many() -> No
         first, *others = conn.send_many(mails, overlap=True)
     assert first.status in ("accepted", "unknown")
     assert [other.status for other in others] in ([], ["unsent"])
+
+
+def refused_twice(peer: Peer) -> None:
+    """Refuses the content twice over in one segment, and is gone."""
+    peer.greet("PIPELINING")
+    peer.envelope()
+    peer.content()
+    peer.say(b"554 5.7.1 no\r\n500 5.5.1 what?\r\n")
+
+
+def refused_for_all(peer: Peer) -> None:
+    """LMTP: refuses the content as too large, once for two recipients, and says nothing more."""
+    peer.greet("PIPELINING", verb="LHLO")
+    peer.envelope(2)
+    peer.content()
+    peer.say(b"552 5.2.3 too large\r\n")
+    peer.rest()
+
+
+@pytest.mark.parametrize("script", [refused_twice, refused_for_all])
+def test_what_was_said_of_one_message_is_not_said_of_the_next(monkeypatch: Any, script: Any) -> None:
+    """FAULTS 119, 120: the next one was not begun, and may be sent at once on another connection."""
+    monkeypatch.setattr(transaction, "FURTHER_FINALS_LIMIT", 0.2)
+    is_lmtp = script is refused_for_all
+    mails = [MailObject(A, paths, BODY) for paths in ([B, C] if is_lmtp else [B], [C])]
+    with ScriptedServer(script) as server, server.connect(protocol="lmtp" if is_lmtp else "smtp") as conn:
+        outcomes = list(conn.send_many(mails, overlap=True))
+    assert [outcome.status for outcome in outcomes] == ["rejected", "unsent"]
+    error = outcomes[1].error
+    assert error is not None
+    assert error.safe_to_retry
+    assert error.temporary
+    assert error.reply is None
+
+
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize(
+    ("surplus", "answer"),
+    [
+        (b"552 5.2.3 no\r\n", b"250 kept\r\n"),
+        (b"250 ok\r\n", b"552 5.2.2 full\r\n"),
+        (b"451 x\r\n", b"250 kept\r\n"),
+    ],
+)
+def test_one_reply_too_many_among_final_ones(place: int, surplus: bytes, answer: bytes) -> None:
+    """FAULTS 9, 54: nobody is told that they have the message, or not, by the answer about another."""
+    answers = [answer, b"250 kept\r\n"]
+    answers[place] = surplus + answers[place]
+
+    def script(peer: Peer) -> None:
+        peer.greet(verb="LHLO")
+        peer.envelope(2)
+        peer.content()
+        peer.say(*answers)
+        peer.rest()
+
+    with ScriptedServer(script) as server, server.connect(protocol="lmtp") as conn:
+        with pytest.raises(pysmtpx.DeliveryUnknown) as caught:
+            conn.send_lmtp(A, [B, C], BODY)
+        assert fates(caught.value) == {B: "unknown", C: "unknown"}
+        assert conn.closed
