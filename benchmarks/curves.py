@@ -48,7 +48,7 @@ def _over_round_trip() -> Curves:
 
 def _over_connections() -> Curves:
     curves: Curves = {}
-    names = [name for name in who.ALL if name != who.BARE]
+    names = [name for name in who.ALL if name not in (who.BARE, who.PLAIN)]
     with smtp_sink() as near, delayed(near, FAR) as port:
         for connections in CONNECTIONS:
             runners, _ = starters(Task(port, message(4096), connections), names)
