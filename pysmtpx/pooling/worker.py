@@ -308,7 +308,7 @@ class _Service:
             session.accepted += 1
             session.refused, is_spared = 0, False
         else:
-            is_spared = report.trouble and _nobody_may_have(outcome)
+            is_spared = report.trouble and _nobody_may_have(outcome) and job.spare()
             is_spared = is_spared or self._is_spared(session, job, outcome, is_first)
             self._broke = self._broke or isinstance(outcome, _BREAKS)
         self._rack.heard(

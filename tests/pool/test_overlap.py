@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from support.overlapping import HOW, Broken
-from support.scripted import ScriptedServer
+from support.scripted import Peer, ScriptedServer
 
 import pysmtpx
 from pysmtpx import MailObject, RetryPolicy, SmtpPool
@@ -112,3 +112,25 @@ def test_a_refused_sender_is_no_trouble() -> None:
         outcomes = list(connection.send_many(mails()))
         assert [n for n, outcome in enumerate(outcomes) if outcome.status == "rejected"] == [3]
         assert connection.round_trips - before <= COUNT + 2
+
+
+def test_content_that_was_read_is_not_asked_for_again() -> None:
+    """FAULTS 46: what can be read only once keeps the refusal that it met."""
+
+    def script(peer: Peer) -> None:
+        peer.greet("PIPELINING")
+        peer.envelope()
+        peer.content()
+        peer.say(b"503 5.5.1 not now\r\n" * 4)
+        peer.rest()
+
+    once = MailObject("s@x.example", "r0@x.example", iter([body(0)]))
+    with (
+        ScriptedServer(script, Broken("swallows")) as server,
+        SmtpPool(f"smtp://127.0.0.1:{server.port}", max_connections=1, overlap=True) as pool,
+    ):
+        first, second = pool.send_many([once, mails()[1]], ordered=True)
+    assert (first.status, second.status) == ("rejected", "accepted")
+    assert first.error is not None
+    assert first.error.reply is not None
+    assert first.error.reply.code == 503
