@@ -15,6 +15,7 @@ from flask import Flask
 from support.daemon import free_ports
 from support.django_site import Site, site
 from support.frames import shown
+from support.leftovers import log_as_before
 
 import pysmtpx
 from pysmtpx.contrib.celery import enqueue, register
@@ -76,7 +77,8 @@ def failing(send: Callable[[], object], caplog: pytest.LogCaptureFixture) -> str
 
 
 def test_a_refused_password(site: Site, caplog: pytest.LogCaptureFixture) -> None:
-    with MailServer(users={"robot": "another"}, require_auth=True) as server:
+    users = {"robot": "another"}
+    with log_as_before("pysmtpx.wire"), MailServer(users=users, require_auth=True) as server:
         for send in (
             by_flask(server),
             by_flask(None, MAIL_URL=server.url, MAIL_DEBUG=1),

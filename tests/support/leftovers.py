@@ -1,11 +1,14 @@
-"""What a test can leave behind: threads, child processes and sockets."""
+"""What a test can leave behind: threads, child processes, sockets, and a log that says more."""
 
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 GRACE = 5.0
@@ -13,12 +16,13 @@ GRACE = 5.0
 
 
 class Snapshot:
-    """The threads, child processes and sockets at one moment."""
+    """The threads, child processes, sockets and levels of logs at one moment."""
 
     def __init__(self) -> None:
         self.threads = set(threading.enumerate())
         self.children = _children()
         self.sockets = _sockets()
+        self.levels = _levels()
 
     def leftovers(self) -> list[str]:
         """Describe what is there now and was not then; waits a little for what is just ending."""
@@ -30,7 +34,26 @@ class Snapshot:
         if _sockets() - self.sockets:
             gc.collect()  # in a cycle: its ResourceWarning now names it
             found += sorted(_sockets() - self.sockets)
+        for name, level in _levels().items():
+            if level != self.levels.get(name, level):
+                found.append(f"level {level} of the log {name!r}")
         return found
+
+
+@contextmanager
+def log_as_before(name: str) -> Iterator[None]:
+    """Put level and handlers of this log back at the end."""
+    log = logging.getLogger(name)
+    level, handlers = log.level, list(log.handlers)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        log.handlers[:] = handlers
+
+
+def _levels() -> dict[str, int]:
+    return {name: logging.getLogger(name).level for name in ("pysmtpx", "pysmtpx.wire")}
 
 
 def _children() -> set[int]:

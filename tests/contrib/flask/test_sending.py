@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import smtplib
 import ssl
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from support import certs
+from support.leftovers import log_as_before
 from support.pools import in_threads
 
 from pysmtpx import (
@@ -595,14 +595,12 @@ def test_settings_that_cannot_be_right(make_app: MakeApp, config: Any) -> None:
 
 
 def test_debug_shows_the_wire_without_secrets(make_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
-    log = logging.getLogger("pysmtpx.wire")
-    before = log.level, list(log.handlers)
     account: Any = {"MAIL_USERNAME": "ann", "MAIL_PASSWORD": "s3cret", "MAIL_DEBUG": 1}
-    try:
-        with MailServer(users={"ann": "s3cret"}) as server, make_app(server, **account).app_context():
-            Mail().send(message())
-    finally:
-        log.setLevel(before[0])
-        log.handlers[:] = before[1]
+    with (
+        log_as_before("pysmtpx.wire"),
+        MailServer(users={"ann": "s3cret"}) as server,
+        make_app(server, **account).app_context(),
+    ):
+        Mail().send(message())
     assert "MAIL FROM:<robot@example.org>" in caplog.text
     assert "s3cret" not in caplog.text
