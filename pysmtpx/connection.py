@@ -233,7 +233,14 @@ class SmtpConnection:
         options = as_options(bdat, all_or_nothing, allow_long_lines)
 
         def begin() -> Flow[SendResult]:
-            plan = make_plan(mail, self._capabilities, protocol=protocol, is_tls=self.is_tls, options=options)
+            plan = make_plan(
+                mail,
+                self._capabilities,
+                protocol=protocol,
+                is_tls=self.is_tls,
+                options=options,
+                is_local=self._server.is_local,
+            )
             return delivery(plan)
 
         try:
@@ -274,9 +281,10 @@ class SmtpConnection:
         options = as_options(in_flight > 1, all_or_nothing, allow_long_lines)
 
         capabilities, protocol, is_tls = self._capabilities, self.protocol, self.is_tls
+        is_local = self._server.is_local
 
         def entry(message: Mail) -> Entry:
-            return make_entry(message, message, capabilities, protocol, is_tls, options)
+            return make_entry(message, message, capabilities, protocol, is_tls, options, is_local)
 
         source = Messages(messages, entry)
         is_overlapped = self._server.overlap if overlap is None else bool(overlap)

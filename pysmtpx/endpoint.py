@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, Literal, TypeAlias, get_args
 
@@ -23,6 +24,7 @@ def is_path(host: str) -> bool:
     return host.startswith("/")
 
 
+@lru_cache(maxsize=1024)
 def is_local(host: str) -> bool:
     """True for loopback and UNIX sockets: nobody can listen on the way."""
     if is_path(host) or host == "localhost" or host.endswith(".localhost"):  # RFC 6761 6.3

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.message import Message
 from email.utils import format_datetime
-from typing import Any, BinaryIO, Final, TypeAlias, cast
+from typing import Any, BinaryIO, Final, TypeAlias, TypeVar, cast
 
 from .errors import InputError, NotSupportedError
 from .mime import addresses, bodies, headers, parts, raw, writing
@@ -31,6 +31,8 @@ octets of a message, and 7-bit content is good for any."""
 
 _Fields: TypeAlias = list[tuple[str, str]]
 """Names in lower case, and values in one line, in order."""
+
+_Path = TypeVar("_Path", ReversePath, ForwardPath)
 
 _ORIGINATORS: Final = ("sender", "from")
 _DESTINATIONS: Final = ("to", "cc", "bcc")
@@ -92,22 +94,22 @@ class _Draft:
     complete: bool
 
     def address(self, fields: _Fields) -> None:
-        """Fill in the envelope from the header section."""
-        prefix = _resent_prefix(fields)
+        """Fill in from the header section what of the envelope was not given."""
+        prefix = "" if self.sender is not None and self.recipients is not None else _resent_prefix(fields)
         if self.sender is None:
             self.sender = _originator(fields, prefix)
         if self.recipients is None:
             self.recipients = _destinations(fields, prefix)
-        self.sender = ReversePath(self.sender)
+        self.sender = ReversePath.tolerant(self.sender)
         given = [self.recipients] if isinstance(self.recipients, str) else self.recipients
-        self.recipients = [ForwardPath(path) for path in given]
+        self.recipients = [ForwardPath.tolerant(path) for path in given]
 
     def missing(self, fields: _Fields) -> _Fields:
         """Date and Message-ID where the header section has none (RFC 5322 3.6)."""
         if not self.complete:
             return []
         present = {name for name, _ in fields}
-        made = [("Date", _now), ("Message-ID", lambda: _message_id(str(self.sender), fields))]
+        made = [("Date", _now), ("Message-ID", lambda: _message_id(cast(ReversePath, self.sender), fields))]
         return [(name, make()) for name, make in made if name.lower() not in present]
 
     def needs_utf8(self, reasons: Sequence[str]) -> bool:
@@ -157,7 +159,7 @@ def _resent_prefix(fields: _Fields) -> str:
 def _mailboxes(fields: _Fields, name: str) -> Iterator[Mailbox]:
     for field, text in fields:
         if field == name:
-            yield from addresses.flatten(addresses.of_field(name, text))
+            yield from addresses.flatten(addresses.of_field(name, text, bare=True))
 
 
 def _originator(fields: _Fields, prefix: str) -> str:
@@ -166,15 +168,22 @@ def _originator(fields: _Fields, prefix: str) -> str:
         if len(found) > 1:
             raise InputError(f"{(prefix + name).title()} names {len(found)} mailboxes; who is the sender?")
         if found:
-            return found[0].address
+            return _path(ReversePath, prefix + name, found[0])
     raise InputError(f"the message has no {prefix.title()}From: give the sender")
+
+
+def _path(kind: type[_Path], name: str, mailbox: Mailbox) -> _Path:
+    try:
+        return kind.tolerant(mailbox.address)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
 
 
 def _destinations(fields: _Fields, prefix: str) -> list[str]:
     paths: dict[tuple[str, str], str] = {}
     for name in _DESTINATIONS:
         for mailbox in _mailboxes(fields, prefix + name):
-            path = ForwardPath(mailbox.address)
+            path = _path(ForwardPath, prefix + name, mailbox)
             # A local part is the receiver's own matter, a domain has no case (RFC 5321 2.4).
             paths.setdefault((path.local_part, path.domain.lower()), path)
     if not paths:
@@ -190,9 +199,9 @@ def _now() -> str:
     return format_datetime(datetime.now(UTC))
 
 
-def _message_id(sender: str, fields: _Fields) -> str:
+def _message_id(sender: ReversePath, fields: _Fields) -> str:
     """Unique (RFC 5322 3.6.4), and silent about this host, process and clock."""
-    domain = ReversePath(sender).domain or _domain_of_from(fields) or "localhost"
+    domain = sender.domain or _domain_of_from(fields) or "localhost"
     return f"<{secrets.token_hex(16)}@{domain}>"
 
 

@@ -70,7 +70,13 @@ def check_messages(messages: object) -> None:
 
 
 def make_entry(
-    token: Any, message: Mail, capabilities: Capabilities, protocol: Protocol, is_tls: bool, options: Options
+    token: Any,
+    message: Mail,
+    capabilities: Capabilities,
+    protocol: Protocol,
+    is_tls: bool,
+    options: Options,
+    is_local: bool = False,
 ) -> Entry:
     """One message of a stream, ready to be written, or with the error for which it cannot be."""
     mail: MailObject | None = None
@@ -80,7 +86,10 @@ def make_entry(
         else:
             check_mail(message)
             mail = prepare(message, capabilities)
-        return Entry(token, make_plan(mail, capabilities, protocol=protocol, is_tls=is_tls, options=options))
+        plan = make_plan(
+            mail, capabilities, protocol=protocol, is_tls=is_tls, options=options, is_local=is_local
+        )
+        return Entry(token, plan)
     except SmtpError as raised:
         error = raised
     except Exception as raised:

@@ -49,6 +49,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("channel",),
     ("mime.addresses", "mime.raw", "mime.parameters", "mime.failures"),
     ("mime.words",),
+    ("mime.header_objects",),
     ("mime.headers", "mime.signatures"),
     ("mime.parts",),
     ("mime.writing",),

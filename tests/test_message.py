@@ -44,7 +44,7 @@ class TestEnvelope:
         assert prepare(simple(), NOTHING, recipients="c@x.org").recipients == ("c@x.org",)
 
     def test_explicit_envelope_needs_no_readable_fields(self):
-        message = legacy(("From", "nobody"), ("To", "undisclosed recipients"))
+        message = legacy(("From", "nobody at all"), ("To", "undisclosed recipients"))
         mail = prepare(message, NOTHING, sender="a@x.org", recipients=["b@x.org"])
         assert b"To: undisclosed recipients\r\n" in octets(mail)
         with pytest.raises(InputError, match="from"):

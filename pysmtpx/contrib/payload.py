@@ -12,6 +12,7 @@ from ..errors import InputError, MessageTooLarge, NotSupportedError, UsageError
 from ..flow.plan import Options, make_plan
 from ..message import NARROW, WIDE, AnyMessage, prepare
 from ..pooling.forms import Envelope
+from ..wire.address import ForwardPath, ReversePath
 from ..wire.capabilities import Capabilities, Protocol
 from ..wire.content import Content
 from ..wire.envelope import MailObject, part
@@ -202,9 +203,10 @@ def _unpacked(payload: Mapping[str, Any], max_size: int) -> Letter:
     recipients, rcpt_params = payload["recipients"], payload["rcpt_params"]
     if not isinstance(recipients, list) or not all(isinstance(path, str) for path in recipients):
         raise InputError("recipients is a list of text")
+    # What they need of a server was judged when the letter was made.
     mail = MailObject(
-        payload["sender"],
-        recipients,
+        ReversePath(payload["sender"], strict=False),
+        [ForwardPath(path, strict=False) for path in recipients],
         _content(payload["content"], payload["encoding"]),
         mail_params=None if payload["mail_params"] is None else _mail_params(payload["mail_params"]),
         rcpt_params=None if rcpt_params is None else [RcptToParams(**_named(each)) for each in rcpt_params],

@@ -76,8 +76,12 @@ def make_plan(
     protocol: Protocol,
     is_tls: bool,
     options: Options = DEFAULT,
+    is_local: bool = False,
 ) -> Plan:
     """Check a mail object against a server and build its command lines.
+
+    ``is_local`` is for a server on this host: it knows mailboxes by their local
+    part, as LMTP servers do.
 
     Raises ``InputError`` for what no server could take, ``MessageTooLarge``
     for content over the server's SIZE, ``NotSupportedError`` for what this
@@ -86,6 +90,8 @@ def make_plan(
     if options.bdat and not capabilities.chunking:
         raise NotSupportedError("the server does not offer CHUNKING (RFC 3030)", keyword="CHUNKING")
     content, given = mail.content, mail.mail_params
+    if not is_local and protocol is not _LMTP:
+        _check_paths(mail)
     content.check_unspent()
     if capabilities.rcpt_max is not None:
         _check_count(mail, capabilities.rcpt_max, options)
@@ -106,6 +112,15 @@ def make_plan(
         envelope.append(command.rcpt(path, rcpt_params, smtputf8=utf8))
     window = WINDOW if capabilities.pipelining and options.pipelining else 1
     return Plan(mail, tuple(envelope), options, protocol is _LMTP, window, body, capabilities.rcpt_max)
+
+
+def _check_paths(mail: MailObject) -> None:
+    """Refuse a mailbox that means something only to the server of its host."""
+    if mail.sender.doubt:
+        raise InputError(mail.sender.doubt)
+    for path in mail.recipients:
+        if path.doubt:
+            raise InputError(path.doubt)
 
 
 def _measured(content: Content) -> Measure | None:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple, TypeAlias
 
 from ..errors import InputError
-from ..wire.address import domain_to_ascii
+from ..wire.address import domain_to_ascii, shown
 
 
 class Mailbox(NamedTuple):
@@ -26,13 +26,15 @@ class Mailbox(NamedTuple):
 
     @property
     def local_part(self) -> str:
-        """Before the last at sign."""
-        return self.address.rpartition("@")[0]
+        """Before the last at sign; all of it where there is none."""
+        return self.address[: -len(self.domain) - 1] if self.domain else self.address
 
     @property
     def domain(self) -> str:
-        """After the last at sign."""
-        return self.address.rpartition("@")[2]
+        """After the last at sign; empty where there is none."""
+        # One in quotes is a part of the local part.
+        before, _, after = self.address.rpartition("@")
+        return "" if not before or after.endswith('"') else after
 
     def with_a_labels(self) -> Mailbox:
         """The same mailbox with an ASCII domain (RFC 5891)."""
@@ -70,48 +72,56 @@ _TOKEN: Final = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _IN_COMMENT: Final = re.compile(r"[()]|\\.?", re.DOTALL)
-_ADDR_SPEC: Final = re.compile(r"[aq](?:\.[aq])*@(?:a(?:\.a)*|l)")
-_LOCAL_PART: Final = re.compile(r"[aq](?:\.[aq])*")
+_LOCAL_PART: Final = re.compile(r"[aq](?:\.[aq])*+|\.*+a(?:\.++a)*+\.*")
+"""Also with dots at an end, or several in a row: no grammar has them, and such mailboxes exist."""
+_ADDR_SPEC: Final = re.compile(rf"(?:{_LOCAL_PART.pattern})@(?:a(?:\.a)*|l)")
 _PHRASE: Final = re.compile(r"(?:[aq][aq.]*)?")
 
 
 def parse(text: str, *, bare: bool = False) -> list[Address]:
     """The mailboxes and groups of an unfolded field value; with ``bare`` also local parts without a domain.
 
-    Raises ``InputError`` where the text is no address list of RFC 5322 3.4, and
-    for a source route (RFC 5321 C).
+    Besides the address lists of RFC 5322 3.4 it takes local parts with dots in
+    the wrong places (``j..k@example.org``), and a mailbox with itself for an
+    unquoted display name. Raises ``InputError`` for anything else, for a source
+    route (RFC 5321 C), and for a word without a domain before a display name: it
+    may be a part of that, with a comma in it.
     """
     entries: list[Address] = []
     run: list[_Token] = []
     group: tuple[str, list[Mailbox]] | None = None
+    reader = _Reader(text, bare)
     for token in _tokens(text):
         if token.kind not in ",:;":
             run.append(token)
             continue
         if token.kind == ":":
             if group is not None:
-                raise InputError("a group within a group, or a source route, in an address list")
+                raise _refused(
+                    "a group within a group, or a source route", text[run[0].start :] if run else text
+                )
             group = (_group_name(run, text), [])
         else:
-            (entries if group is None else group[1]).extend(_mailbox(run, text, bare))
+            (entries if group is None else group[1]).extend(reader.mailbox(run))
         if token.kind == ";":
             if group is None:
-                raise InputError("a semicolon that ends no group in an address list (separate by commas)")
+                raise _refused("a semicolon that ends no group (separate by commas)", text)
             entries.append(Group(group[0], tuple(group[1])))
             group = None
         run = []
     if group is not None:
-        raise InputError("a group without its semicolon in an address list")
-    entries.extend(_mailbox(run, text, bare))
+        raise _refused("a group without its semicolon", text)
+    entries.extend(reader.mailbox(run))
     return entries
 
 
 def of_field(name: str, text: str, *, bare: bool = False) -> list[Address]:
-    """As ``parse``, with the field's name in the error."""
+    """As ``parse``, with the field's name and the beginning of its text in the error."""
     try:
         return parse(text, bare=bare)
     except InputError as error:
-        raise InputError(f"{name}: {error}") from None
+        whole = shown(text)
+        raise InputError(f"{name}: {error}" + ("" if whole in str(error) else f" of {whole}")) from None
 
 
 def flatten(entries: Iterable[Address]) -> Iterator[Mailbox]:
@@ -123,13 +133,17 @@ def flatten(entries: Iterable[Address]) -> Iterator[Mailbox]:
             yield entry
 
 
+def _refused(why: str, text: str) -> InputError:
+    return InputError(f"{why} in an address list: {shown(text.strip())}")
+
+
 def _tokens(text: str) -> Iterator[_Token]:
     text = text.rstrip(" \t")
     position = 0
     while position < len(text):
         match = _TOKEN.match(text, position)
         if match is None:
-            raise InputError("an unclosed quote, bracket or comment in an address list")
+            raise _refused("an unclosed quote, bracket or comment", text[position:])
         kind = match.lastgroup or ""
         start, position = match.span(kind)
         if kind == "c":
@@ -145,42 +159,77 @@ def _end_of_comment(text: str, position: int) -> int:
         depth += {"(": 1, ")": -1}.get(match[0], 0)
         if depth == 0:
             return match.end()
-    raise InputError("an unclosed comment in an address list")
+    raise _refused("an unclosed comment", text[position - 1 :])
 
 
 def _kinds(tokens: Iterable[_Token]) -> str:
     return "".join(token.kind for token in tokens)
 
 
-def _mailbox(run: list[_Token], text: str, bare: bool) -> list[Mailbox]:
-    """The mailbox between two commas; none between two commas alone (RFC 5322 4.4)."""
-    tokens = [token for token in run if token.kind != "c"]
-    kinds = _kinds(tokens)
-    if not tokens:
-        return []
-    if "<" not in kinds:
+class _Reader:
+    """Reads what stands between two commas, one after the other."""
+
+    def __init__(self, text: str, bare: bool) -> None:
+        self._text = text
+        self._is_bare_allowed = bare
+        self._word = ""
+        """The entry before, where it is a word without a domain."""
+
+    def mailbox(self, run: list[_Token]) -> list[Mailbox]:
+        """The mailbox of a run of tokens; none where it holds none (RFC 5322 4.4)."""
+        tokens = [token for token in run if token.kind != "c"]
+        if not tokens:
+            return []
+        kinds = _kinds(tokens)
+        if "<" not in kinds:
+            return [self._without_angles(tokens, run)]
+        word, self._word = self._word, ""
+        start = kinds.index("<")
+        if not kinds.endswith(">"):
+            raise self._refused("a mailbox that is not 'display name <local-part@domain>'", run)
+        address = self._addr_spec(tokens[start + 1 : -1], run)
+        name = tokens[:start]
+        if _PHRASE.fullmatch(_kinds(name)):
+            if word and name:
+                # Of "Doe, John <john@example.org>" John is meant, and nobody of the name of Doe.
+                raise _refused(
+                    f"a word without a domain ({shown(word)}; quote a display name with a comma,"
+                    " put a mailbox without a domain in angle brackets)",
+                    self._text,
+                )
+            return [Mailbox(address, _slice(name, self._text))]
+        if "".join(token.text for token in name).lower() == address.lower():
+            return [Mailbox(address, _quoted(address))]
+        raise self._refused("a mailbox that is not 'display name <local-part@domain>'", run)
+
+    def _without_angles(self, tokens: list[_Token], run: list[_Token]) -> Mailbox:
+        address = self._addr_spec(tokens, run)
         comments = [token.text[1:-1].strip() for token in run if token.kind == "c"]
-        return [Mailbox(_addr_spec(tokens, bare), _quoted(comments[-1]) if comments else "")]
-    start = kinds.index("<")
-    if not kinds.endswith(">") or not _PHRASE.fullmatch(kinds, 0, start):
-        raise InputError("a mailbox that is not 'display name <local-part@domain>' in an address list")
-    return [Mailbox(_addr_spec(tokens[start + 1 : -1], bare), _slice(tokens[:start], text))]
+        self._word = "" if "@" in _kinds(tokens) or comments else address
+        return Mailbox(address, _quoted(comments[-1]) if comments else "")
 
+    def _addr_spec(self, tokens: list[_Token], run: list[_Token]) -> str:
+        kinds = _kinds(tokens)
+        form = _ADDR_SPEC if "@" in kinds or not self._is_bare_allowed else _LOCAL_PART
+        if not form.fullmatch(kinds):
+            raise self._refused("a mailbox that is not 'local-part@domain' (RFC 5322 3.4.1)", run)
+        address = "".join(token.text for token in tokens)
+        local_part = tokens[: len(kinds.partition("@")[0])]
+        if _slice(local_part, self._text) != "".join(token.text for token in local_part):
+            # RFC 5322 4.4 has it, and "Dr. ann@example.org" would be "Dr.ann".
+            raise self._refused("white space or a comment within a local part", run)
+        if address.startswith("=?"):
+            raise self._refused("an encoded word in place of an address (RFC 2047 5)", run)
+        return address
 
-def _addr_spec(tokens: list[_Token], bare: bool) -> str:
-    kinds = _kinds(tokens)
-    if not (_ADDR_SPEC.fullmatch(kinds) or (bare and _LOCAL_PART.fullmatch(kinds))):
-        raise InputError("a mailbox that is not 'local-part@domain' in an address list (RFC 5322 3.4.1)")
-    address = "".join(token.text for token in tokens)
-    if address.startswith("=?"):
-        raise InputError("an encoded word in place of an address (RFC 2047 5)")
-    return address
+    def _refused(self, why: str, run: list[_Token]) -> InputError:
+        return _refused(why, _slice(run, self._text))
 
 
 def _group_name(run: list[_Token], text: str) -> str:
     tokens = [token for token in run if token.kind != "c"]
     if not tokens or not _PHRASE.fullmatch(_kinds(tokens)):
-        raise InputError("a colon that begins no group in an address list")
+        raise _refused("a colon that begins no group", text[run[0].start :] if run else text)
     return _slice(tokens, text)
 
 
@@ -188,7 +237,7 @@ def _slice(tokens: list[_Token], text: str) -> str:
     return text[tokens[0].start : tokens[-1].start + len(tokens[-1].text)] if tokens else ""
 
 
-def _quoted(comment: str) -> str:
-    """The old way to give a name, ``a@example.org (Ann)``, as a display name."""
-    words = comment.replace("\\", "").replace('"', "").replace("(", "").replace(")", "")
+def _quoted(name: str) -> str:
+    """A display name in quotes: a comment's (``a@example.org (Ann)``, the old way), or an address."""
+    words = name.replace("\\", "").replace('"', "").replace("(", "").replace(")", "")
     return f'"{words}"' if words else ""

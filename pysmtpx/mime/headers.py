@@ -12,13 +12,14 @@ import re
 from contextlib import suppress
 from email.errors import MessageError
 from email.header import Header
+from email.headerregistry import AddressHeader
 from email.message import Message
 from email.policy import SMTP, Policy
 from typing import Any, Final
 
 from ..errors import InputError
 from ..wire.limits import MAX_TEXT_LINE
-from . import addresses, parameters, words
+from . import addresses, header_objects, parameters, words
 from .addresses import Group, Mailbox
 from .parameters import WIDTH
 
@@ -133,6 +134,8 @@ def fields(message: Message[Any, Any]) -> list[tuple[str, str]]:
 def _source(name: str, value: Any) -> str:
     if isinstance(value, Header):
         return value.encode()
+    if isinstance(value, AddressHeader):
+        return header_objects.text(name, value)
     if isinstance(value, str):
         return str(value)
     raise InputError(f"the value of {name} is {type(value).__name__}, not text")

@@ -145,11 +145,18 @@ class Job:
             return 1
 
     def entry(
-        self, capabilities: Capabilities, protocol: Protocol, *, is_tls: bool, bdat: bool = False
+        self,
+        capabilities: Capabilities,
+        protocol: Protocol,
+        *,
+        is_tls: bool,
+        is_local: bool = False,
+        bdat: bool = False,
     ) -> Entry:
         """The transaction for those who are owed one, or why there is none, on such a connection.
 
-        ``bdat``: by BDAT, whatever the options say.
+        ``is_local``: the server is on this host. ``bdat``: by BDAT, whatever the
+        options say.
         """
         options = replace(self._options, bdat=True) if bdat and not self._options.bdat else self._options
         try:
@@ -158,7 +165,7 @@ class Job:
             if self._forms.whole is not None:
                 account_for(error, self._owed_of(self._forms.whole))
             return Entry(self, None, error, self.deadline)
-        entry = make_entry(self, mail, capabilities, protocol, is_tls, options)
+        entry = make_entry(self, mail, capabilities, protocol, is_tls, options, is_local)
         return entry._replace(deadline=self.deadline)
 
     def _owed_of(self, mail: MailObject) -> MailObject:

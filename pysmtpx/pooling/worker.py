@@ -290,6 +290,7 @@ class _Service:
             session.capabilities,
             session.site.server.protocol,
             is_tls=session.channel.is_tls,
+            is_local=session.site.server.is_local,
             bdat=self._in_flight > 1,
         )
         learnt = session.site.health.recipient_limit

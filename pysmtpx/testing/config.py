@@ -61,6 +61,8 @@ class Config:
     """Answer MAIL with 530 before AUTH."""
     require_tls: bool = False
     """Answer all but EHLO, NOOP, QUIT and STARTTLS with 530 in clear (RFC 3207 4)."""
+    local_mailboxes: bool = False
+    """Take mailboxes without a domain, and with long local parts, as servers do for those of their host."""
     refuse: Mapping[str, Answer] = field(default_factory=dict)
     """Answers to RCPT by address: ``{"bob@x.example": "550 5.1.1 unknown"}``."""
     replies: Mapping[Key, Answer] = field(default_factory=dict)
@@ -115,6 +117,7 @@ class Options(TypedDict, total=False):
     scram_iterations: int
     require_auth: bool
     require_tls: bool
+    local_mailboxes: bool
     refuse: Mapping[str, Answer]
     replies: Mapping[Key, Answer]
     verdict: Verdict | None

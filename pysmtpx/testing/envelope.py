@@ -101,7 +101,7 @@ class Envelope:
         channel, (path, rest) = self._channel, parts
         params, breaches = parse_params(rest)
         breaches += param_breaches(verb, params, channel.offered, tls=channel.tls)
-        breaches += filter(None, [path_breach(path, bare=bare)])
+        breaches += filter(None, [path_breach(path, bare=bare, local=channel.config.local_mailboxes)])
         if not argument.isascii() and self._must_be_ascii(verb, params):
             breaches.append(f"{verb} is not ASCII, SMTPUTF8 is not stated (RFC 6531 3.4)")
         return path, params, breaches

@@ -13,6 +13,7 @@ _LABEL = r"[A-Za-z0-9\x80-\U0010ffff](?:[A-Za-z0-9\x80-\U0010ffff-]*[A-Za-z0-9\x
 _DOMAIN = rf"{_LABEL}(?:\.{_LABEL})*"
 _LITERAL = r"\[[!-Z^-~]+\]"
 _LOCAL = rf'(?:{_ATOM}(?:\.{_ATOM})*|"(?:[ !#-\[\]-~\x80-\U0010ffff]|\\[ -~])*")'
+_LOCAL_PART = re.compile(_LOCAL)
 _MAILBOX = re.compile(rf"({_LOCAL})@({_DOMAIN}|{_LITERAL})")
 _HELLO = re.compile(rf"(?:{_DOMAIN}|{_LITERAL})")
 _PATH = re.compile(r'<((?:[^"<>\\ ]|"(?:[^"\\]|\\.)*")*)>(.*)')
@@ -98,15 +99,18 @@ def split_path(argument: str) -> tuple[str, str] | None:
 
 
 @lru_cache(maxsize=1024)
-def path_breach(path: str, *, bare: str) -> str | None:
-    """Say what is wrong with a path; ``bare`` is the one that may stand without a domain."""
-    if path.lower() == bare:
+def path_breach(path: str, *, bare: str, local: bool = False) -> str | None:
+    """Say what is wrong with a path; ``bare`` is the one that may stand without a domain.
+
+    With ``local`` any may, and a local part may be long.
+    """
+    if path.lower() == bare or (local and _LOCAL_PART.fullmatch(path)):
         return None
     match = _MAILBOX.fullmatch(path)
     if match is None:
         return f"<{path}> is not a path (RFC 5321 4.1.2)"
     lengths = [len(part.encode("utf-8", "surrogateescape")) for part in (match[1], match[2], f"<{path}>")]
-    if lengths[0] > 64 or lengths[1] > 255 or lengths[2] > 256:
+    if (lengths[0] > 64 and not local) or lengths[1] > 255 or lengths[2] > 256:
         return f"<{path}> is too long (RFC 5321 4.5.3.1)"
     return None
 

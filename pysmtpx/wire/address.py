@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from ipaddress import IPv4Address, IPv6Address
 from typing import ClassVar, Final, NamedTuple, NoReturn, Self, cast
 
@@ -16,9 +17,11 @@ from .limits import MAX_DOMAIN, MAX_LOCAL_PART, MAX_PATH
 # and white space stay out: a server that folds them would see another structure.
 _NON_ASCII: Final = r"[^\x00-\x9f\s\ud800-\udfff]"
 _ATOM: Final = rf"(?:[A-Za-z0-9!#$%&'*+/=?^_`{{|}}~-]|{_NON_ASCII})+"
-_DOT_STRING: Final = rf"{_ATOM}(?:\.{_ATOM})*"
+_DOTTED: Final = rf"\.*+{_ATOM}(?:\.+{_ATOM})*+\.*"
+"""A Dot-string, but the dots may also stand at an end or in a row: such mailboxes exist, and are quoted."""
 _QUOTED_STRING: Final = rf'"(?:[ !#-\[\]-~]|\\[ -~]|{_NON_ASCII})*"'
-_MAILBOX: Final = re.compile(rf"({_DOT_STRING}|{_QUOTED_STRING})@(.+)", re.DOTALL)
+_MAILBOX: Final = re.compile(rf"({_DOTTED}|{_QUOTED_STRING})(?:@(.+))?", re.DOTALL)
+_MISPLACED_DOT: Final = re.compile(r"\.(?:\.|\Z)|\A\.")
 
 # The underscore is no letter of RFC 5321, but DNS has it (RFC 2181 11), hosts of private
 # networks are named with it, and it means nothing on a command line.
@@ -41,7 +44,7 @@ class _Parts(NamedTuple):
 class _Path(str):
     """What both paths share: the text as the caller gave it, and its form on the wire."""
 
-    __slots__ = ("domain", "local_part", "needs_smtputf8", "wire")
+    __slots__ = ("domain", "doubt", "local_part", "needs_smtputf8", "wire")
 
     _bare: ClassVar[frozenset[str]]
     """What may stand without a domain, in lower case."""
@@ -49,19 +52,26 @@ class _Path(str):
     wire: str
     """``<local-part@domain>`` as it stands on a command line."""
     local_part: str
-    """Before the at sign, with its quotes where it has any."""
+    """Before the at sign as on the wire, with its quotes where it has any."""
     domain: str
     """After the at sign, as A-labels or an address literal; ``""`` where there is none."""
     needs_smtputf8: bool
     """The local part is not ASCII (RFC 6531 3.2); a domain alone never needs SMTPUTF8."""
+    doubt: str
+    """Why a server elsewhere may not know the mailbox; empty where it does not matter (see ``tolerant``)."""
 
-    def __new__(cls, text: str) -> Self:
-        if type(text) is cls:
+    def __new__(cls, text: str, *, strict: bool = True) -> Self:
+        if type(text) is cls and not text.doubt:
             return text
-        if not isinstance(text, str):
-            raise InputError(f"a path is a str, not {type(text).__name__}")
-        # The characters themselves: a subclass (an Enum, say) may answer str() with others.
-        return cast(Self, _path(cls, str.__str__(text)))
+        path = _path(cls, _characters(text), not strict)
+        if path.doubt:
+            raise InputError(path.doubt)
+        return cast(Self, path)
+
+    @classmethod
+    def tolerant(cls, text: str) -> Self:
+        """The path of what may be a mailbox where it goes: ``doubt`` has the error for every other place."""
+        return text if type(text) is cls else cast(Self, _path(cls, _characters(text), False))
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"{type(self).__name__} is immutable")
@@ -69,8 +79,9 @@ class _Path(str):
     def __delattr__(self, name: str) -> NoReturn:
         raise AttributeError(f"{type(self).__name__} is immutable")
 
-    def __reduce__(self) -> tuple[type[Self], tuple[str]]:
-        return type(self), (str(self),)
+    def __reduce__(self) -> tuple[Callable[..., Self], tuple[str]]:
+        kind = type(self)
+        return kind.tolerant if self.doubt else partial(kind, strict=False), (str(self),)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str.__repr__(self)})"
@@ -82,7 +93,11 @@ class ReversePath(_Path):
     Equal to and hashed as its text. ``"<>"`` is taken for ``""``; a mailbox stands
     without angle brackets. Raises ``InputError`` (a ``ValueError``) for text that
     is not a Reverse-path of RFC 5321 4.1.2 as extended by RFC 6531 3.3, for a
-    source route, and for more octets than RFC 5321 4.5.3.1 grants.
+    source route, and for more octets than RFC 5321 4.5.3.1 grants. A local part
+    with dots in the wrong places (``user.@example.org``) is quoted on the wire.
+
+    With ``strict=False`` it may be a local part alone (``root``), or have one of
+    more than 64 octets: for servers that are known to take that.
     """
 
     __slots__ = ()
@@ -97,7 +112,11 @@ class ForwardPath(_Path):
     a mailbox stands without angle brackets. Raises ``InputError`` (a
     ``ValueError``) for text that is not a Forward-path of RFC 5321 4.1.2 as
     extended by RFC 6531 3.3, for a source route, and for more octets than RFC
-    5321 4.5.3.1 grants.
+    5321 4.5.3.1 grants. A local part with dots in the wrong places
+    (``user.@example.org``) is quoted on the wire.
+
+    With ``strict=False`` it may be a local part alone (``root``), or have one of
+    more than 64 octets: for servers that are known to take that.
     """
 
     __slots__ = ()
@@ -116,7 +135,7 @@ def domain_to_ascii(name: str) -> str:
     ascii_name = (name if name.isascii() else _a_labels(name)).removesuffix(".")
     # Checked after the encoding: NFKC makes '>', '@' and a space of U+FF1E, U+FF20 and U+3000.
     if len(ascii_name) > MAX_DOMAIN or not _DOMAIN.fullmatch(ascii_name):
-        raise InputError(f"not a domain name: {_shown(name)}")
+        raise InputError(f"not a domain name: {shown(name)}")
     return ascii_name
 
 
@@ -131,51 +150,70 @@ def domain_or_literal(text: str) -> str:
     if ":" in text and len(text) <= MAX_DOMAIN and text.endswith("]") and _is_ipv6(text[1:-1]):
         return f"[IPv6:{text[1:-1]}]"
     if len(text) > MAX_DOMAIN or not text.endswith("]") or not _is_literal(text[1:-1]):
-        raise InputError(f"not an address literal: {_shown(text)}")
+        raise InputError(f"not an address literal: {shown(text)}")
     return text
 
 
+def _characters(text: object) -> str:
+    if not isinstance(text, str):
+        raise InputError(f"a path is a str, not {type(text).__name__}")
+    # The characters themselves: a subclass (an Enum, say) may answer str() with others.
+    return str.__str__(text)
+
+
 @lru_cache(maxsize=8192)
-def _path(cls: type[_Path], text: str) -> _Path:
+def _path(cls: type[_Path], text: str, insisted: bool) -> _Path:
+    doubt = ""
     if text.lower() in cls._bare:
         text = text.strip("<>")
         parts, wire = _Parts(text, ""), f"<{text}>"
     else:
         parts = _mailbox(text)
-        wire = f"<{parts.local_part}@{parts.domain}>"
+        wire = f"<{parts.local_part}@{parts.domain}>" if parts.domain else f"<{parts.local_part}>"
+        doubt = "" if insisted else _doubt(cls.__name__, text, parts)
     if len(wire.encode()) > MAX_PATH:
-        raise InputError(f"a path longer than {MAX_PATH} octets (RFC 5321 4.5.3.1.3): {_shown(text)}")
+        raise InputError(f"a path longer than {MAX_PATH} octets (RFC 5321 4.5.3.1.3): {shown(text)}")
     path = str.__new__(cls, text)
     put = object.__setattr__
     put(path, "wire", wire)
     put(path, "local_part", parts.local_part)
     put(path, "domain", parts.domain)
     put(path, "needs_smtputf8", not parts.local_part.isascii())
+    put(path, "doubt", doubt)
     return path
 
 
 def _mailbox(text: str) -> _Parts:
     # First, so that no later step meets a text without bounds.
     if len(text) > MAX_PATH:
-        raise InputError(f"a path longer than {MAX_PATH} octets (RFC 5321 4.5.3.1.3): {_shown(text)}")
+        raise InputError(f"a path longer than {MAX_PATH} octets (RFC 5321 4.5.3.1.3): {shown(text)}")
     match = _MAILBOX.fullmatch(text)
     if match is None:
-        raise InputError(f"not a mailbox ({_reason(text)}): {_shown(text)}")
+        raise InputError(f"not a mailbox ({_reason(text)}): {shown(text)}")
     local_part, domain = match.groups()
-    if len(local_part.encode()) > MAX_LOCAL_PART:
-        raise InputError(
-            f"a local part longer than {MAX_LOCAL_PART} octets (RFC 5321 4.5.3.1.1): {_shown(text)}"
-        )
-    return _Parts(local_part, domain_or_literal(domain))
+    if not local_part.startswith('"') and _MISPLACED_DOT.search(local_part):
+        local_part = f'"{local_part}"'
+    return _Parts(local_part, "" if domain is None else domain_or_literal(domain))
+
+
+def _doubt(kind: str, text: str, parts: _Parts) -> str:
+    """Why this goes only to a server that is known to take it; empty for every other mailbox."""
+    if not parts.domain:
+        what = "a mailbox without a domain"
+    elif len(parts.local_part.encode()) > MAX_LOCAL_PART:
+        what = f"a local part longer than {MAX_LOCAL_PART} octets (RFC 5321 4.5.3.1.1)"
+    else:
+        return ""
+    return f"{what}: {shown(text)}; if the server takes it, give {kind}(…, strict=False)"
 
 
 def _a_labels(name: str) -> str:
     if len(name) > MAX_DOMAIN:
-        raise InputError(f"a domain longer than {MAX_DOMAIN} octets (RFC 5321 4.5.3.1.2): {_shown(name)}")
+        raise InputError(f"a domain longer than {MAX_DOMAIN} octets (RFC 5321 4.5.3.1.2): {shown(name)}")
     try:
         return idna.encode(name, uts46=True, std3_rules=True, transitional=False).decode("ascii")
     except UnicodeError as error:
-        raise InputError(f"not a domain name: {_shown(name)}: {error}") from None
+        raise InputError(f"not a domain name: {shown(name)}: {error}") from None
 
 
 def _is_literal(inside: str) -> bool:
@@ -207,10 +245,9 @@ def _reason(text: str) -> str:
         return "without angle brackets or a display name"
     if not text.isprintable():
         return "a control character or white space"
-    if "@" not in text:
-        return "no at sign"
-    return "a character or dot that needs a quoted local part, RFC 5321 4.1.2"
+    return "a character that needs a quoted local part, RFC 5321 4.1.2"
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
+    """A text of a stranger as errors quote it: shortened, its controls escaped."""
     return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")

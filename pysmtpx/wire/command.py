@@ -73,7 +73,7 @@ def mail(
     (RFC 6531 3.2).
     """
     if params is None and body is None and not smtputf8:
-        head = _mail_head(ReversePath(path))
+        head = _mail_head(ReversePath.tolerant(path))
         return b"%b\r\n" % head if size is None else b"%b SIZE=%d\r\n" % (head, size)
     pairs: list[Pair] = []
     if size is not None:
@@ -86,7 +86,7 @@ def mail(
         automatic = {keyword for keyword, _ in pairs}
         pairs += (pair for pair in params.items() if pair[0] not in automatic)
         smtputf8 = smtputf8 or params.smtputf8
-    return _with_parameters(f"MAIL FROM:{ReversePath(path).wire}", pairs, smtputf8)
+    return _with_parameters(f"MAIL FROM:{ReversePath.tolerant(path).wire}", pairs, smtputf8)
 
 
 def rcpt(path: ForwardPath, params: RcptToParams | None = None, *, smtputf8: bool = False) -> bytes:
@@ -95,8 +95,8 @@ def rcpt(path: ForwardPath, params: RcptToParams | None = None, *, smtputf8: boo
     Raises ``InputError`` as ``mail`` does.
     """
     if params is None:
-        return _plain_rcpt(ForwardPath(path), smtputf8)
-    return _with_parameters(f"RCPT TO:{ForwardPath(path).wire}", params.items(), smtputf8)
+        return _plain_rcpt(ForwardPath.tolerant(path), smtputf8)
+    return _with_parameters(f"RCPT TO:{ForwardPath.tolerant(path).wire}", params.items(), smtputf8)
 
 
 def bdat(size: int, last: bool) -> bytes:

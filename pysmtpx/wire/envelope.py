@@ -18,7 +18,9 @@ Source: TypeAlias = bytes | bytearray | memoryview | BinaryIO | Iterable[bytes] 
 class MailObject:
     """What is sent: reverse-path, forward-paths, content and ESMTP parameters.
 
-    ``sender`` and ``recipients`` may be plain text and are validated here;
+    ``sender`` and ``recipients`` may be plain text and are validated here, but
+    for what ``strict=False`` of ``ForwardPath`` allows: LMTP servers and those on
+    loopback take that, for others it is refused when it is about to be sent;
     ``content`` is bytes, a buffer, a binary file or an iterable of chunks of
     bytes, each as a whole message with headers. ``rcpt_params``, where given,
     has one entry for each recipient.
@@ -47,7 +49,7 @@ class MailObject:
             recipients = (recipients,)
         elif not isinstance(recipients, Iterable):
             raise InputError("recipients must be an address or a sequence of them")
-        paths = tuple(map(ForwardPath, recipients))
+        paths = tuple(map(ForwardPath.tolerant, recipients))
         if not paths:
             raise InputError("no recipient was given")
         if mail_params is not None and not isinstance(mail_params, MailFromParams):
@@ -55,7 +57,7 @@ class MailObject:
         if rcpt_params is not None:
             rcpt_params = _checked(rcpt_params, len(paths))
         put = object.__setattr__
-        put(self, "sender", ReversePath(sender))
+        put(self, "sender", ReversePath.tolerant(sender))
         put(self, "recipients", paths)
         put(self, "content", Content.of(content))
         put(self, "mail_params", mail_params)

@@ -188,7 +188,7 @@ def test_a_control_in_any_argument_of_connect_is_refused(argument: str, bad: str
         "a@@x.example",
         "a@x..example",
         "a@-x.example",
-        "l" * 65 + "@x.example",  # FAULTS 105
+        "l" * 250 + "@x.example",  # FAULTS 105
         "a@" + ".".join(["d" * 60] * 5) + ".example",
         "a@" + "d" * 64 + ".example",
         "@one.example,@two.example:a@x.example",

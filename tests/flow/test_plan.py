@@ -9,6 +9,7 @@ import pytest
 
 from pysmtpx.errors import InputError, MessageTooLarge, NotSupportedError, UsageError
 from pysmtpx.flow.plan import DEFAULT, Options, Plan, make_plan
+from pysmtpx.wire.address import ForwardPath, ReversePath
 from pysmtpx.wire.capabilities import Capabilities, Protocol
 from pysmtpx.wire.envelope import MailObject
 from pysmtpx.wire.limits import WINDOW
@@ -316,3 +317,30 @@ def test_times_that_the_server_said_it_would_refuse(params: MailFromParams, line
         with pytest.raises(NotSupportedError) as caught:
             plan(capabilities=caps(line), mail_params=params)
         assert caught.value.keyword == line.split()[0]
+
+
+LONG = "x" * 100 + "@y.example"
+
+
+@pytest.mark.parametrize("name", ["root", '"a user"', LONG])
+@pytest.mark.parametrize("field", ["sender", "recipients"])
+class TestMailboxesThatOneServerKnows:
+    """No domain, or a local part over 64 octets: where the mailbox is, or where the caller insists."""
+
+    def made(self, field: str, path: str, **where: Any) -> tuple[bytes, ...]:
+        envelope = {"sender": "s@x.example", "recipients": A} | {field: path}
+        return make_plan(MailObject(**envelope, content=PLAIN), caps(), is_tls=False, **where).envelope
+
+    def test_over_lmtp_and_on_this_host(self, field: str, name: str) -> None:
+        for where in ({"protocol": Protocol.LMTP}, {"protocol": Protocol.SMTP, "is_local": True}):
+            line = self.made(field, name, **where)[field == "recipients"]
+            assert f":<{name}>\r\n".encode() in line
+
+    def test_elsewhere_with_a_word_on_how_to_insist(self, field: str, name: str) -> None:
+        with pytest.raises(InputError, match="strict=False") as caught:
+            self.made(field, name, protocol=Protocol.SMTP)
+        assert name[:60] in str(caught.value)
+        kind = ReversePath if field == "sender" else ForwardPath
+        assert kind.__name__ in str(caught.value)
+        line = self.made(field, kind(name, strict=False), protocol=Protocol.SMTP)[field == "recipients"]
+        assert f":<{name}>\r\n".encode() in line

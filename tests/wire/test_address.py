@@ -83,6 +83,11 @@ def read_path(wire: str) -> tuple[str, str]:
         ('"a@evil x"@x', '<"a@evil x"@x>'),
         (r'"a\" \\ b>"@x', r'<"a\" \\ b>"@x>'),
         ('"plain"@x', '<"plain"@x>'),
+        # Mailboxes that exist, and that no Dot-string can name.
+        ("user.@docomo.ne.jp", '<"user."@docomo.ne.jp>'),
+        ("a..b@x", '<"a..b"@x>'),
+        (".a@x", '<".a"@x>'),
+        ("jörg.@bücher.de", '<"jörg."@xn--bcher-kva.de>'),
     ],
 )
 def test_wire_form(path: type[ReversePath], text: str, wire: str) -> None:
@@ -141,9 +146,9 @@ def test_wire_form(path: type[ReversePath], text: str, wire: str) -> None:
         "user",
         "@x",
         "a@",
-        ".a@x",
-        "a.@x",
-        "a..b@x",
+        ".@x",
+        "..",
+        'a.."b"@x',
         "a@.x",
         "a@x..y",
         "a@x..",
@@ -379,3 +384,58 @@ def test_domain_or_literal() -> None:
     for wrong in ("[127.0.0.1]\r\n", "[a b]", "127.0.0.1]", "[", "[[1.2.3.4]]", "[x:" + "y" * 300 + "]"):
         with pytest.raises(InputError):
             domain_or_literal(wrong)
+
+
+# Mailboxes that only some servers know.
+
+ELSEWHERE_UNKNOWN = [
+    ("root", "<root>"),
+    ("üser", "<üser>"),
+    ('"a user"', '<"a user">'),
+    ("john.", '<"john.">'),
+    ("x" * 100 + "@y.example", f"<{'x' * 100}@y.example>"),
+    ("postmaster@", None),
+    ("<root>", None),
+    ("a b", None),
+    ("root> NOTIFY=NEVER <", None),
+    ("r\noot", None),
+    ("x" * 255, None),
+    (".", None),
+]
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(("text", "wire"), ELSEWHERE_UNKNOWN)
+def test_who_insists_gets_it(path: type[ReversePath], text: str, wire: str | None) -> None:
+    """Without a domain, or with a long local part; FAULTS 100 to 104 hold all the same."""
+    with pytest.raises(InputError) as caught:
+        path(text)
+    if wire is None:
+        for make in (lambda: path(text, strict=False), lambda: path.tolerant(text)):
+            with pytest.raises(InputError):
+                make()
+        return
+    assert f"{path.__name__}(…, strict=False)" in str(caught.value)
+    assert text[:60] in str(caught.value)
+    insisted, tolerated = path(text, strict=False), path.tolerant(text)
+    assert (insisted, insisted.wire, insisted.doubt) == (text, wire, "")
+    assert read_path(wire) == (insisted.local_part, insisted.domain)
+    assert (tolerated.wire, tolerated.doubt) == (wire, str(caught.value))
+    assert path(insisted) is insisted
+    with pytest.raises(InputError):
+        path(tolerated)
+    for made in (insisted, tolerated):
+        for twin in (pickle.loads(pickle.dumps(made)), copy.deepcopy(made)):
+            assert (type(twin), twin, twin.wire, twin.doubt) == (path, text, wire, made.doubt)
+
+
+@given(st.one_of(spicy, st.tuples(spicy, st.just("@"), spicy).map("".join)))
+def test_insisting_does_not_break_out_of_a_path(text: str) -> None:
+    """FAULTS 100, 101, 102, 106."""
+    for path in PATHS:
+        try:
+            made = path(text, strict=False)
+        except InputError:
+            continue
+        assert read_path(made.wire) == (made.local_part, made.domain)
+        assert len(made.wire.encode()) <= 256
