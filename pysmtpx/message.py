@@ -36,7 +36,8 @@ _Path = TypeVar("_Path", ReversePath, ForwardPath)
 
 _ORIGINATORS: Final = ("sender", "from")
 _DESTINATIONS: Final = ("to", "cc", "bcc")
-_BLIND: Final = ("bcc", "resent-bcc")
+_BLIND: Final = frozenset({"bcc", "resent-bcc"})
+_LISTS: Final = frozenset({"to", "cc", "reply-to", "resent-to", "resent-cc"})
 _RESENT: Final = frozenset(f"resent-{name}" for name in (*_ORIGINATORS, *_DESTINATIONS, "date", "message-id"))
 
 
@@ -55,9 +56,9 @@ def prepare(
     The envelope comes from the header section unless it is given: the sender
     from Sender, else From; the recipients from To, Cc and Bcc, without
     duplicates; all from Resent-* where the message was resent (RFC 5322 3.6.6).
-    ``sender=""`` is the null reverse-path. Bcc is not sent, Date and Message-ID
-    are added where absent (unless ``complete`` is false), and the caller's
-    message stays as it is.
+    ``sender=""`` is the null reverse-path. Bcc and lists of nobody (an empty Cc)
+    are not sent, Date and Message-ID are added where absent (unless ``complete``
+    is false), and the caller's message stays as it is.
 
     A message object is written so that the server can take it: 7-bit without
     8BITMIME (RFC 6152), no line over 998 octets, and encoded words and A-labels
@@ -205,6 +206,16 @@ def _message_id(sender: ReversePath, fields: _Fields) -> str:
     return f"<{secrets.token_hex(16)}@{domain}>"
 
 
+def _unsent(fields: _Fields) -> frozenset[str]:
+    """Fields that stay here: Bcc, and lists of nobody, which are no fields (RFC 5322 3.6.3).
+
+    Of what a signature may cover only Bcc.
+    """
+    if any(name == "dkim-signature" or name.startswith("arc-") for name, _ in fields):
+        return _BLIND
+    return _BLIND | (_LISTS - {name for name, text in fields if text})
+
+
 def _domain_of_from(fields: _Fields) -> str:
     try:
         return next((domain_to_ascii(mailbox.domain) for mailbox in _mailboxes(fields, "from")), "")
@@ -220,7 +231,7 @@ def _from_object(message: Message[Any, Any], draft: _Draft) -> MailObject:
         fields = headers.fields(message)
         draft.address(fields)
         copy = parts.twin(message)
-        for name in _BLIND:
+        for name in _unsent(fields):
             del copy[name]
         for name, value in draft.missing(fields):
             parts.put(copy, name, value)
@@ -265,7 +276,7 @@ def _head(section: raw.Section, draft: _Draft) -> bytes:
     draft.address(fields)
     draft.needs_utf8([f"the field {name}" for name, text in fields if not text.isascii()])
     added = [f"{name}: {value}\r\n".encode("ascii") for name, value in draft.missing(fields)]
-    return b"".join(added) + raw.without(section, _BLIND)
+    return b"".join(added) + raw.without(section, _unsent(fields))
 
 
 class _Spliced:

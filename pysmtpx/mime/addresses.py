@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import Final, NamedTuple, TypeAlias
 
 from ..errors import InputError
@@ -131,6 +132,15 @@ def flatten(entries: Iterable[Address]) -> Iterator[Mailbox]:
             yield from entry.mailboxes
         else:
             yield entry
+
+
+def items(text: str) -> list[str]:
+    """The text in pieces, each but the last ending with a separator of the list; whole where it is none."""
+    try:
+        ends = [token.start + 1 for token in _tokens(text) if token.kind in ",:;"]
+    except InputError:
+        return [text]
+    return [piece for start, end in pairwise([0, *ends, len(text)]) if (piece := text[start:end])]
 
 
 def _refused(why: str, text: str) -> InputError:

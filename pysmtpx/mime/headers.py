@@ -35,9 +35,18 @@ _MAX_PARAMETER_NAME: Final = 40
 _PARAMETER_FIELDS: Final = frozenset({"content-type", "content-disposition"})
 _FREE_TEXT_FIELDS: Final = frozenset({"subject", "comments", "content-description", "thread-topic"})
 
+_LIST_FIELDS: Final = ADDRESS_FIELDS | {"keywords", "accept-language", "content-language"}
+"""Fields with a list by commas, with quotes and comments as in an address list (RFC 5322 3.6.5, RFC 3282)."""
+_BRACKET_FIELDS: Final = frozenset(
+    {"references", "in-reply-to"}
+    | {f"list-{name}" for name in ("help", "unsubscribe", "subscribe", "post", "owner", "archive")}
+)
+"""Fields with a list in angle brackets (RFC 5322 3.6.4, RFC 2369 2)."""
+
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 _NAME: Final = re.compile(r"[!-9;-~]+")
 _BEFORE_SPACE: Final = re.compile(r"(?<=[^ \t])(?=[ \t])")
+_BETWEEN_BRACKETS: Final = re.compile(r"(?:(?<=>)|(?<=>,))(?=<)")
 _QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*+)"?', re.DOTALL)
 _QUOTED_PAIR: Final = re.compile(r"\\(.)", re.DOTALL)
 # A quoted pair is one piece: else each escaped quote would begin another search for the end of a string.
@@ -265,15 +274,27 @@ def _unquoted(phrase: str) -> str:
 
 
 def _folded(name: str, text: str) -> str:
-    """Folded before white space only, and never right after the name (RFC 5322 2.2.3)."""
-    first, *rest = _BEFORE_SPACE.split(text)
+    """Folded before white space and where there may be some; never right after the name (RFC 5322 2.2.3)."""
+    first, *rest = _unfoldable(name.lower(), text)
     lines = [f"{name}: {first}"]
     for piece in rest:
         if len(lines[-1]) + len(piece) > WIDTH:
-            lines.append(piece)
+            lines.append(piece if piece[:1] in (" ", "\t") else f" {piece}")
         else:
             lines[-1] += piece
     return "\r\n".join(lines) + "\r\n"
+
+
+def _unfoldable(key: str, text: str) -> list[str]:
+    """The pieces of a value that may stand in lines of their own."""
+    pieces = _BEFORE_SPACE.split(text)
+    if max(map(len, pieces)) <= WIDTH:
+        return pieces
+    if key in _LIST_FIELDS:
+        return [part for item in addresses.items(text) for part in _BEFORE_SPACE.split(item)]
+    if key in _BRACKET_FIELDS:
+        return [part for piece in pieces for part in _BETWEEN_BRACKETS.split(piece)]
+    return pieces
 
 
 def _check(name: str, octets: bytes) -> None:

@@ -43,7 +43,7 @@ KEPT = [
         "Content-Disposition: ü; a=b",
         "Subject: =?utf-8?q?=0A?= ü",
     ),
-    *("X-Long: " + "x" * 1000, "References: " + "<a@b>" * 300, "X: nul\0"),
+    *("X-Long: " + "x" * 1000, "References: <" + "a" * 1000 + "@b>", "X: nul\0"),
 ]
 
 
