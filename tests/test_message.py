@@ -263,7 +263,8 @@ class TestAnyMessage:
     @staticmethod
     def is_honest(message: Message, names: set[str]) -> None:
         # A list of nobody is not sent.
-        blank = {name for name in ("to", "cc") if not "".join(map(str, message.get_all(name, []))).strip()}
+        said = {name.lower() for name, value in message.raw_items() if str(value).strip()}
+        blank = {"to", "cc"} - said
         for capabilities in (NOTHING, FULL):
             try:
                 mail = prepare(message, capabilities, sender="a@x.org", recipients=["b@x.org"])
