@@ -13,6 +13,7 @@ from .errors import ConnectionLost, SmtpError, Timeout, UsageError
 from .flow.effects import Flow, Pause, Report
 from .flow.flight import flight
 from .flow.stream import Entry, stream
+from .net.answers import AnswerTime
 from .net.deadline import Deadline
 from .net.stream import Stream
 from .wire.limits import REUSE_LIMIT, Stage
@@ -23,8 +24,13 @@ _T = TypeVar("_T")
 class Channel:
     """One connection to a server; calls from several threads take turns."""
 
-    def __init__(self, stream: Stream, tls: Callable[[], tuple[ssl.SSLContext, str]]) -> None:
-        self._driver = Driver(stream, tls)
+    def __init__(
+        self,
+        stream: Stream,
+        tls: Callable[[], tuple[ssl.SSLContext, str]],
+        answer_time: AnswerTime | None = None,
+    ) -> None:
+        self._driver = Driver(stream, tls, answer_time)
         # Reentrant, since its release is the one test for its owner that no interrupt can fall into.
         self._lock = threading.RLock()
         self._turn = threading.Condition(self._lock)

@@ -14,12 +14,27 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-from .errors import AuthenticationError, ConnectionLost, ProtocolError, RejectedError, SmtpError
-from .flow.effects import END, Close, Effect, Flow, Hear, Pause, Receive, Report, Send, StartTls, Take
+from .errors import AuthenticationError, ConnectionLost, ProtocolError, RejectedError, SmtpError, Timeout
+from .flow.effects import (
+    END,
+    TOO_LATE,
+    WITHHELD,
+    Close,
+    Effect,
+    Flow,
+    Hear,
+    Pause,
+    Receive,
+    Report,
+    Send,
+    StartTls,
+    Take,
+)
 from .flow.hidden import Hidden
 from .flow.stream import Entry
 from .frames import bare
-from .net.deadline import Deadline
+from .net.answers import AnswerTime
+from .net.deadline import Deadline, now
 from .net.stream import Stream
 from .transcript import Transcript
 from .wire.limits import REPLY_LIMITS, Stage
@@ -28,6 +43,7 @@ from .wire.reply import Reply
 _T = TypeVar("_T")
 _log: Final = logging.getLogger("pysmtpx.wire")
 _NEVER: Final = Deadline.after(None)
+_FINAL: Final = Stage.FINAL
 
 
 class Source:
@@ -66,7 +82,12 @@ class Source:
 class Driver:
     """Runs flows over one stream, one after the other. Its owner holds a lock."""
 
-    def __init__(self, stream: Stream, tls: Callable[[], tuple[ssl.SSLContext, str]]) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        tls: Callable[[], tuple[ssl.SSLContext, str]],
+        answer_time: AnswerTime | None = None,
+    ) -> None:
         self.stream = stream
         self.why = ""
         """Why the connection is closed."""
@@ -76,6 +97,9 @@ class Driver:
         """Seconds for the next reply, where the connection had been idle and may be half-open."""
         self.source: Source | None = None
         self._deadline = Deadline.after(None)
+        self._answer_time = answer_time or AnswerTime()
+        self._committed: float | None = None
+        """When the last end of data was written, until its last answer is read."""
         self._tls = tls
         self._farewell = False
         self._transcript = Transcript()
@@ -131,12 +155,17 @@ class Driver:
     # -- effects ----------------------------------------------------------------------
 
     def _send(self, effect: Send) -> int:
+        commits = effect.commits
+        if commits and self._answer_time.is_too_long_for(self._deadline):
+            return TOO_LATE
         try:
             result = self.stream.send(effect.data, self._deadline, watch=effect.watch, guard=effect.guard)
         except BaseException as error:
             if effect.secret:
                 bare(error)  # the line is a local of the frames below
             raise
+        if commits and result != WITHHELD:
+            self._committed = now()
         self._transcript.said(effect)
         if self._talk is not None:
             self._transcript.tell(self._talk)
@@ -154,6 +183,8 @@ class Driver:
             self.brisk = effect.limit
         hidden = effect.hidden
         if hidden is None:
+            if self._committed is not None and effect.stage is _FINAL:
+                return self._final(effect, self._committed)
             return self._reply(effect.stage, effect.last)
         try:
             return self._reply(effect.stage, effect.last, hidden)
@@ -164,6 +195,17 @@ class Driver:
                 error.surplus = None  # which may quote the secret as well
             bare(error)
             raise
+
+    def _final(self, effect: Receive, since: float) -> Reply:
+        """A reply to the content, and how long the server took for it."""
+        try:
+            reply = self._reply(_FINAL, effect.last)
+        except Timeout:
+            if effect.limit is None:
+                self._answer_time.note_missing(now() - since)
+            raise
+        self._answer_time.note(now() - since)
+        return reply
 
     def _reply(self, stage: Stage, last: bool, hidden: Hidden | None = None) -> Reply:
         stream = self.stream

@@ -10,6 +10,7 @@ from typing import Final
 from .channel import Channel
 from .errors import ConnectError, ConnectionLost, ProtocolError, SmtpError, Timeout, TlsError
 from .flow.session import Begun, Opening, begin_session, log_in
+from .net.answers import AnswerTime
 from .net.deadline import Deadline
 from .net.dial import Addresses, Unwell, dial, dial_unix, own_name
 from .net.stream import Stream
@@ -25,12 +26,16 @@ _STARTTLS: Final = {"starttls": "required", "opportunistic": "opportunistic"}
 class Attempt:
     """What an attempt to open a session holds, and how it is ended; does no harm once that is over."""
 
-    __slots__ = ("_deadline", "_sockets", "channel", "unwell")
+    __slots__ = ("_deadline", "_sockets", "answer_time", "channel", "unwell")
 
-    def __init__(self, deadline: Deadline, unwell: Unwell | None = None) -> None:
+    def __init__(
+        self, deadline: Deadline, unwell: Unwell | None = None, answer_time: AnswerTime | None = None
+    ) -> None:
         self._deadline = deadline
         self.unwell = unwell
         """What is known of the server's addresses from earlier attempts."""
+        self.answer_time = answer_time
+        """How long the server lately took to answer the end of data."""
         self._sockets: list[socket.socket] = []
         self.channel: Channel | None = None
         """Has the last of the sockets, once it is there."""
@@ -103,7 +108,7 @@ def _begin(
     name = server.local_hostname or own_name(sock)
     if server.tls == "implicit":
         sock = handshake(sock, *tls(), limit, attempt.keep)
-    channel = attempt.channel = Channel(Stream(sock), tls)
+    channel = attempt.channel = Channel(Stream(sock), tls, attempt.answer_time)
     opening = _opening(server, name, channel.binding())
     return channel, opening, channel.run(lambda: begin_session(opening), limit, fresh=True)
 

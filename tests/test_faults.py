@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 HERE = Path(__file__)
-ALL = set(range(1, 112))
+ALL = set(range(1, 123))
 
 
 @cache

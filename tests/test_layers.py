@@ -41,6 +41,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("flow.stream",),
     ("flow.flight",),
     ("net.deadline", "net.wait"),
+    ("net.answers",),
     ("net.tls",),
     ("net.stream",),
     ("net.dial",),

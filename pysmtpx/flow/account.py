@@ -6,6 +6,7 @@ content starts; from then until its reply is read, delivery is unknown.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import zip_longest
 from typing import Final, TypeVar
 
@@ -31,6 +32,7 @@ _MAIL: Final = Stage.MAIL
 _RCPT: Final = Stage.RCPT
 _DATA: Final = Stage.DATA
 _FINAL: Final = Stage.FINAL
+_ENVELOPE: Final = (_MAIL, _RCPT, _DATA)
 
 
 class Account:
@@ -214,23 +216,27 @@ class Account:
             return self.nobody()
         if self.committed:
             return self.unknown("the end of data was written and no valid reply came")
+        if self.data is not None and self.data.code >= 400:
+            return self.refusal(DataRejected, self.data, "DATA was refused")
         if error.stage is not Stage.INPUT:
             error.stage = self.stage
         return self._unsent(error)
 
-    def doubt(self, *, from_mail: bool) -> None:
+    def doubt(self, surplus: tuple[Reply, Reply | None] | None = None, *, is_alone: bool = False) -> None:
         """A reply too many was read: from the first place where it can have been on, nothing is certain.
 
-        The answer to MAIL is certain, unless its envelope overlapped with the message
-        before: nothing was there to be read when MAIL was written.
+        A command that ``is_alone`` was written into silence: what was answered before stands, and if
+        both replies refuse it, it was refused. 354 stands for all before it: only DATA has that answer.
         """
         if self.committed:
             self.finals.clear()
-            return
-        self.rcpts.clear()
-        self.accepted_count = 0
-        if from_mail:
+        elif is_alone and surplus is not None and are_refusals(surplus) and self.stage in _ENVELOPE:
+            self.note(surplus[0])
+        if not (is_alone or self.goes_ahead):
+            self.rcpts.clear()
+            self.accepted_count = 0
             self.mail_refused = False
+            self.data = None
 
     def content_failed(self, error: Exception) -> None:
         """Account for the recipients where the caller's content could not be sent to its end."""
@@ -280,3 +286,8 @@ class Account:
             elif (final := next(finals, None)) is not None and not final.is_positive:
                 rejections.append(RejectedRecipient(path, final, Stage.FINAL))
         return tuple(rejections)
+
+
+def are_refusals(replies: Iterable[Reply | None]) -> bool:
+    """Whether each of them is there and refuses."""
+    return all(reply is not None and reply.code >= 400 for reply in replies)

@@ -14,7 +14,7 @@ from ..wire import command
 from ..wire.limits import BDAT_CHUNK, Stage
 from ..wire.reply import Reply
 from .account import Account
-from .effects import Flow, Octets, Receive, Send
+from .effects import WITHHELD, Flow, Octets, Receive, Send
 from .plan import Plan, is_foreign
 
 MORE: Final = {stage: Receive(stage, last=False) for stage in Stage}
@@ -93,8 +93,8 @@ def _write(
     shown = head
     while (piece := next_piece(pieces)) is not None:
         if held:
-            if (yield Send(held, shown, watch=True)):
-                yield from early(account)
+            if written := (yield Send(held, shown, watch=True)):
+                yield from early(account, is_begun=not (head and shown) or written != WITHHELD)
             held, shown = piece, b""
         else:
             held = b"".join((head, piece)) if head else piece
@@ -113,9 +113,17 @@ def next_piece(pieces: Iterator[Octets]) -> Octets | None:
         raise ContentFailed from error
 
 
-def early(account: Account) -> Flow[None]:
-    """A reply while the content is still being written: stop and report it."""
+def early(account: Account, *, is_begun: bool = True) -> Flow[None]:
+    """A reply while the content is still being written: stop and report it.
+
+    Before anything of it ``is_begun`` the reply cannot be about the content: it is
+    one too many for the envelope.
+    """
     reply: Reply = yield MORE[Stage.CONTENT]
+    if not is_begun and reply.code != 421:
+        error = ProtocolError("the server spoke without being asked", stage=_CONTENT, reply=reply)
+        error.surplus = (reply, None)
+        raise error
     # A server that says it has the message before its end is out of step, and
     # may have delivered what it had.
     account.committed = reply.is_positive

@@ -60,6 +60,8 @@ def _transactions(plan: Plan, lead: Tail | None, meanwhile: Meanwhile | None, id
             if account.accepted_count == len(plan.mail.recipients):
                 return tail  # everybody is in this one, and nobody is owed another
             lead, idle = None, False
+            if tail.is_shiftable:
+                yield from settle(tail)
             tail.conclude, tail.tell = partial(tally.conclude, account), tally.tell
             if tail.fate is None:
                 if not tally.is_owed_another(account):
@@ -115,7 +117,7 @@ def _is_limit(reply: Reply) -> bool:
     if reply.code < 400:
         return False
     if enhanced is not None and (enhanced.subject, enhanced.detail) == (5, 3):
-        return reply.is_temporary or reply.code == 552
+        return True
     return reply.code == 431 or (reply.code in (452, 552) and enhanced is None)
 
 

@@ -46,6 +46,9 @@ class Send:
     """Stop as soon as input arrives: it can only be bad news. Guarded as well."""
     guard: bool = False
     """Write nothing where input is there already or the time is over, and answer ``WITHHELD``."""
+    commits: bool = False
+    """The end of data is in it. Write nothing, and answer ``TOO_LATE``, if less time is left than the server
+    lately took to answer that."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -128,6 +131,8 @@ WITHHELD: Final = 2
 
 True, as for input.
 """
+TOO_LATE: Final = 3
+"""What a ``Send`` that commits answers if no answer can be expected in time; nothing was written."""
 
 
 class Pause(Enum):

@@ -7,6 +7,7 @@ from copy import copy
 from typing import Any, Final, TypeAlias
 
 from ..errors import ConnectionLost, ProtocolError, ServiceUnavailable, SmtpError, Timeout
+from ..wire import command
 from ..wire.limits import Stage
 from ..wire.result import SendResult
 from .account import Account
@@ -73,12 +74,17 @@ class Tail:
         """The connection broke; a fate that is known stands."""
         self.closed = True
         self.cause = error
+        surplus = error.surplus if isinstance(error, ProtocolError) else None
+        if surplus is not None and self.is_shiftable:
+            self.fate = None
         self.left = ()
         if self.fate is None:
             # 354 came where it was due: nothing before it was shifted.
             is_behind = self.overlapped and not (self.account.committed or self.account.goes_ahead)
-            if is_behind or (isinstance(error, ProtocolError) and error.surplus is not None):
-                self.account.doubt(from_mail=is_behind)
+            if is_behind:
+                self.account.doubt()
+            elif surplus is not None:
+                self.account.doubt(surplus, is_alone=self.plan.window == 1)
             verdict = self.account.broken(error)
             if verdict is not error:
                 verdict.__cause__ = error
@@ -122,7 +128,7 @@ class Tail:
 
     def report(self, *, idle: bool) -> Report | None:
         """What the stream's owner is to be told, once."""
-        if self.reported or self.fate is None:
+        if self.reported or self.fate is None or (self.left and self.is_shiftable):
             return None
         self.reported = True
         return Report(self.token, self.fate, idle, self.trouble or self._broke_on_overlap())
@@ -135,6 +141,14 @@ class Tail:
         return isinstance(self.cause, Timeout | ConnectionLost | ProtocolError) or (
             final is not None and final.code in OUT_OF_STEP
         )
+
+    @property
+    def is_shiftable(self) -> bool:
+        """It was refused, and a reply too many may have passed for that, since commands went together.
+
+        That shows by the answer to RSET at the latest, so the message is not reported before.
+        """
+        return self.plan.window > 1 and self.shown == command.RSET
 
     @property
     def is_out_of_step(self) -> bool:

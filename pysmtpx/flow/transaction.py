@@ -24,9 +24,9 @@ from ..errors import (
 from ..wire import command
 from ..wire.limits import FURTHER_FINALS_LIMIT, OVERLAP_LIMIT, Stage
 from ..wire.reply import Reply
-from .account import Account
+from .account import Account, are_refusals
 from .body import LAST, MORE, ContentFailed, by_bdat, by_data, early
-from .effects import CLOSE, WITHHELD, Flow, Hear, Send
+from .effects import CLOSE, TOO_LATE, WITHHELD, Flow, Hear, Send
 from .plan import Plan
 from .tail import Tail
 
@@ -36,6 +36,7 @@ Meanwhile: TypeAlias = Callable[[], Flow[None]]
 # Bound once: on Python 3.11 to look up a member of an enumeration takes longer than what is done with it.
 _DATA: Final = Stage.DATA
 _FINAL: Final = Stage.FINAL
+_NOTHING: Final = (WITHHELD, TOO_LATE)
 
 BROKEN: Final = (Timeout, ConnectionLost, ProtocolError, ServiceUnavailable)
 """What ends the connection, whatever it was in the middle of."""
@@ -90,13 +91,16 @@ def settle(tail: Tail, envelope: bytes = b"", meanwhile: Meanwhile | None = None
     octets = b"".join((*tail.left, envelope))
     try:
         if tail.fate is not None:
-            yield Send(octets)
+            yield from _restore(tail, octets)
         else:
             account.commit()
             # In doubt from here on, unless bad news or the deadline came first.
-            if (yield Send(octets, tail.shown + envelope, guard=True)) == WITHHELD:
+            written = yield Send(octets, tail.shown + envelope, guard=True, commits=True)
+            if written in _NOTHING:
                 account.retract()
-                yield from early(account)
+                if written == TOO_LATE:
+                    raise Timeout("too little time is left for the server's answer to the end of data")
+                yield from early(account, is_begun=not (tail.plan.options.bdat and tail.shown))
         if meanwhile is not None:
             yield from meanwhile()
         if tail.fate is None:
@@ -118,9 +122,28 @@ def settle(tail: Tail, envelope: bytes = b"", meanwhile: Meanwhile | None = None
         yield CLOSE
 
 
+def _restore(tail: Tail, octets: bytes) -> Flow[None]:
+    """Write what brings the session back into step, unless a reply is there that was one too many."""
+    if (yield Send(octets, guard=tail.is_shiftable)) == WITHHELD:
+        reply: Reply = yield MORE[Stage.RSET]
+        if reply.code == 421:
+            raise tail.account.shutdown(reply)
+        raise _shifted("the server spoke without being asked", Stage.RSET, reply)
+
+
+def _shifted(text: str, stage: Stage, reply: Reply) -> ProtocolError:
+    """The error for a reply by which those before it may answer other commands than they were read for."""
+    error = ProtocolError(text, stage=stage, reply=reply)
+    error.surplus = (reply, None)
+    return error
+
+
 def _stepped(tail: Tail, *, more: bool) -> Flow[None]:
     """The answer to what brings the session back into step: RSET is 250, an empty message anything."""
     reply: Reply = yield (MORE if more else LAST)[Stage.RSET if tail.shown == command.RSET else Stage.DATA]
+    if reply.code == 354:
+        # It is the answer to DATA, so what was read as that answers a RCPT, behind a reply too many.
+        raise _shifted("354 is no answer to RSET", Stage.RSET, reply)
     tail.closed = reply.code == 421 or (tail.shown == command.RSET and reply.code != 250)
 
 
@@ -129,19 +152,20 @@ def finals(account: Account, *, more: bool = False) -> Flow[None]:
     owed = (account.accepted_count or 1) if account.lmtp else 1
     for index in range(owed):
         effect = (MORE if more or index + 1 < owed else LAST)[_FINAL]
-        if index and _is_about_size(account.finals[0]):
+        if index and all(final.is_permanent for final in account.finals):
             effect = replace(effect, limit=FURTHER_FINALS_LIMIT)
         try:
             reply: Reply = yield effect
         except ProtocolError as error:
-            if error.surplus is None or owed > 1 or not _are_refusals(error.surplus):
+            if error.surplus is None or not are_refusals((*account.finals, *error.surplus)):
                 raise
-            # Whichever of the two answers the content, it was refused (FAULTS 120).
+            # Whichever of them answer the content, it was refused for everybody (FAULTS 120).
             reply, account.over = error.surplus[0], True
         except Timeout:
             if not (index and all(_is_about_size(final) for final in account.finals)):
                 raise
-            # Cyrus and others refuse a content that is too large once, for all (FAULTS 119).
+            # Cyrus and others refuse a content that is too large once, for all (FAULTS 119). What another
+            # refusal means for those who have no reply is not known.
             account.finals += [account.finals[0]] * (owed - index)
             account.over = True
             return
@@ -153,10 +177,6 @@ def finals(account: Account, *, more: bool = False) -> Flow[None]:
             if account.lmtp:
                 return  # not about this recipient: those without a reply are unknown
         account.finals.append(reply)
-
-
-def _are_refusals(replies: tuple[Reply, Reply | None]) -> bool:
-    return all(reply is not None and reply.code >= 400 for reply in replies)
 
 
 def _is_about_size(reply: Reply) -> bool:
@@ -250,11 +270,16 @@ def _data(account: Account) -> Flow[SmtpError | None]:
         return None
     if reply.code < 400:
         # A server that answers 250 would read the content as commands.
-        error = ProtocolError(f"{reply.code} is no answer to DATA", stage=Stage.DATA, reply=reply)
-        if reply.code < 300 and not is_alone:
-            error.surplus = (reply, None)  # it may answer a RCPT, behind a reply too many
-        raise error
+        raise _no_go_ahead(reply, is_alone=is_alone)
     return account.refusal(DataRejected, reply, "DATA was refused")
+
+
+def _no_go_ahead(reply: Reply, *, is_alone: bool) -> ProtocolError:
+    """The error for an answer to DATA that is neither 354 nor a refusal."""
+    text = f"{reply.code} is no answer to DATA"
+    if is_alone or reply.code >= 300:
+        return ProtocolError(text, stage=_DATA, reply=reply)
+    return _shifted(text, _DATA, reply)  # it may answer a RCPT
 
 
 def _refuse(tail: Tail, refusal: SmtpError) -> Flow[None]:
@@ -270,6 +295,8 @@ def _refuse(tail: Tail, refusal: SmtpError) -> Flow[None]:
     if account.data is None or account.data.code >= 400:
         tail.refused(refusal, command.RSET)
         return
+    if account.data.code < 300:
+        raise _no_go_ahead(account.data, is_alone=False)
     tail.fate = refusal
     if account.accepted_count or account.lmtp or account.data.code != 354:
         tail.closed = True

@@ -244,7 +244,7 @@ class Rack:
         limit = deadline.within(seconds) if is_short else Deadline.after(seconds)
         began = now()
         try:
-            session.begin(attempt := Attempt(limit, site.unwell))
+            session.begin(attempt := Attempt(limit, site.unwell, site.answer_time))
             opened = self._opener(site.server, limit, attempt)
         except SmtpError as error:
             is_ours = session.is_stopped or (is_short and isinstance(error, Timeout))

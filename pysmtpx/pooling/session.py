@@ -10,6 +10,7 @@ from typing import Any, Final
 from ..channel import Channel
 from ..errors import SmtpError
 from ..flow.effects import CLOSE, Flow, Send
+from ..net.answers import AnswerTime
 from ..net.deadline import Deadline
 from ..net.dial import Unwell
 from ..opening import Attempt
@@ -28,7 +29,17 @@ _PARTING: Final = 1.0
 class Site:
     """One server, and what is known of it."""
 
-    __slots__ = ("error", "failing", "health", "is_watched", "last", "name", "server", "unwell")
+    __slots__ = (
+        "answer_time",
+        "error",
+        "failing",
+        "health",
+        "is_watched",
+        "last",
+        "name",
+        "server",
+        "unwell",
+    )
 
     def __init__(self, server: Server, health: Health) -> None:
         self.server = server
@@ -36,6 +47,8 @@ class Site:
         self.name = server.path or f"{server.host}:{server.port}"
         self.unwell = Unwell()
         """Its addresses that gave no session of late."""
+        self.answer_time = AnswerTime()
+        """How long it lately took to answer the end of data."""
         self.last = 0
         """The lease that used it last, counted from the first."""
         self.failing = False

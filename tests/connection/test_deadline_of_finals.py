@@ -1,0 +1,81 @@
+"""The end of data is not begun where its answer cannot be expected in time (FAULTS 122)."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from typing import Any
+
+import pytest
+from support.fates import attempt, fates
+from support.transports import SEQUENTIAL, dialled, serving
+
+import pysmtpx
+from pysmtpx import MailObject, SmtpPool
+from pysmtpx.net.answers import AnswerTime
+from pysmtpx.net.deadline import Deadline
+from pysmtpx.testing import EXTENSIONS, Event
+
+BODY = b"Subject: x\r\n\r\nhello\r\n"
+SENDER, PATH = "s@x.example", "a@x.example"
+
+
+def slow_to_accept(seconds: float) -> Any:
+    """A server that takes so long for each final reply, and no time for the rest."""
+    never = threading.Event()
+
+    def verdict(event: Event) -> Any:
+        if event.verb == "FINAL":
+            never.wait(seconds)
+        return None
+
+    return verdict
+
+
+@pytest.mark.parametrize("protocol", ["smtp", "lmtp"])
+@pytest.mark.parametrize("bdat", [False, True], ids=["DATA", "BDAT"])
+@pytest.mark.parametrize("extensions", [EXTENSIONS, SEQUENTIAL], ids=["pipelined", "sequential"])
+def test_a_message_ends_unsent_and_not_unknown(protocol: Any, bdat: bool, extensions: Any) -> None:
+    options = {"protocol": protocol, "extensions": extensions, "verdict": slow_to_accept(0.3)}
+    with serving(**options) as server, dialled(server) as conn:
+        send = getattr(conn, "send" + "_lmtp" * (protocol == "lmtp") + "_bdat" * bdat)
+        send(SENDER, PATH, BODY)
+        error = attempt(send, SENDER, PATH, BODY, timeout=0.2)
+        assert isinstance(error, pysmtpx.Timeout)
+        assert fates(error) == {PATH: "unsent"}
+        assert error.stage == "content"
+        assert error.safe_to_retry
+        assert conn.closed
+    assert server.ledger.count == 1
+
+
+def test_a_pool_shares_what_its_connections_saw() -> None:
+    """A deadline of 0.2 s, and a server that takes 0.05 s for each reply: hardly anybody is in doubt."""
+    with serving(delay=0.05) as server, SmtpPool(server.url, max_connections=4) as pool:
+        told = Counter[str]()
+        accepted = 0
+        for outcome in pool.send_many((MailObject(SENDER, PATH, BODY) for _ in range(60)), timeout=0.2):
+            told[outcome.status] += 1
+            accepted += len(outcome.accepted_recipients)
+        assert told["unknown"] <= 8, told  # those before anything was known
+        assert told.total() == 60
+    assert accepted <= server.ledger.count <= accepted + told["unknown"]
+
+
+def test_what_was_seen_fades(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr("pysmtpx.net.answers.now", lambda: clock[0])
+    monkeypatch.setattr("pysmtpx.net.deadline.monotonic", lambda: clock[0])
+    times = AnswerTime()
+    soon = Deadline.after(1.0)
+    assert not times.is_too_long_for(soon)
+    times.note(4.0)
+    times.note(0.1)  # the longest counts
+    assert times.is_too_long_for(soon)
+    clock[0] += 15
+    assert times.is_too_long_for(Deadline.after(1.0))
+    clock[0] += 10
+    assert not times.is_too_long_for(Deadline.after(1.0))
+    times.note_missing(1.0)
+    assert times.is_too_long_for(Deadline.after(1.9))
+    assert not times.is_too_long_for(Deadline.after(None))
