@@ -179,6 +179,7 @@ class Tail:
 def anew(error: SmtpError) -> SmtpError:
     """The same error for another message: who has the one it was about is not said of the other."""
     twin = copy(error)
+    twin.__cause__ = error.__cause__
     twin.accepted_recipients = twin.unknown_recipients = twin.unsent_recipients = ()
     twin.rejected_recipients, twin.accepted_replies, twin.transcript = (), (), ()
     return twin

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import pickle
 import smtplib
+import socket
+import ssl
 
 import pytest
 
@@ -91,3 +94,38 @@ def test_where_it_was_raised_and_why() -> None:
     assert caught.traceback[-1].name == "fail"
     with pytest.raises(KeyError), smtplib_errors():
         raise KeyError("not ours")
+
+
+@pytest.mark.parametrize(
+    ("kind", "cause"),
+    [
+        (errors.ConnectError, ConnectionRefusedError(errno.ECONNREFUSED, "refused")),
+        (errors.ConnectError, socket.gaierror(socket.EAI_NONAME, "unknown")),
+        (errors.TlsError, ssl.SSLCertVerificationError(1, "no")),
+        (errors.TlsError, ssl.SSLEOFError(8, "gone")),
+        (errors.TlsError, ConnectionResetError(errno.ECONNRESET, "reset")),
+        (errors.TlsError, ValueError("no name")),
+    ],
+)
+def test_the_error_of_the_system_behind_it(kind: type[errors.SmtpError], cause: Exception) -> None:
+    error = kind("it failed")
+    error.__cause__ = cause
+    both = joined(error)
+    for each in (both, pickle.loads(pickle.dumps(both))):
+        assert isinstance(each, kind)
+        assert isinstance(each, smtplib.SMTPException)
+        assert isinstance(each, type(cause))
+        assert each.errno == getattr(cause, "errno", None)
+        assert str(each) == "it failed"
+
+
+def test_a_class_of_somebody_else_is_not_mixed_in() -> None:
+    class Theirs(PermissionError):
+        def __new__(cls, *args: object) -> Theirs:
+            raise AssertionError("made without its arguments")
+
+    error = errors.ConnectError("no")
+    error.__cause__ = PermissionError.__new__(Theirs, errno.EPERM, "no")
+    both = joined(error)
+    assert isinstance(both, PermissionError)
+    assert not isinstance(both, Theirs)
