@@ -63,7 +63,7 @@ def main() -> None:
 
     results = [enqueue(send_mail, invitation(to)) for to in PEOPLE]
     try:
-        enqueue(send_mail, invitation("nobody"))
+        enqueue(send_mail, invitation("ann@example.com; bob@example.com"))
     except InputError as error:
         print(f"not enqueued: {error}")
     with worker():

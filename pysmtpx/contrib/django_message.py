@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from copy import copy
 from email.errors import MessageError
 from email.message import Message
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import django
 from django.conf import settings
@@ -17,17 +17,21 @@ from ..mime import addresses
 from ..mime.addresses import Group, Mailbox
 from ..mime.failures import told
 from ..mime.headers import ADDRESS_FIELDS, internationalized
-from ..wire.address import ForwardPath
+from ..wire.address import ForwardPath, ReversePath
 
 _SHOWN: Final = 80
+_NULL: Final = ("", "<>")
+"""The null reverse-path."""
+
+_Path = TypeVar("_Path", ReversePath, ForwardPath)
 
 
 class Draft(NamedTuple):
     """What a Django message is sent as."""
 
     message: Message[Any, Any]
-    sender: str
-    recipients: list[str]
+    sender: ReversePath
+    recipients: list[ForwardPath]
 
 
 def draft(email_message: Any) -> Draft:
@@ -42,8 +46,8 @@ def draft(email_message: Any) -> Draft:
     Raises ``InputError`` for what is no address, a charset that is none and
     parts that are nested too deep, else what ``message()`` raises.
     """
-    sender = bare_address("from_email", email_message.from_email)
-    recipients = [bare_address("the recipients", each) for each in email_message.recipients()]
+    sender = path_of(ReversePath, "from_email", email_message.from_email)
+    recipients = [path_of(ForwardPath, "the recipients", each) for each in email_message.recipients()]
     source = _with_a_labels(email_message)
     message = _made(source)
     if django.VERSION < (6, 0):
@@ -115,19 +119,18 @@ def _restore_addresses(message: Message[Any, Any], email_message: Any) -> None:
             Message.replace_header(message, name, value)
 
 
-def bare_address(what: str, address: object) -> str:
-    """``local-part@domain`` of an address as Django takes it, a display name perhaps in front of it.
+def path_of(kind: type[_Path], what: str, address: object) -> _Path:
+    """The path of an address as Django takes it: a display name perhaps in front of it, or without a domain.
 
-    What has no domain is left for the envelope to judge. Raises ``InputError``
-    where it is not one address.
+    Raises ``InputError`` where it is not one address.
     """
     text = str(address).strip()  # it may be a lazy translation
-    if "@" not in text:
-        return text
+    if text in _NULL:
+        return kind(text)
     try:
-        found = list(addresses.flatten(addresses.parse(text)))
+        found = list(addresses.flatten(addresses.parse(text, bare=True)))
         if len(found) == 1:
-            return str(ForwardPath(found[0].address))
+            return kind(found[0].address, strict=False)
         why = f"{len(found)} mailboxes, not one address"
     except InputError as error:
         why = str(error)

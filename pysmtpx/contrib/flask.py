@@ -23,6 +23,7 @@ from flask import Flask, current_app
 from ..errors import InputError, MechanismUnavailable, SmtpError
 from ..outcome import Outcome
 from ..pool import SmtpPool
+from ..wire.address import ReversePath
 from . import esmtp_options
 from .configuration import unseen
 from .flask_address import (
@@ -249,7 +250,7 @@ def _envelope(message: Message, sender: AnyAddress) -> dict[str, Any]:
     recipients = message.envelope_recipients()
     params = esmtp_options.rcpt_params(message.rcpt_options or ())
     return {
-        "sender": "" if sender == "<>" else mailbox(sender).address,
+        "sender": ReversePath("" if sender == "<>" else mailbox(sender).address, strict=False),
         "recipients": recipients,
         "mail_params": esmtp_options.mail_params(message.mail_options or ()),
         "rcpt_params": None if params is None else [params] * len(recipients),

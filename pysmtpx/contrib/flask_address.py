@@ -112,9 +112,7 @@ def quoted(name: str) -> str:
 
 
 def _only(text: str) -> Mailbox:
-    if text.strip().lower() == "postmaster":  # the one that may stand without a domain (RFC 5321 4.1.1.3)
-        return Mailbox(text.strip())
-    found = list(addresses.flatten(addresses.parse(text)))
+    found = list(addresses.flatten(addresses.parse(text, bare=True)))
     if len(found) != 1:
         raise InputError(f"an address names {len(found)} mailboxes, not one")
     return found[0]

@@ -17,7 +17,7 @@ from flask import current_app
 from ..errors import InputError
 from ..mime import headers, writing
 from ..mime.failures import only_input_errors
-from ..wire.address import domain_to_ascii
+from ..wire.address import ForwardPath, domain_to_ascii
 from ..wire.result import SendResult
 from .encoded_words import FOLD, words, written
 from .flask_address import AnyAddress, force_text, formatted, joined_name, mailbox
@@ -112,13 +112,14 @@ class Message:
         """Everybody who is to have the message."""
         return {*self.recipients, *(self.cc or ()), *(self.bcc or ())}
 
-    def envelope_recipients(self) -> list[str]:
+    def envelope_recipients(self) -> list[ForwardPath]:
         """The addresses of ``send_to``, in the order in which they were given.
 
         Raises ``InputError`` for what is no address.
         """
         given = (*self.recipients, *(self.cc or ()), *(self.bcc or ()))
-        return list(dict.fromkeys(mailbox(each).address for each in given))
+        # As in Flask-Mail one without a domain is for the server to judge.
+        return list(dict.fromkeys(ForwardPath(mailbox(each).address, strict=False) for each in given))
 
     def add_recipient(self, recipient: AnyAddress) -> None:
         """Add one to ``recipients``."""

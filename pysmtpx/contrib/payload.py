@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from ..errors import InputError, MessageTooLarge, NotSupportedError, UsageError
 from ..flow.plan import Options, make_plan
@@ -20,6 +20,8 @@ from ..wire.params import DeliverBy, MailFromParams, RcptToParams
 
 VERSION: Final = 1
 """Of the form below. A reader takes no other one: what it does not understand it must not send."""
+_Path = TypeVar("_Path", ReversePath, ForwardPath)
+
 MAX_SIZE: Final = 10 * 1024 * 1024
 """Octets that the content of one message may take in a queue, unless the caller says otherwise."""
 
@@ -34,6 +36,8 @@ _KEYS: Final = {
     "all_or_nothing",
     "allow_long_lines",
 }
+_INSISTED: Final = "insisted"
+"""The key of a list of paths for which the caller said ``strict=False``; left out where that is no one."""
 _EXTENSIONS: Final = (
     *("8BITMIME", "SMTPUTF8", "SIZE", "DSN", "AUTH", "REQUIRETLS"),
     *("MT-PRIORITY", "FUTURERELEASE", "DELIVERBY", "RRVS"),
@@ -116,7 +120,9 @@ def _check(mail: MailObject, allow_long_lines: bool) -> None:
     for params in mail.rcpt_params or ():
         keywords += [] if params is None else [name.upper() for name in params.extra]
     offered = Capabilities(dict.fromkeys(keywords, ()))
-    make_plan(mail, offered, protocol=Protocol.SMTP, is_tls=True, options=Options(as_is=allow_long_lines))
+    options = Options(as_is=allow_long_lines)
+    # Whether the server is on this host, and knows mailboxes without a domain, the worker will see.
+    make_plan(mail, offered, protocol=Protocol.SMTP, is_tls=True, options=options, is_local=True)
 
 
 # To plain values.
@@ -135,6 +141,7 @@ def pack(letter: Letter, max_size: int = MAX_SIZE) -> dict[str, Any]:
     if len(content) > max_size:
         raise _too_large(max_size)
     rcpt_params = mail.rcpt_params
+    insisted = _insisted(mail)
     return {
         "version": VERSION,
         "sender": str(mail.sender),
@@ -147,7 +154,14 @@ def pack(letter: Letter, max_size: int = MAX_SIZE) -> dict[str, Any]:
         else [_plain(each or RcptToParams()) for each in rcpt_params],
         "all_or_nothing": letter.all_or_nothing,
         "allow_long_lines": letter.allow_long_lines,
+        **({_INSISTED: insisted} if insisted else {}),
     }
+
+
+def _insisted(mail: MailObject) -> list[str]:
+    """The paths that are without doubt only because the caller said so."""
+    paths = (mail.sender, *mail.recipients)
+    return sorted({str(path) for path in paths if not path.doubt and type(path).tolerant(str(path)).doubt})
 
 
 def _plain(params: MailFromParams | RcptToParams) -> dict[str, Any]:
@@ -194,24 +208,33 @@ def unpack(payload: object, max_size: int = MAX_SIZE) -> Letter:
 
 
 def _unpacked(payload: Mapping[str, Any], max_size: int) -> Letter:
-    if set(payload) != _KEYS:
+    if payload.keys() - {_INSISTED} != _KEYS:
         raise InputError("its keys are not those of a payload")
     _require(payload, str, "sender", "content", "encoding")
     _require(payload, bool, "all_or_nothing", "allow_long_lines")
     if len(payload["content"]) > max_size:  # before anything is made of it
         raise _too_large(max_size)
-    recipients, rcpt_params = payload["recipients"], payload["rcpt_params"]
-    if not isinstance(recipients, list) or not all(isinstance(path, str) for path in recipients):
-        raise InputError("recipients is a list of text")
-    # What they need of a server was judged when the letter was made.
+    rcpt_params = payload["rcpt_params"]
+    recipients = _texts("recipients", payload["recipients"])
+    insisted = frozenset(_texts(_INSISTED, payload.get(_INSISTED, [])))
     mail = MailObject(
-        ReversePath(payload["sender"], strict=False),
-        [ForwardPath(path, strict=False) for path in recipients],
+        _path(ReversePath, payload["sender"], insisted),
+        [_path(ForwardPath, path, insisted) for path in recipients],
         _content(payload["content"], payload["encoding"]),
         mail_params=None if payload["mail_params"] is None else _mail_params(payload["mail_params"]),
         rcpt_params=None if rcpt_params is None else [RcptToParams(**_named(each)) for each in rcpt_params],
     )
     return Letter(mail, payload["all_or_nothing"], payload["allow_long_lines"])
+
+
+def _texts(name: str, value: object) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise InputError(f"{name} is a list of text")
+    return value
+
+
+def _path(kind: type[_Path], text: str, insisted: Collection[str]) -> _Path:
+    return kind(text, strict=False) if text in insisted else kind.tolerant(text)
 
 
 def _require(payload: Mapping[str, Any], kind: type, *names: str) -> None:

@@ -17,7 +17,7 @@ from ..flow.plan import Options, Plan
 from ..mime import addresses
 from ..mime.addresses import Mailbox
 from ..wire import command
-from ..wire.address import ForwardPath, ReversePath, domain_to_ascii
+from ..wire.address import ForwardPath, ReversePath, domain_to_ascii, quoted_dots
 from ..wire.capabilities import Capabilities
 from ..wire.command import MAX_AUTH_RESPONSE
 from ..wire.content import Content
@@ -25,9 +25,11 @@ from ..wire.envelope import MailObject
 from ..wire.limits import WINDOW
 from .verdicts import carrying
 
-_PLAIN: Final = re.compile(r"[A-Za-z0-9._+-]+@[A-Za-z0-9.-]+")
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*+@[A-Za-z0-9.-]+")
 _PATH: Final = re.compile(r'(?:[^\s<>"()]|(?:^|(?<=[.:]))"(?:[^"\\]|\\.)*"(?=[.@]|$))*+')
 """No angle bracket, and no blank, but in a quoted word (RFC 5321 4.1.2)."""
+_DOTTED: Final = re.compile(r"[^\s\"\\(),:;<>@\[\]]+")
+"""Atoms and dots alone."""
 _FOLD: Final = re.compile(r"\r?\n(?=[ \t])")
 """Where the value of a header field was folded (RFC 5322 2.2.3)."""
 _SHOWN: Final = 80
@@ -176,7 +178,11 @@ def _quoted(address: str, utf8: bool) -> str:
     if _PLAIN.fullmatch(address):
         return f"<{address}>"
     path = path_of(address)
-    return f"<{path if utf8 or path.isascii() else with_a_labels(path)}>"
+    if not (utf8 or path.isascii()):
+        path = with_a_labels(path)
+    local_part, at, domain = path.rpartition("@")
+    # As everywhere: a strict server takes none with dots that no grammar has.
+    return f"<{quoted_dots(local_part)}@{domain}>" if at and _DOTTED.fullmatch(local_part) else f"<{path}>"
 
 
 def path_of(address: str) -> str:
@@ -190,7 +196,7 @@ def path_of(address: str) -> str:
     if _PATH.fullmatch(bare):
         return bare
     try:
-        (found,) = addresses.parse(text)
+        (found,) = addresses.parse(text, bare=True)
     except ValueError:
         found = None
     if isinstance(found, Mailbox) and _PATH.fullmatch(found.address):

@@ -191,9 +191,13 @@ def _mailbox(text: str) -> _Parts:
     if match is None:
         raise InputError(f"not a mailbox ({_reason(text)}): {shown(text)}")
     local_part, domain = match.groups()
-    if not local_part.startswith('"') and _MISPLACED_DOT.search(local_part):
-        local_part = f'"{local_part}"'
-    return _Parts(local_part, "" if domain is None else domain_or_literal(domain))
+    return _Parts(quoted_dots(local_part), "" if domain is None else domain_or_literal(domain))
+
+
+def quoted_dots(local_part: str) -> str:
+    """A local part, in quotes where dots stand at an end or in a row (RFC 5321 4.1.2)."""
+    is_quoted = local_part.startswith('"') or not _MISPLACED_DOT.search(local_part)
+    return local_part if is_quoted else f'"{local_part}"'
 
 
 def _doubt(kind: str, text: str, parts: _Parts) -> str:

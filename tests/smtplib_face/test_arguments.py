@@ -191,3 +191,29 @@ def test_a_refused_list_is_told_by_its_address() -> None:
         smtplib.SMTP("127.0.0.1", server.port, "me.example") as smtp,
     ):
         assert smtp.sendmail(ANN, recipients, OCTETS) == {BOB: (550, b"5.1.1 none")}
+
+
+@KINDS
+@pytest.mark.parametrize("form", ["{}", "<{}>", "Ann <{}>", " {} (Ann)"])
+@pytest.mark.parametrize(
+    ("address", "wire"),
+    [
+        ("user.@docomo.ne.jp", '"user."@docomo.ne.jp'),
+        ("a..b@example.org", '"a..b"@example.org'),
+        (".a@bücher.example", '".a"@xn--bcher-kva.example'),
+        ('"a..b"@example.org', '"a..b"@example.org'),
+        ("a.b@example.org", "a.b@example.org"),
+        ("root", "root"),
+        ("x" * 100 + "@example.org", "x" * 100 + "@example.org"),
+    ],
+)
+def test_dots_that_no_grammar_has_are_quoted(
+    kind: type[smtplib.SMTP], form: str, address: str, wire: str
+) -> None:
+    with (
+        MailServer(local_mailboxes=True, extensions=[]) as server,
+        kind("127.0.0.1", server.port, "me.example") as smtp,
+    ):
+        assert smtp.sendmail(form.format(address), [form.format(address), BOB], OCTETS) == {}
+    (received,) = server.messages
+    assert (received.sender, received.addresses) == (wire, [wire, BOB])

@@ -15,12 +15,14 @@ from hypothesis import strategies as st
 
 from pysmtpx import (
     DeliverBy,
+    ForwardPath,
     InputError,
     MailFromParams,
     MailObject,
     MessageTooLarge,
     NotSupportedError,
     RcptToParams,
+    ReversePath,
     UsageError,
 )
 from pysmtpx.contrib.payload import Letter, letter, pack, unpack
@@ -236,3 +238,17 @@ def test_another_version_is_refused_by_name(version: object) -> None:
 def test_a_malformed_payload_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="malformed"):
         unpack({**GOOD, **change})
+
+
+def test_what_only_some_servers_take_is_for_the_worker_to_judge() -> None:
+    """Who insisted does so after the journey too."""
+    insisted = [ForwardPath("root", strict=False), "ann@x.example", "daemon"]
+    sent = letter(MailObject(ReversePath("me", strict=False), insisted, LINE))
+    payload = json.loads(json.dumps(pack(sent)))
+    arrived = unpack(payload).mail
+    assert (arrived.sender, arrived.recipients) == ("me", ("root", "ann@x.example", "daemon"))
+    assert [bool(path.doubt) for path in (arrived.sender, *arrived.recipients)] == [False, False, False, True]
+    assert pack(unpack(payload)) == payload
+    for wrong in ("root", [1], None, [["root"]]):
+        with pytest.raises(InputError):
+            unpack({**payload, "insisted": wrong})

@@ -14,9 +14,10 @@ from celery import Celery
 from celery.exceptions import Reject, Retry, SoftTimeLimitExceeded
 from celery.local import Proxy
 from support.daemon import free_ports
+from support.places import resolve_to
 
 import pysmtpx
-from pysmtpx import InputError, MailObject, RetryPolicy, SmtpPool
+from pysmtpx import ForwardPath, InputError, MailObject, RetryPolicy, SmtpPool
 from pysmtpx.contrib import celery as face
 from pysmtpx.contrib.celery import SendFailed, enqueue, register
 from pysmtpx.contrib.payload import letter, pack
@@ -474,3 +475,29 @@ def test_the_defaults_lose_no_message(app: Celery, caplog: pytest.LogCaptureFixt
     other = register(app, "smtp://127.0.0.1:25", name="other", task_options={"acks_late": False})
     assert not other.acks_late
     assert "hunter2" not in caplog.text
+
+
+def test_a_mailbox_that_the_server_of_its_host_knows(eager: Celery, monkeypatch: Any) -> None:
+    resolve_to(monkeypatch, "127.0.0.1")
+    long = f"{'x' * 100}@x.example"
+    with (
+        MailServer(local_mailboxes=True) as server,
+        MailServer(protocol="lmtp", local_mailboxes=True) as lmtp,
+    ):
+        there = register(eager, f"smtp://mail.test:{server.port}?tls=none", retry=ONCE, name="there")
+        here = register(eager, server.url, retry=ONCE, name="here")
+        over_lmtp = register(eager, f"lmtp://mail.test:{lmtp.port}?tls=none", retry=ONCE, name="lmtp")
+        for task in (here, over_lmtp):
+            assert enqueue(task, email("root", long)).get()["status"] == "accepted"
+        with pytest.raises(SendFailed) as caught:
+            enqueue(there, email("root", "")).get()
+        assert "'root'" in str(caught.value.report)
+        assert "strict=False" in str(caught.value.report)
+        assert not enqueue(there, email("root", ""), recipients=[ForwardPath("root", strict=False)]).get()[
+            "unsent"
+        ]
+    assert [each.addresses for each in (*server.messages, *lmtp.messages)] == [
+        ["root", long],
+        ["root"],
+        ["root", long],
+    ]

@@ -13,6 +13,7 @@ import django
 import pytest
 from django.core.mail import EmailMessage, EmailMultiAlternatives, send_mail
 from support import linear
+from support.places import resolve_to
 
 import pysmtpx
 from pysmtpx.contrib.django_message import draft
@@ -254,3 +255,50 @@ def test_an_alternative_and_an_inline_image_arrive_whole(site: Any) -> None:
     ]
     assert parts[-1].get_payload(decode=True) == b"\x89PNG\x00\xff"
     assert (parts[-1]["Content-ID"], parts[-1].get_filename()) == ("<logo>", "lögo.png")
+
+
+# Mailboxes that only a server knows.
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "mail.test"])
+def test_the_server_judges_what_is_no_full_mailbox(site: Any, host: str, monkeypatch: Any) -> None:
+    """As with Django's own backend, whose tests send from ``tester`` to ``django``."""
+    resolve_to(monkeypatch, "127.0.0.1")
+    long = f"{'x' * 100}@y.example"
+    with MailServer(local_mailboxes=True) as server:
+        site.use(server, host=host)
+        first = EmailMessage("s", "b", "tester", ["django", "Root <root>", "a..b@y.example"], cc=[long])
+        second = EmailMessage("s", "b", "The Tester <tester>", ["user.@docomo.ne.jp"], reply_to=["root"])
+        assert [each.send() for each in (first, second)] == [1, 1]
+    got = [(each.sender, each.addresses) for each in server.messages]
+    assert got == [
+        ("tester", ["django", "root", '"a..b"@y.example', long]),
+        ("tester", ['"user."@docomo.ne.jp']),
+    ]
+    assert message_from_bytes(server.messages[0].content)["To"] == "django, Root <root>, a..b@y.example"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "ann@y.example; bob@y.example",
+        "Ann <ann@y.example> Bob <bob@y.example>",
+        "ann@y.example, bob@y.example",
+        "old@y.example <new@y.example>",
+        "Doe, John <ann@y.example>",
+        "ann smith",
+        "ann@y.example (",
+        "Team: ann@y.example, bob@y.example;",
+        "<>",
+    ],
+)
+@pytest.mark.parametrize("field", ["to", "cc", "bcc"])
+def test_what_is_not_one_address_is_shown(site: Any, field: str, address: str) -> None:
+    with MailServer() as server:
+        site.use(server)
+        sent = EmailMessage("s", "b", "me@x.example", ["you@x.example"])
+        getattr(sent, field).append(address)
+        with pytest.raises(ValueError, match=r"(?i)address|null|mailbox") as caught:
+            sent.send()
+        assert address[:20] in str(caught.value)
+    assert not server.messages

@@ -572,6 +572,7 @@ def test_a_part_without_a_name(app: Flask) -> None:
         ("jürgen@bücher.example", "jürgen@xn--bcher-kva.example"),
         ("Jürgen <j@example.com>", "=?utf-8?q?J=C3=BCrgen?= <j@example.com>"),
         ("postmaster", "postmaster"),
+        ("root", "root"),
         (b"ann@example.com", "ann@example.com"),
     ],
 )
@@ -584,7 +585,7 @@ def test_an_address(given: Any, written: str) -> None:
     "given",
     [
         "",
-        "ann",
+        "ann smith",
         "ann@",
         "a@example.com, b@example.com",
         "Other, Ann <a@example.com>",

@@ -13,6 +13,7 @@ import pytest
 from flask import Flask
 from support import certs
 from support.leftovers import log_as_before
+from support.places import resolve_to
 from support.pools import in_threads
 
 from pysmtpx import (
@@ -20,6 +21,7 @@ from pysmtpx import (
     AuthenticationError,
     ConnectError,
     DeliveryUnknown,
+    ForwardPath,
     InputError,
     MechanismUnavailable,
     NotSupportedError,
@@ -31,6 +33,7 @@ from pysmtpx import (
 )
 from pysmtpx.contrib.flask import Connection, Mail, Message, email_dispatched
 from pysmtpx.contrib.pools import shared_pool
+from pysmtpx.mime import raw
 from pysmtpx.testing import Cut, MailServer
 
 MakeApp = Callable[..., Flask]
@@ -604,3 +607,48 @@ def test_debug_shows_the_wire_without_secrets(make_app: MakeApp, caplog: pytest.
         Mail().send(message())
     assert "MAIL FROM:<robot@example.org>" in caplog.text
     assert "s3cret" not in caplog.text
+
+
+# Who gets it.
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "mail.test"])
+def test_the_server_judges_what_is_no_full_mailbox(make_app: MakeApp, host: str, monkeypatch: Any) -> None:
+    """As with Flask-Mail."""
+    resolve_to(monkeypatch, "127.0.0.1")
+    long = f"{'x' * 100}@y.example"
+    with MailServer(local_mailboxes=True) as server:
+        app = make_app(server, MAIL_SERVER=host, MAIL_POOL={} if host == "127.0.0.1" else {"tls": "none"})
+        with app.app_context():
+            sent = message("root", ("Cron", "daemon"), "a..b@y.example", sender="tester", cc=[long])
+            Mail().send(sent)
+            with Mail().connect() as connection:
+                connection.send(message("user.@docomo.ne.jp"), envelope_from="Bounces <bounces>")
+    first, second = server.messages
+    assert (first.sender, first.addresses) == ("tester", ["root", "daemon", '"a..b"@y.example', long])
+    assert b"\r\nTo: root, Cron <daemon>, a..b@y.example\r\n" in first.content
+    assert (second.sender, second.addresses) == ("bounces", ['"user."@docomo.ne.jp'])
+
+
+@pytest.mark.parametrize(
+    "domain", ["faß.example", "βόλος.example", "straße.münchen.example", "BÜCHER.example"]
+)
+@pytest.mark.parametrize("form", ["a@{}", "Ann <a@{}>", "Änn <a@{}>", "ä@{}"])
+@pytest.mark.parametrize("field", ["recipients", "cc", "sender", "reply_to"])
+def test_header_and_envelope_name_the_same_domain(
+    server: MailServer, mail: Mail, field: str, domain: str, form: str
+) -> None:
+    address = form.format(domain)
+    given = {"recipients": [TO], "sender": "me@x.example"}
+    mail.send(
+        Message("x", body="y", **given | {field: [address] if field in ("recipients", "cc") else address})
+    )
+    expected = ForwardPath(f"a@{domain}").domain
+    got = server.messages[0]
+    if field != "reply_to":
+        assert f"@{expected}" in " ".join([got.sender, *got.addresses])
+    header = {"recipients": "To", "sender": "From", "reply_to": "Reply-To"}.get(field, field)
+    (written,) = [field.text for field in raw.section(got.content).fields if field.name == header.lower()]
+    # Beside a local part that needs UTF-8 the domain may be in letters too.
+    domain = written.rpartition("@")[2].strip(">")
+    assert (domain if form.endswith(("a@{}", "a@{}>")) else ForwardPath(f"a@{domain}").domain) == expected
