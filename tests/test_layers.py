@@ -79,7 +79,6 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "contrib.configuration",
         "contrib.smtplib_errors",
         "contrib.esmtp_options",
-        "contrib.encoded_words",
         "contrib.signing",
         "contrib.flask_attachment",
     ),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from email.utils import unquote
 from typing import Any, Final, TypeAlias
 
 from ..errors import InputError
 from ..mime import addresses
 from ..mime.addresses import Mailbox
-from .encoded_words import words, written
+from ..mime.words import words
 
 AnyAddress: TypeAlias = str | tuple[str, str]
 """``"ann@example.org"``, ``"Ann <ann@example.org>"`` or ``("Ann", "ann@example.org")``."""
@@ -64,6 +65,19 @@ def sanitize_address(addr: AnyAddress, encoding: str = "utf-8") -> str:
 def sanitize_addresses(addresses: Iterable[AnyAddress], encoding: str = "utf-8") -> list[str]:
     """``sanitize_address`` of each."""
     return [sanitize_address(each, encoding) for each in addresses]
+
+
+def written(box: Mailbox, charset: str, between: str = " ") -> str:
+    """A mailbox as it stands in a field: the name in encoded words, the domain in A-labels.
+
+    A local part that is not ASCII stays as it is: encoded words are forbidden
+    there (RFC 2047 5), and RFC 6531 carries it. Raises ``InputError`` for a
+    domain that is none, and what ``words`` raises.
+    """
+    box = box.with_a_labels()
+    if not box.phrase or box.phrase.isascii():
+        return formatted(box)
+    return between.join([*words(unquote(box.phrase), charset), f"<{box.address}>"])
 
 
 def mailbox(addr: AnyAddress) -> Mailbox:

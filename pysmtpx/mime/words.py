@@ -5,7 +5,8 @@ from __future__ import annotations
 import binascii
 import re
 from email import base64mime, quoprimime
-from typing import Final
+from email.charset import QP, Charset
+from typing import Final, NamedTuple
 
 from .parameters import WIDTH
 
@@ -13,22 +14,76 @@ from .parameters import WIDTH
 # bound, far over the 75 of RFC 2047 2, is for codecs that are quadratic (punycode).
 _WORD: Final = re.compile(r"=\?([^?\s]{1,60})\?([bq])\?([^?\s]{0,1000})\?=", re.IGNORECASE)
 _BETWEEN: Final = re.compile(r"(?<=\?=)[ \t]+(?==\?)")
+FOLD: Final = "\r\n "
+"""Between two words where the field is folded."""
+_WORD_WIDTH: Final = 64
+"""Characters of a word where the field's name is not known: most lines with one keep to 76 (RFC 2047 2)."""
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 def encoded(name: str, text: str) -> str:
-    """Encoded words of whole characters, short enough to follow the field's name (RFC 2047 2, 5)."""
-    charset = "unknown-8bit" if _SURROGATE.search(text) else "utf-8"  # RFC 1428 3
-    characters = [character.encode("utf-8", "surrogateescape") for character in text]
-    whole = b"".join(characters)
-    encode = min(quoprimime.header_encode, base64mime.header_encode, key=lambda encode: len(encode(whole)))
-    width = max(WIDTH - len(name) - 2, WIDTH // 2)
-    pieces = [b""]
-    for character in characters:
-        if len(encode(pieces[-1] + character, charset)) > width:
-            pieces.append(b"")
-        pieces[-1] += character
-    return " ".join(encode(piece, charset) for piece in pieces)
+    """Encoded words in UTF-8, short enough to follow the field's name.
+
+    Octets that no charset explained, as surrogates, stay what they are (RFC 1428 3).
+    """
+    charset = "unknown-8bit" if _SURROGATE.search(text) else "utf-8"
+    coding = _shorter(_Coding(charset, "utf-8", "surrogateescape"), text)
+    return " ".join(_cut(text, coding, max(WIDTH - len(name) - 2, WIDTH // 2)))
+
+
+def words(text: str, charset: str) -> list[str]:
+    """A text in ASCII: itself, or the encoded words of it; of UTF-8 where the charset lacks a letter.
+
+    Raises ``LookupError`` or ``email.errors.CharsetError`` for a charset that is none, and
+    ``UnicodeEncodeError`` for what is no text.
+    """
+    return [text] if text.isascii() else _cut(text, _coding(text, charset), _WORD_WIDTH)
+
+
+class _Coding(NamedTuple):
+    charset: str
+    """Its name in mail; Python may call the codec by another one."""
+    codec: str
+    errors: str = "strict"
+    is_quoted: bool = True
+    """In the encoding Q, else in B (RFC 2047 4)."""
+
+    def word(self, text: str) -> str:
+        encode = quoprimime.header_encode if self.is_quoted else base64mime.header_encode
+        return encode(text.encode(self.codec, self.errors), self.charset)
+
+
+def _cut(text: str, coding: _Coding, width: int) -> list[str]:
+    """Words of whole characters, none longer than this unless a single one is (RFC 2047 2, 5)."""
+    found: list[str] = []
+    start = 0
+    while start < len(text) or not found:
+        word, end = coding.word(text[start : start + 1]), start + 1
+        while end < len(text) and len(longer := coding.word(text[start : end + 1])) <= width:
+            word, end = longer, end + 1
+        found.append(word)
+        start = end
+    return found
+
+
+def _coding(text: str, charset: str) -> _Coding:
+    known = Charset(charset)
+    name, codec = str(known.get_output_charset()), known.output_codec or "ascii"
+    # UTF-16 and the like begin each word with a mark, and are none for mail (RFC 2781 A). Python knows
+    # codecs by names with blanks in them, which would end the word.
+    try:
+        is_fit = "a".encode(codec) == b"a" and bool(text.encode(codec)) and " " not in name
+    except UnicodeEncodeError:
+        is_fit = False
+    if not is_fit:
+        return _shorter(_Coding("utf-8", "utf-8"), text)
+    coding = _Coding(name, codec)
+    return coding if known.header_encoding == QP else _shorter(coding, text)
+
+
+def _shorter(coding: _Coding, text: str) -> _Coding:
+    """The same with the shorter of the two encodings."""
+    return min(coding, coding._replace(is_quoted=False), key=lambda each: len(each.word(text)))
 
 
 def decoded(text: str) -> str:
