@@ -25,20 +25,46 @@ def bare(error: _E) -> _E:
     return error
 
 
+def alone(error: _E) -> _E:
+    """The error, without frames and without the errors behind it, whose texts can quote a secret."""
+    error.__cause__ = error.__context__ = None
+    return bare(error)
+
+
 def conceals(function: Callable[_P, _T]) -> Callable[_P, _T]:
     """Let no error of a function show its arguments, or any frame below: for one that is given a secret."""
+    return _concealing((BaseException,), bare)(function)
 
-    @wraps(function)
-    def concealed(*args: _P.args, **kwargs: _P.kwargs) -> _T:
-        try:
-            return function(*args, **kwargs)
-        except BaseException as error:
-            raised = bare(error)
-        del args, kwargs
-        try:
-            raise raised
-        finally:
-            del raised  # else the error would hold this frame, and this frame the error
 
-    concealed.__signature__ = signature(function)  # type: ignore[attr-defined]  # for those who do not unwrap
-    return concealed
+def conceals_settings(*kinds: type[BaseException]) -> Callable[[Callable[_P, _T]], Callable[_P, _T]]:
+    """A decorator for what is given settings: no error shows them, and one of these kinds comes ``alone``.
+
+    Any other error keeps the frames below, so that what it is about can be found; the function must not hold
+    a secret of its own for longer than it needs.
+    """
+    return _concealing(kinds, alone)
+
+
+def _concealing(
+    kinds: tuple[type[BaseException], ...], strip: Callable[[BaseException], BaseException]
+) -> Callable[[Callable[_P, _T]], Callable[_P, _T]]:
+    def decorate(function: Callable[_P, _T]) -> Callable[_P, _T]:
+        @wraps(function)
+        def concealed(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+            try:
+                return function(*args, **kwargs)
+            except kinds as error:
+                raised = strip(error)
+            except BaseException:
+                del args, kwargs
+                raise
+            del args, kwargs
+            try:
+                raise raised
+            finally:
+                del raised  # else the error would hold this frame, and this frame the error
+
+        concealed.__signature__ = signature(function)  # type: ignore[attr-defined]  # for those who do not unwrap
+        return concealed
+
+    return decorate

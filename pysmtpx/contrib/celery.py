@@ -19,6 +19,7 @@ from celery.local import Proxy
 from celery.result import AsyncResult
 
 from ..errors import InputError, SmtpError
+from ..frames import conceals_settings
 from ..message import AnyMessage
 from ..retry import RetryPolicy
 from ..wire.envelope import MailObject
@@ -26,7 +27,6 @@ from ..wire.limits import SEND_TIMEOUT
 from ..wire.params import MailFromParams, RcptToParams
 from .celery_account import SendFailed
 from .celery_desk import PATIENT, Desk, Servers, call, keys_of
-from .configuration import unseen
 from .payload import MAX_SIZE, letter, pack
 from .signing import Keys
 
@@ -36,7 +36,7 @@ _desks: Final[weakref.WeakKeyDictionary[Any, dict[str, Desk]]] = weakref.WeakKey
 """By app and by the name of the task."""
 
 
-@unseen(SmtpError)
+@conceals_settings(SmtpError)
 def enqueue(
     task_or_app: Any,
     message: AnyMessage | MailObject,
@@ -101,7 +101,7 @@ def enqueue(
     return task.apply_async(kwargs=kwargs, **options)
 
 
-@unseen(SmtpError)
+@conceals_settings(SmtpError)
 def register(
     app: Any,
     server: Servers,

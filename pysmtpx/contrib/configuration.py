@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 from ..errors import InputError, SmtpError
 from ..retry import RetryPolicy
 
 _Made = TypeVar("_Made")
-_Given = ParamSpec("_Given")
 
 
 class Key:
@@ -46,32 +44,6 @@ def made(what: str, make: Callable[[], _Made]) -> _Made:
         raise error.with_traceback(None) from None
     except TypeError as error:
         raise InputError(f"{what}: {error}") from None
-
-
-def unseen(*kinds: type[Exception]) -> Callable[[Callable[_Given, _Made]], Callable[_Given, _Made]]:
-    """A decorator: when the function raises, no frame shows its arguments. Error pages show frames.
-
-    An error of one of these kinds leaves without the frames below. Any other
-    keeps them, so that it can be found; the function must not hold a secret of
-    its own for longer than it needs.
-    """
-
-    def decorate(function: Callable[_Given, _Made]) -> Callable[_Given, _Made]:
-        @wraps(function)
-        def call(*args: _Given.args, **kwargs: _Given.kwargs) -> _Made:
-            try:
-                return function(*args, **kwargs)
-            except kinds as error:
-                del args, kwargs
-                error.__context__ = None
-                raise error.with_traceback(None) from None
-            except BaseException:
-                del args, kwargs
-                raise
-
-        return call
-
-    return decorate
 
 
 def policy(what: str, value: Any) -> Any:

@@ -21,12 +21,12 @@ from django.core.mail.backends.base import BaseEmailBackend
 from django.views.decorators.debug import sensitive_variables
 
 from ..errors import InputError, SmtpError
+from ..frames import conceals_settings
 from ..pool import SmtpPool
 from ..pooling.shelf import again
 from ..server import Server
 from ..wire.limits import Stage
 from ..wire.result import SendResult
-from .configuration import unseen
 from .django_checks import check_celery, check_smtp
 from .django_message import draft
 from .django_options import (
@@ -75,7 +75,7 @@ class EmailBackend(Sending, smtp.EmailBackend):  # type: ignore[misc]
     is an ``InvalidMailer``.
     """
 
-    @unseen(ImproperlyConfigured)
+    @conceals_settings(ImproperlyConfigured)
     @sensitive_variables("password", "own", "options")  # type: ignore[untyped-decorator]
     def __init__(
         self,
@@ -234,7 +234,7 @@ class CeleryEmailBackend(Sending, BaseEmailBackend):  # type: ignore[misc]
     could not be queued; what becomes of the others is told in the worker.
     """
 
-    @unseen(ImproperlyConfigured)
+    @conceals_settings(ImproperlyConfigured)
     @sensitive_variables("given", "options")  # type: ignore[untyped-decorator]
     def __init__(self, fail_silently: bool = False, *, alias: str | None = None, **options: Any) -> None:
         given = {name: options.pop(name) for name in _CELERY & options.keys()}

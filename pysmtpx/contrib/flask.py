@@ -21,11 +21,11 @@ import blinker
 from flask import Flask, current_app
 
 from ..errors import InputError, MechanismUnavailable, SmtpError
+from ..frames import conceals_settings
 from ..outcome import Outcome
 from ..pool import SmtpPool
 from ..wire.address import ReversePath
 from . import esmtp_options
-from .configuration import unseen
 from .flask_address import (
     AnyAddress,
     FlaskMailUnicodeDecodeError,
@@ -235,7 +235,7 @@ class Mail(_Sender):
         app.extensions["mail"] = state
         return state
 
-    @unseen(SmtpError)
+    @conceals_settings(SmtpError)
     def init_mail(
         self, config: Mapping[str, Any], debug: bool | int = False, testing: bool = False
     ) -> _State:

@@ -10,10 +10,11 @@ from flask import Flask
 from flask.logging import default_handler
 
 from ..errors import InputError, SmtpError
+from ..frames import conceals_settings
 from ..pool import SmtpPool
 from ..retry import RetryPolicy
 from ..wire.limits import SEND_TIMEOUT
-from .configuration import Key, made, policy, unseen
+from .configuration import Key, made, policy
 from .pools import shared_pool
 
 _HOST: Final = "127.0.0.1"
@@ -40,7 +41,7 @@ class MailSettings:
     ``ascii_attachments`` are those of Flask-Mail; the others are ours.
     """
 
-    @unseen(SmtpError)
+    @conceals_settings(SmtpError)
     def __init__(
         self, config: Mapping[str, Any], *, debug: bool | int = False, testing: bool = False
     ) -> None:

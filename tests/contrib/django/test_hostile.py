@@ -12,7 +12,7 @@ from typing import Any
 import django
 import pytest
 from django.core.mail import EmailMessage, EmailMultiAlternatives, send_mail
-from support import linear
+from support import hostile, linear
 from support.places import resolve_to
 
 import pysmtpx
@@ -81,44 +81,14 @@ def test_several_in_one_field(site: Any) -> None:
 
 # Uploads.
 
-TYPES = [
-    *(
-        "",
-        "/",
-        "text",
-        "text/",
-        "/plain",
-        "text/plain/x",
-        "a b/c d",
-        "ü/ü",
-        "\ud800/x",
-        "text/plain\r\nX-Evil: y",
-    ),
-    *(
-        "text/plain; charset=no-such",
-        'text/plain; name="',
-        "text/plain;" * 50,
-        "text/plain; " + "n" * 68 + "=ü",
-    ),
-    *(
-        "multipart/mixed",
-        "multipart/mixed; boundary=b",
-        "message/rfc822; x",
-        "message/partial",
-        "image/png; a*0*=x''",
-    ),
-    *("multipart/signed", "text/plain\0", "x/y" * 5000, "image/png; " + "n" * 68 + "=" + "x" * 800),
-]
-NAMES = ["a.txt", "ü" * 300, "a\r\nX-Evil: y", '"; x="', "\0", "a" * 2000, "\ud800", "a\u2028b"]
-
 
 @pytest.mark.parametrize("content", [b"x", "x", b"\xff\xfe"])
-@pytest.mark.parametrize("content_type", TYPES)
+@pytest.mark.parametrize("content_type", hostile.TYPES)
 def test_a_type_and_a_name_of_a_stranger(site: Any, content_type: str, content: Any) -> None:
     """Sent as one message without a field of his, or an error that a view can catch: nothing hangs."""
     with MailServer() as server:
         site.use(server)
-        for name in NAMES:
+        for name in hostile.NAMES:
             sent = EmailMessage("s", "b", "me@x.example", ["you@x.example"])
             told = ""
             try:
@@ -127,22 +97,13 @@ def test_a_type_and_a_name_of_a_stranger(site: Any, content_type: str, content: 
             except (ValueError, TypeError, KeyError) as error:  # Django itself says KeyError for multipart
                 told = str(error)
             if not told:
-                assert max(map(len, server.messages[-1].content.split(b"\r\n"))) <= 998
-        for each in server.messages:
-            assert b"\nX-Evil" not in each.content
+                hostile.check_written(server.messages[-1].content)
 
 
-def nested(depth: int) -> bytes:
-    head = "".join(
-        f"Content-Type: multipart/mixed; boundary=b{number}\r\n\r\n--b{number}\r\n" for number in range(depth)
-    )
-    return f"{head}Content-Type: text/plain\r\n\r\nx\r\n".encode()
-
-
-@pytest.mark.parametrize("kind", [nested(3000), b"Content-Type: message/rfc822\r\n\r\n" * 3000 + b"\r\n"])
-def test_an_attachment_that_is_nested_too_deep(site: Any, kind: bytes) -> None:
+@pytest.mark.parametrize("kind", hostile.DEEP)
+def test_an_attachment_that_is_nested_too_deep(site: Any, kind: str) -> None:
     sent = EmailMessage("s", "b", "me@x.example", ["you@x.example"])
-    sent.attach("a.eml", kind, "message/rfc822")
+    sent.attach("a.eml", hostile.DEEP[kind], "message/rfc822")
     with MailServer() as server:
         site.use(server)
         with pytest.raises(pysmtpx.InputError):
@@ -150,7 +111,7 @@ def test_an_attachment_that_is_nested_too_deep(site: Any, kind: bytes) -> None:
         assert not server.messages
 
 
-@pytest.mark.parametrize("charset", ["no-such", "ü", "\ud800", "a\r\nX: y", "x" * 1000, "hex", "rot13", "\0"])
+@pytest.mark.parametrize("charset", hostile.CHARSETS)
 def test_a_charset_that_is_none(site: Any, charset: str) -> None:
     sent = EmailMessage("Grüße", "Grüße", "Ü <me@x.example>", ["you@x.example"])
     sent.encoding = charset
@@ -173,43 +134,7 @@ def test_an_error_of_a_subclass_stays_what_it_is(site: Any) -> None:
             Broken("s", "b", "me@x.example", ["you@x.example"]).send()
 
 
-PATTERNS = [
-    *(
-        " ",
-        "a ",
-        "a",
-        "ü",
-        "ü ",
-        "é@x.example, ",
-        "a@b.example, ",
-        "<",
-        "a<",
-        "a<|>",
-        '"',
-        "\\",
-        "(",
-        ")",
-        "(a)",
-    ),
-    *(
-        ",",
-        ";",
-        ":",
-        ".",
-        "@",
-        "a@",
-        "a@|b.",
-        "a@|ü.",
-        " |<a@b.example>",
-        "=?",
-        "=?utf-8?q?a?= ",
-        "x;",
-        "ß@ß,",
-    ),
-]
-
-
-@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("pattern", hostile.PATTERNS)
 def test_our_own_reading_of_an_address_is_linear(pattern: str) -> None:
     """What Django itself makes of it is Django's."""
 
