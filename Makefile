@@ -2,16 +2,17 @@
 SHELL := /usr/bin/env bash
 SETUP := setup.cfg pyproject.toml scripts/venv
 
-.PHONY: help demo test servers check bench soak clean
+.PHONY: help demo test coverage servers check bench soak clean
 
 help:
-	@echo 'make demo     a pool sends forty kinds of messages to an embedded server, checked octet by octet'
-	@echo 'make test     every test, on each Python that is found, and on real servers'
-	@echo 'make servers  the tests on real servers alone'
-	@echo 'make check    linter, formatter and types'
-	@echo 'make bench    speed beside other clients; a quarter of an hour'
-	@echo 'make soak     200,000 messages to a server with faults at random octets'
-	@echo 'make clean    removes all that was made'
+	@echo 'make demo      a pool sends forty kinds of messages to an embedded server, checked octet by octet'
+	@echo 'make test      every test, on each Python that is found, and on real servers'
+	@echo 'make coverage  the same on one Python, and which lines and branches no test reached; half an hour'
+	@echo 'make servers   the tests on real servers alone'
+	@echo 'make check     linter, formatter and types'
+	@echo 'make bench     speed beside other clients; a quarter of an hour'
+	@echo 'make soak      200,000 messages to a server with faults at random octets'
+	@echo 'make clean     removes all that was made'
 
 demo: .venv/.demo
 	.venv/bin/python examples/demo.py
@@ -19,6 +20,12 @@ demo: .venv/.demo
 test: .venv/.dev .others
 	scripts/servers
 	scripts/test
+
+coverage: .venv/.dev
+	scripts/servers
+	.venv/bin/python -m coverage erase
+	.venv/bin/python -m coverage run -m pytest
+	.venv/bin/python -m coverage report
 
 servers: .venv/.dev
 	scripts/servers

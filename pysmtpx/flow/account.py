@@ -236,7 +236,8 @@ class Account:
             self.rcpts.clear()
             self.accepted_count = 0
             self.mail_refused = False
-            self.data = None
+            if self.data is not None and self.data.code >= 400:
+                self.data = None
 
     def content_failed(self, error: Exception) -> None:
         """Account for the recipients where the caller's content could not be sent to its end."""

@@ -217,6 +217,7 @@ def test_the_next_message_of_a_stream_is_not_refused_by_a_reply_too_many() -> No
         peer.envelope()
         peer.content()
         peer.say(b"250 kept\r\n550 no\r\n")
+        peer.envelope()
         peer.rest()
 
     mails = [MailObject(A, path, BODY) for path in (B, C)]
