@@ -27,6 +27,7 @@ from .flow.effects import (
     Receive,
     Report,
     Send,
+    Settled,
     StartTls,
     Take,
 )
@@ -47,35 +48,45 @@ _FINAL: Final = Stage.FINAL
 
 
 class Source:
-    """Where a stream's messages come from, and which of them are not yet reported."""
+    """Where a stream's messages come from, and which of them are under way."""
 
-    __slots__ = ("_last", "_seconds", "_take", "_unreported")
+    __slots__ = ("_early", "_last", "_seconds", "_take", "_unsettled")
 
     def __init__(self, take: Callable[[bool], Entry | Pause], seconds: float | None) -> None:
         self._take = take
         self._seconds = math.inf if seconds is None else seconds
-        self._unreported: deque[Deadline | None] = deque()
+        self._unsettled: deque[Deadline | None] = deque()
+        self._early = 0
+        """Messages that are settled and not yet reported."""
         self._last: Deadline | None = None
-        """That of the message that was reported last."""
+        """That of the message that was settled last."""
 
     def take(self, wait: bool) -> tuple[Entry | Pause, Deadline | None]:
         """The next message, and the deadline from now on where it is the oldest."""
         entry = self._take(wait)
         if not isinstance(entry, Entry):
             return entry, None
-        self._unreported.append(entry.deadline)
-        return entry, self.deadline() if len(self._unreported) == 1 else None
+        self._unsettled.append(entry.deadline)
+        return entry, self.deadline() if len(self._unsettled) == 1 else None
+
+    def settled(self) -> None:
+        """The oldest is, and will be reported later."""
+        self._last = self._unsettled.popleft()
+        self._early += 1
 
     def reported(self) -> None:
         """The oldest was."""
-        self._last = self._unreported.popleft()
+        if self._early:
+            self._early -= 1
+        else:
+            self._last = self._unsettled.popleft()
 
     def deadline(self) -> Deadline:
         """The deadline of the oldest; without one of its own its time begins now.
 
-        Where all are reported it is that of the last one: to clean up behind it has no more time.
+        Where all are settled it is that of the last one: to clean up behind it has no more time.
         """
-        own = self._unreported[0] if self._unreported else self._last
+        own = self._unsettled[0] if self._unsettled else self._last
         return own or _NEVER.within(self._seconds)
 
 
@@ -164,6 +175,7 @@ class Driver:
             if effect.secret:
                 bare(error)  # the line is a local of the frames below
             raise
+        effect.short = self.stream.short
         if commits and result != WITHHELD:
             self._committed = now()
         self._transcript.said(effect)
@@ -237,6 +249,14 @@ class Driver:
             self._deadline = deadline
         return entry
 
+    def _settled(self, effect: Settled) -> None:
+        """The transcript of its error is that of now."""
+        if self.source is not None:
+            self.source.settled()
+            self.renew()
+        if isinstance(effect.outcome, SmtpError):
+            self.transcribe(effect.outcome)
+
     def _close(self, _: Close) -> None:
         self.end("")
 
@@ -274,6 +294,7 @@ _PERFORM: Final[dict[type, Callable[[Driver, Any], Any]]] = {
     Receive: Driver._receive,
     Hear: Driver._hear,
     Take: Driver._take,
+    Settled: Driver._settled,
     StartTls: Driver._start_tls,
     Close: Driver._close,
 }

@@ -189,6 +189,11 @@ class ProtocolError(SmtpError):
     What was read before may then answer other commands than those it was read for.
     """
 
+    @property
+    def safe_to_retry(self) -> bool:
+        """True unless somebody has the message: a reply that is out of step refuses nothing for good."""
+        return self._safe_to_retry and not self.accepted_recipients
+
 
 class UsageError(ProtocolError, InputError):
     """The call does not fit this connection or its own arguments; nothing was written."""

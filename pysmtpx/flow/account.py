@@ -52,6 +52,7 @@ class Account:
         "recipients",
         "shut",
         "stage",
+        "surplus",
     )
 
     def __init__(self, recipients: tuple[str, ...], *, lmtp: bool) -> None:
@@ -69,6 +70,8 @@ class Account:
         """A 421 among the final replies."""
         self.over = False
         """The final replies stand, and the connection is not in step behind them."""
+        self.surplus: Reply | None = None
+        """A reply that came behind the last one which was owed."""
         self._octets = 0
         self.stage = _MAIL
         """What the next reply answers, or what is being done."""
@@ -143,6 +146,12 @@ class Account:
     def is_refused(self) -> bool:
         """Some reply refused the message for somebody who could have had it, or for everybody."""
         return self.mail_refused or self.all_refused or not all(reply.is_positive for reply in self.finals)
+
+    @property
+    def has_refusal(self) -> bool:
+        """Any reply is something else than an acceptance."""
+        rcpts_are_accepted = self.accepted_count == len(self.rcpts)
+        return self.mail_refused or not rcpts_are_accepted or not all(r.is_positive for r in self.finals)
 
     # -- what it amounts to -----------------------------------------------------
 

@@ -32,9 +32,10 @@ class Send:
     """Write these octets. Resumed with True where something is there to be received.
 
     While the write is blocked, replies are read and kept, so neither side can
-    stall. A write that fails does not raise: it answers True, any further one
-    ``WITHHELD``, and the next ``Receive`` yields the reply that explains it or
-    raises ``ConnectionLost``.
+    stall. A write that fails, or that the server does not take in time, does not
+    raise: it answers True, any further one ``WITHHELD``, and each ``Receive``
+    yields what the server had said by then, before one raises ``ConnectionLost``
+    or ``Timeout``.
     """
 
     data: Octets = field(repr=False)
@@ -49,6 +50,8 @@ class Send:
     commits: bool = False
     """The end of data is in it. Write nothing, and answer ``TOO_LATE``, if less time is left than the server
     lately took to answer that."""
+    short: int = 0
+    """Set where it is answered: octets at its end that were never handed over, since it was broken off."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -112,6 +115,16 @@ class Take:
     wait: bool
 
 
+@dataclass(slots=True, frozen=True)
+class Settled:
+    """The oldest message of a stream was answered, and its ``Report`` comes later. Resumed with None.
+
+    The time of the next one begins.
+    """
+
+    outcome: SendResult | SmtpError
+
+
 class Report(NamedTuple):
     """What became of a message of a stream. Resumed with None, after any time. A tuple: one a message."""
 
@@ -123,7 +136,7 @@ class Report(NamedTuple):
     """The server broke on an envelope behind an end of data, this message's or the next one's."""
 
 
-Effect: TypeAlias = Send | Receive | Hear | StartTls | Close | Take | Report
+Effect: TypeAlias = Send | Receive | Hear | StartTls | Close | Take | Settled | Report
 Flow: TypeAlias = Generator[Effect, Any, _T]
 
 WITHHELD: Final = 2

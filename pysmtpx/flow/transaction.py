@@ -94,13 +94,15 @@ def settle(tail: Tail, envelope: bytes = b"", meanwhile: Meanwhile | None = None
             yield from _restore(tail, octets)
         else:
             account.commit()
-            # In doubt from here on, unless bad news or the deadline came first.
-            written = yield Send(octets, tail.shown + envelope, guard=True, commits=True)
-            if written in _NOTHING:
+            # In doubt from here on, unless bad news or the deadline came before its last octet.
+            effect = Send(octets, tail.shown + envelope, guard=True, commits=True)
+            written = yield effect
+            if written in _NOTHING or effect.short > len(envelope):
                 account.retract()
                 if written == TOO_LATE:
                     raise Timeout("too little time is left for the server's answer to the end of data")
-                yield from early(account, is_begun=not (tail.plan.options.bdat and tail.shown))
+                is_first = tail.plan.options.bdat and bool(tail.shown)
+                yield from early(account, is_begun=not is_first or written != WITHHELD)
         if meanwhile is not None:
             yield from meanwhile()
         if tail.fate is None:
@@ -160,7 +162,7 @@ def finals(account: Account, *, more: bool = False) -> Flow[None]:
             if error.surplus is None or not are_refusals((*account.finals, *error.surplus)):
                 raise
             # Whichever of them answer the content, it was refused for everybody (FAULTS 120).
-            reply, account.over = error.surplus[0], True
+            (reply, account.surplus), account.over = error.surplus, True
         except Timeout:
             if not (index and all(_is_about_size(final) for final in account.finals)):
                 raise

@@ -58,6 +58,7 @@ class Stream:
         "farewell",
         "is_tls",
         "round_trips",
+        "short",
     )
 
     def __init__(self, sock: socket.socket) -> None:
@@ -81,6 +82,8 @@ class Stream:
         """A 421 that came behind the last reply that was owed."""
         self.round_trips = 0
         """Waits for a reply after something was written."""
+        self.short = 0
+        """Octets at the end of the last write that were never handed over, since it was broken off."""
 
     # -- writing -----------------------------------------------------------------
 
@@ -93,12 +96,13 @@ class Stream:
         sides that both wait to be read cannot stand still (RFC 2920 3.1). With
         ``guard`` nothing is written, and ``WITHHELD`` answered, where anything
         is there or the time is over; with ``watch`` the write also stops as
-        soon as anything arrives. A write that fails answers True, since the
-        reply that explains it may be on its way, and any further one
-        ``WITHHELD``.
+        soon as anything arrives.
 
-        Raises ``Timeout`` where it is blocked and the deadline passes, or where
-        the server takes fewer than 500 octets a second (RFC 5321 4.5.3.2.5).
+        Raises nothing: a write that fails, or is blocked until the deadline, or by a
+        server that takes fewer than 500 octets a second (RFC 5321 4.5.3.2.5), answers
+        True, and any further one ``WITHHELD``. What the server said before that, to
+        this write or to an earlier one, is still received; then the failure is raised.
+        ``short`` says how much of it was not written.
         """
         if self._broken is not None:
             return WITHHELD
@@ -106,6 +110,7 @@ class Stream:
         if is_guarded and (deadline.remaining() <= 0 or self._peek()):
             return WITHHELD
         self._turned = True
+        self.short = 0
         size = len(data)
         sent = self._offer(data) if size <= SLICE else 0
         if sent < size:
@@ -141,13 +146,15 @@ class Stream:
             seconds = limit.remaining()
             ready = self._waiter.wait(self._want, seconds) if seconds > 0 else 0
             if not ready:
-                raise Timeout("the server stopped reading")
+                self._break(Timeout("the server stopped reading"))
+                break
             if ready & READ:
                 self._pull()
                 if watch and self._has_input():
-                    return
+                    break
             # A slice at a time: what TLS did not take must be offered again as it was, however long.
             left = left[self._offer(left[:SLICE]) :]
+        self.short = len(left)
 
     # -- reading -----------------------------------------------------------------
 
@@ -242,9 +249,16 @@ class Stream:
             return
         if data:
             self._is_shaking = False
-            self._parser.feed(data)
+            self._feed(data)
         elif self._broken is None:
             self._broken = ConnectionLost("the server closed the connection")
+
+    def _feed(self, data: bytes) -> None:
+        """Keep what was received; where it is too much the replies before are still handed out."""
+        try:
+            self._parser.feed(data)
+        except ProtocolError as error:
+            self._broken = self._broken or error
 
     def _has_input(self) -> bool:
         return self._broken is not None or self._parser.has_input
@@ -258,11 +272,15 @@ class Stream:
         return self._has_input()
 
     def _fail(self, text: str, error: Exception) -> None:
-        """Note a broken line, after reading once what the server may have said before."""
+        """Note a broken line."""
         pass_alarm(error)
         if self._broken is None:
-            self._broken = self._loss(text, error)
-            self._drain()
+            self._break(self._loss(text, error))
+
+    def _break(self, error: SmtpError) -> None:
+        """Write no more; what the server has said by now outranks that, and is read once."""
+        self._broken = error
+        self._drain()
 
     def _loss(self, text: str, error: Exception) -> SmtpError:
         """What it means that the line broke by this error."""
@@ -284,7 +302,7 @@ class Stream:
                 self._broken = self._loss("", error)
             return
         if data:
-            self._parser.feed(data)
+            self._feed(data)
 
     def check_idle(self) -> None:
         """Raise unless the connection is alive and silent, without a wait.

@@ -94,8 +94,9 @@ def test_a_flood_that_nobody_asked_for_is_bounded(line: Line, monkeypatch: Any) 
     monkeypatch.setattr("pysmtpx.wire.parser.MAX_BACKLOG", 100_000)
     flood = threading.Thread(target=_flood, args=(line.peer,))
     flood.start()
+    assert line.send(b"x" * 50_000_000)
     with pytest.raises(ProtocolError):
-        line.send(b"x" * 50_000_000)
+        [line.reply(last=False) for _ in range(100)]  # what fits is handed out before
     line.stream.close()
     flood.join()
 
@@ -183,13 +184,52 @@ def test_a_write_to_a_peer_that_has_reset(word: bytes, line: Line) -> None:
     assert line.send(b"more") == WITHHELD
 
 
-def test_a_write_that_nobody_takes(line: Line, monkeypatch: Any) -> None:
+@pytest.mark.parametrize("is_slow", [False, True])
+def test_a_write_that_nobody_takes(is_slow: bool, line: Line, monkeypatch: Any) -> None:
     """FAULTS 60."""
+    limit = Deadline.after(0.1)
+    if is_slow:
+        limit = Deadline.after(None)
+        monkeypatch.setattr(streams, "BLOCK_LIMIT", 0.1)
+    assert line.stream.send(b"z" * 50_000_000, limit)
+    assert 0 < line.stream.short < 50_000_000
+    assert line.stream.send(b"more", Deadline.after(None)) == WITHHELD
     with pytest.raises(Timeout, match="stopped reading"):
-        line.stream.send(b"z" * 50_000_000, Deadline.after(0.1))
-    monkeypatch.setattr(streams, "BLOCK_LIMIT", 0.1)
+        line.reply()
+
+
+class Over(Deadline):
+    """Its time is over when it is first asked, and in that moment the server speaks."""
+
+    def __init__(self, line: Line) -> None:
+        super().__init__(0.0)
+        self.line = line
+
+    def within(self, seconds: float) -> Deadline:
+        return self
+
+    def remaining(self) -> float:
+        self.line.peer.sendall(SAID)
+        self.line.arrived()
+        return -1.0
+
+
+SAID = b"250 kept\r\n552 enough\r\n"
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_what_was_said_before_a_write_that_nobody_takes(is_late: bool, line: Line) -> None:
+    """FAULTS 27, 60: it outranks the end of our patience, and is handed out first."""
+    if is_late:
+        limit: Deadline = Over(line)
+    else:
+        line.peer.sendall(SAID)
+        line.arrived()
+        limit = Deadline.after(0.1)
+    assert line.stream.send(b"z" * 50_000_000, limit)
+    assert [line.reply(last=False).code, line.reply().code] == [250, 552]
     with pytest.raises(Timeout, match="stopped reading"):
-        line.stream.send(b"z" * 50_000_000, Deadline.after(None))
+        line.reply()
 
 
 def test_steady_progress_outlives_the_limit_of_a_block(line: Line, monkeypatch: Any) -> None:

@@ -14,7 +14,7 @@ from pysmtpx.errors import (
     SmtpError,
     Timeout,
 )
-from pysmtpx.flow.effects import END, WITHHELD, Close, Flow, Hear, Receive, Report, Send, Take
+from pysmtpx.flow.effects import END, WITHHELD, Close, Flow, Hear, Receive, Report, Send, Settled, Take
 from pysmtpx.testing.actions import Close as Hangup
 from pysmtpx.testing.actions import Write
 from pysmtpx.testing.protocol import ServerSession
@@ -39,9 +39,9 @@ class Line:
     parser: ReplyParser = field(default_factory=ReplyParser)
     inbox: bytes = b""
     stalls: bool = False
-    """The write that is cut is never taken whole: it times out."""
+    """The write that is cut is taken no further than it arrives: it times out. Else half of the rest is."""
     written: bytes = b""
-    """What was handed over while the line was alive; the write that was cut is in it as a whole."""
+    """What was handed over while the line was alive."""
     dead: bool = False
     closed: bool = False
     farewell: bool = False
@@ -99,8 +99,8 @@ class Line:
 
     def _perform(self, effect: Any) -> Any:
         match effect:
-            case Send(data=data, watch=watch, guard=guard):
-                return WITHHELD if (watch or guard) and self._has_input() else self._send(bytes(data))
+            case Send(watch=watch, guard=guard):
+                return WITHHELD if (watch or guard) and self._has_input() else self._send(effect)
             case Receive(last=last):
                 return self._receive(last)
             case Hear(listener=listener, count=count, last=last):
@@ -109,6 +109,8 @@ class Line:
                 return None
             case Close():
                 self._close()
+                return None
+            case Settled():
                 return None
             case Take(wait=wait):
                 return END if self.closed or self.farewell else self.take(wait)
@@ -120,21 +122,22 @@ class Line:
                 return None
         raise AssertionError(effect)
 
-    def _send(self, data: bytes) -> int:
+    def _send(self, effect: Send) -> int:
+        data = bytes(effect.data)
         if self.closed:
             return WITHHELD
         assert not self.farewell, "octets after 421"
         if self.dead:
             return WITHHELD
-        self.written += data
         arrives = data if self.to_server is None else data[: self.to_server]
+        missing = len(data) - len(arrives)
+        effect.short = missing if self.stalls else missing // 2
+        self.written += data[: len(data) - effect.short]
         if self.to_server is not None:
             self.to_server -= len(arrives)
-            self.dead = len(arrives) < len(data)
+            self.dead = missing > 0
         unread = bool(self.inbox) or self.parser.has_input
         self._take(self.session.receive(arrives, unread=unread))
-        if self.stalls and len(arrives) < len(data):
-            raise Timeout("the server stopped reading")
         return self._has_input()
 
     def _take(self, actions: list[Any]) -> None:
@@ -160,11 +163,9 @@ class Line:
         while (reply := self.parser.next()) is None:
             if not self.inbox:
                 # A server that is alive and silent is one whose replies were miscounted.
-                raise (
-                    ConnectionLost("cut")
-                    if self.dead
-                    else AssertionError("waits for a reply that is not owed")
-                )
+                if not self.dead:
+                    raise AssertionError("waits for a reply that is not owed")
+                raise Timeout("the server stopped reading") if self.stalls else ConnectionLost("cut")
             size = next(self.slices)
             self.parser.feed(self.inbox[:size])
             self.inbox = self.inbox[size:]
