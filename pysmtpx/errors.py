@@ -30,19 +30,11 @@ names the recipients whose fate it decides. All of them pickle.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
+from .shortening import shortened
 from .wire.limits import Stage
 from .wire.reply import Reply
 from .wire.result import RejectedRecipient
-
-_SHOWN: Final = 500
-"""Characters of a text, ours or the server's, in what an error says. Both can quote what somebody else wrote:
-an address, a field, a reply that holds a message; ``reply`` has all of it."""
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
 
 class SmtpError(Exception):
@@ -69,7 +61,8 @@ class SmtpError(Exception):
     content only the number of octets, of secrets nothing), ``S:`` what the server said."""
 
     def __init__(self, message: str = "", *, stage: Stage | None = None, reply: Reply | None = None) -> None:
-        super().__init__(_shortened(message))
+        # It can quote what somebody else wrote: an address, a field. Of a reply ``reply`` has all.
+        super().__init__(shortened(message))
         self.stage = stage
         self.reply = reply
 
@@ -103,8 +96,11 @@ class SmtpError(Exception):
 
     def __str__(self) -> str:
         text = str(self.args[0]) if self.args else ""
-        reply = "" if self.reply is None else _shortened(str(self.reply))
+        reply = "" if self.reply is None else shortened(str(self.reply))
         return f"{text}: {reply}" if text and reply else text or reply
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
 
 
 class InputError(SmtpError, ValueError):
@@ -253,7 +249,7 @@ class RecipientsRejected(RejectedError):
         return self.temporary
 
     def __str__(self) -> str:
-        last = _shortened(str(self.reply))
+        last = shortened(str(self.reply))
         return f"{len(self.responses)} of {self.count} recipients were refused, the last with {last}"
 
 

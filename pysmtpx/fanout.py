@@ -16,6 +16,7 @@ from .pooling.feed import Feed
 from .pooling.jobs import Job
 from .pooling.rack import Rack
 from .pooling.shelf import closed
+from .shortening import listed
 
 MOST_OCTETS: Final = 64 * 1024 * 1024
 """Of content in memory from which on no further message is taken."""
@@ -168,7 +169,7 @@ class FanOut:
         doubtful = [path for outcome in self._done.values() for path in outcome.unknown_recipients]
         doubtful += [path for job in self._jobs.values() for path in job.recipients]
         if doubtful:
-            error.add_note(f"perhaps delivered: {', '.join(doubtful)}")
+            error.add_note(f"perhaps delivered: {listed(doubtful)}")
         accepted = [path for outcome in self._done.values() for path in outcome.accepted_recipients]
         if accepted:
-            error.add_note(f"delivered, and not yet told: {', '.join(accepted)}")
+            error.add_note(f"delivered, and not yet told: {listed(accepted)}")

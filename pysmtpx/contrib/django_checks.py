@@ -12,6 +12,7 @@ from ..errors import SmtpError
 from ..flow.sasl import MECHANISMS
 from ..net.tls import client_context
 from ..server import Server
+from ..shortening import shortened
 from .django_options import celery_app
 
 _STARTTLS_PORTS = (25, 587)
@@ -40,7 +41,7 @@ def check_celery(make: Callable[[], Any], alias: str | None) -> list[CheckMessag
 
 def _text(text: str, alias: str | None) -> str:
     where = f"MAILERS[{alias!r}]: "
-    return text if alias is None or text.startswith(where) else where + text
+    return shortened(text if alias is None or text.startswith(where) else where + text)
 
 
 def _port(server: Server, alias: str | None) -> CheckMessage | None:

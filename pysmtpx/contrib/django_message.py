@@ -17,9 +17,9 @@ from ..mime import addresses
 from ..mime.addresses import Group, Mailbox
 from ..mime.failures import told
 from ..mime.headers import ADDRESS_FIELDS, internationalized
+from ..shortening import shown
 from ..wire.address import ForwardPath, ReversePath
 
-_SHOWN: Final = 80
 _NULL: Final = ("", "<>")
 """The null reverse-path."""
 
@@ -134,9 +134,8 @@ def path_of(kind: type[_Path], what: str, address: object) -> _Path:
         why = f"{len(found)} mailboxes, not one address"
     except InputError as error:
         why = str(error)
-    shown = repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")
     # Django's own backend begins so, and there are handlers and tests that look for it.
-    raise InputError(f"Invalid address in {what}: {shown} ({why})")
+    raise InputError(f"Invalid address in {what}: {shown(text)} ({why})")
 
 
 def _addresses(email_message: Any) -> Iterator[tuple[str, str]]:

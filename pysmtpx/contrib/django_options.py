@@ -18,6 +18,7 @@ from ..pool import SmtpPool
 from ..pooling.arguments import positive
 from ..sending import SendOptions
 from ..server import Server
+from ..shortening import shortened
 from ..wire.limits import CONNECT_TIMEOUT
 from .configuration import Key, made, policy
 from .signing import Keys
@@ -76,10 +77,10 @@ class WrongOption(ImproperlyConfigured, ValueError):  # type: ignore[misc]
 def wrong(text: str, alias: str | None) -> Exception:
     """The error for an option: ``InvalidMailer`` where the options come from ``MAILERS``."""
     if alias is None:
-        return WrongOption(text)
+        return WrongOption(shortened(text))
     from django.core.mail import InvalidMailer  # Django 6.1 and later
 
-    error: Exception = InvalidMailer(text, alias=alias)
+    error: Exception = InvalidMailer(shortened(text), alias=alias)
     return error
 
 

@@ -11,6 +11,7 @@ from ..errors import InputError
 from ..mime import addresses
 from ..mime.addresses import Mailbox
 from ..mime.words import words
+from ..shortening import shortened
 
 AnyAddress: TypeAlias = str | tuple[str, str]
 """``"ann@example.org"``, ``"Ann <ann@example.org>"`` or ``("Ann", "ann@example.org")``."""
@@ -30,7 +31,7 @@ class FlaskMailUnicodeDecodeError(UnicodeDecodeError):
         super().__init__(*args)
 
     def __str__(self) -> str:
-        return f"{super().__str__()}. You passed in {self.obj!r} ({type(self.obj)})"
+        return f"{super().__str__()}. You passed in {shortened(repr(self.obj))} ({type(self.obj)})"
 
 
 def force_text(s: Any, encoding: str = "utf-8", errors: str = "strict") -> str:

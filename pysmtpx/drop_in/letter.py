@@ -16,6 +16,7 @@ from ..errors import InputError, MessageTooLarge
 from ..flow.plan import Options, Plan
 from ..mime import addresses
 from ..mime.addresses import Mailbox
+from ..shortening import shown
 from ..wire import command
 from ..wire.address import ForwardPath, ReversePath, domain_to_ascii, quoted_dots
 from ..wire.capabilities import Capabilities
@@ -32,7 +33,6 @@ _DOTTED: Final = re.compile(r"[^\s\"\\(),:;<>@\[\]]+")
 """Atoms and dots alone."""
 _FOLD: Final = re.compile(r"\r?\n(?=[ \t])")
 """Where the value of a header field was folded (RFC 5322 2.2.3)."""
-_SHOWN: Final = 80
 _LINE_END: Final = re.compile(r"[\r\n]")
 _AS_IS: Final = Options(as_is=True)
 """Long lines and 8-bit octets pass: users' mail must go on working."""
@@ -201,8 +201,7 @@ def path_of(address: str) -> str:
         found = None
     if isinstance(found, Mailbox) and _PATH.fullmatch(found.address):
         return found.address
-    shown = repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")
-    raise ValueError(f"not one address, and what follows its end would be a parameter: {shown}")
+    raise ValueError(f"not one address, and what follows its end would be a parameter: {shown(text)}")
 
 
 def with_a_labels(address: str) -> str:
@@ -235,7 +234,7 @@ def line(verb: str, argument: str, *, utf8: bool = False) -> bytes:
 def check_one_line(text: str, *, secret: bool = False) -> None:
     """Raise ``ValueError`` for a control character; CR or LF would begin another command."""
     if _LINE_END.search(text):
-        told = "" if secret else ": " + text.replace("\n", "\\n").replace("\r", "\\r")
+        told = "" if secret else f": {shown(text)}"
         raise ValueError(f"command and arguments contain prohibited newline characters{told}")
     command.check_controls(text)
 

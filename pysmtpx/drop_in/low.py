@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..flow.hidden import Hidden
 from ..net.deadline import Deadline
 from ..net.dial import Addresses
+from ..shortening import shortened
 from ..wire.content import Content
 from ..wire.limits import REPLY_LIMITS
 from ..wire.reply import Reply
@@ -237,7 +238,7 @@ class Commands(standard.SMTP):
             code, text = self.ehlo()
             if code == _CLOSING:
                 self.close()
-                raise SMTPServerDisconnected(f"Connection unexpectedly closed: {(code, text)}")
+                raise SMTPServerDisconnected(shortened(f"Connection unexpectedly closed: {(code, text)}"))
             if is_acceptance(code):
                 return
             code, text = self.helo()
@@ -330,7 +331,7 @@ class Commands(standard.SMTP):
             if len(self._accepted) > 1:
                 # It is about no recipient (RFC 2033 4.2).
                 self.close()
-                raise SMTPServerDisconnected(f"Connection unexpectedly closed: {reply}")
+                raise SMTPServerDisconnected(shortened(f"Connection unexpectedly closed: {reply}"))
             return first
 
     def close(self) -> None:

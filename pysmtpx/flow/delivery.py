@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from ..errors import AllRecipientsFailed, DeliveryUnknown, RecipientsRejected, SmtpError
+from ..shortening import listed
 from ..wire.envelope import part
 from ..wire.limits import MIN_RECIPIENTS, Stage
 from ..wire.reply import Reply
@@ -204,7 +205,7 @@ class _Tally:
     def tell(self, error: BaseException) -> None:
         """Note on an error that is not ours who has the message already."""
         if self._accepted:
-            error.add_note(f"the message had been accepted for {', '.join(self._paths())}")
+            error.add_note(f"the message had been accepted for {listed(self._paths())}")
 
     def _broken(self, error: SmtpError, batch: list[int], later: list[int]) -> None:
         """An error in one transaction, accounting for those before it and those never begun."""

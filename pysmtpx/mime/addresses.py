@@ -14,7 +14,8 @@ from itertools import pairwise
 from typing import Final, NamedTuple, TypeAlias
 
 from ..errors import InputError
-from ..wire.address import domain_to_ascii, shown
+from ..shortening import shown
+from ..wire.address import domain_to_ascii
 
 
 class Mailbox(NamedTuple):

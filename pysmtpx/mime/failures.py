@@ -8,6 +8,7 @@ from email.errors import CharsetError, MessageError
 from typing import Final
 
 from ..errors import InputError, SmtpError
+from ..shortening import shortened
 
 FAILURES: Final = (MessageError, TypeError, ValueError, LookupError, AttributeError, RecursionError)
 """For a header that breaks, a payload or charset that is none, a surrogate, parts nested too deep."""
@@ -33,6 +34,4 @@ def told(error: Exception) -> str:
     reason = str(error)
     if isinstance(error, UnicodeError):
         reason = str(getattr(error, "reason", ""))
-    if len(reason) > _SHOWN:
-        reason = f"{reason[:_SHOWN]}…"
-    return f"{kind}: {reason}" if reason else kind
+    return f"{kind}: {shortened(reason, _SHOWN)}" if reason else kind

@@ -13,7 +13,7 @@ from email.errors import InvalidHeaderDefect
 from typing import Any, Final, NamedTuple
 
 from ..errors import InputError
-from ..wire.address import shown
+from ..shortening import shown
 from . import addresses, words
 
 _WHOLE: Final = frozenset({"comment", "bare-quoted-string"})

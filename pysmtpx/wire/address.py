@@ -11,6 +11,7 @@ from typing import ClassVar, Final, NamedTuple, NoReturn, Self, cast
 import idna
 
 from ..errors import InputError
+from ..shortening import shown
 from .limits import MAX_DOMAIN, MAX_LOCAL_PART, MAX_PATH
 
 # RFC 6531 3.3 adds all of Unicode to atext and qtext. Controls (C1 included), lone surrogates
@@ -31,8 +32,6 @@ _DOMAIN: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 # dcontent of RFC 5321 4.1.3, less the characters that a lax server takes for the end of a path
 # or of a mailbox: double quote, angle brackets and the at sign.
 _GENERAL_LITERAL: Final = re.compile(r"[A-Za-z0-9-]*[A-Za-z0-9]:[!#-;=?A-Z^-~]+")
-
-_SHOWN: Final = 80
 
 
 class _Parts(NamedTuple):
@@ -250,8 +249,3 @@ def _reason(text: str) -> str:
     if not text.isprintable():
         return "a control character or white space"
     return "a character that needs a quoted local part, RFC 5321 4.1.2"
-
-
-def shown(text: str) -> str:
-    """A text of a stranger as errors quote it: shortened, its controls escaped."""
-    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")
