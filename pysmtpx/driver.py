@@ -214,9 +214,9 @@ class Driver:
             reply = self._reply(_FINAL, effect.last)
         except Timeout:
             if effect.limit is None:
-                self._answer_time.note_missing(now() - since)
+                self._answer_time.note_missing(since)
             raise
-        self._answer_time.note(now() - since)
+        self._answer_time.note(since)
         return reply
 
     def _reply(self, stage: Stage, last: bool, hidden: Hidden | None = None) -> Reply:

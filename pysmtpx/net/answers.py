@@ -20,22 +20,28 @@ class AnswerTime:
         self._seconds = 0.0
         self._noted = 0.0
 
-    def note(self, seconds: float) -> None:
-        """It took so long."""
-        self._seconds, self._noted = max(seconds, self._expected()), now()
+    def note(self, since: float) -> None:
+        """The end of data of that moment was answered just now."""
+        moment = now()
+        self._enter(moment - since, moment)
 
-    def note_missing(self, seconds: float) -> None:
-        """So long was not enough: it is taken to need twice that."""
-        self.note(2 * seconds)
+    def note_missing(self, since: float) -> None:
+        """It was not answered by now: the server is taken to need twice as long."""
+        moment = now()
+        self._enter(2 * (moment - since), moment)
+
+    def _enter(self, seconds: float, moment: float) -> None:
+        if seconds >= self._expected(moment):
+            # Two threads may do so at once, and one of both is lost: no more than an estimate is.
+            self._seconds, self._noted = seconds, moment
 
     def is_too_long_for(self, deadline: Deadline) -> bool:
         """Whether an answer cannot be expected in what is left (FAULTS 122)."""
         left = deadline.remaining()
-        return left < self._seconds and left < self._expected()
+        return left < self._seconds and left < self._expected(now())
 
-    def _expected(self) -> float:
-        # Two threads may note at once, and one of both is lost: no more than an estimate is.
-        return self._seconds * math.exp2((self._noted - now()) / _HALF_LIFE)
+    def _expected(self, moment: float) -> float:
+        return self._seconds * math.exp2((self._noted - moment) / _HALF_LIFE)
 
     def __repr__(self) -> str:
-        return f"<AnswerTime {self._expected():.3f} s>"
+        return f"<AnswerTime {self._expected(now()):.3f} s>"
