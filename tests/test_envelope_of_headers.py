@@ -102,6 +102,8 @@ READ = [
     ("root", ["root"]),
     ("root (Cron Daemon)", ["root"]),
     (f"<root>, Ann <{A}>, root", ["root", A]),
+    (f"Größe <root>, {A}", ["root", A]),
+    (f"Größe <{A}> (the, (<{B}> ü))", [A]),
 ]
 REFUSED = [
     f"{A}; {B}",
@@ -142,6 +144,12 @@ REFUSED = [
     f"{A}, =?utf-8?q?b?=@y.example",
     f"{A}, \\b@y.example",
     f"{A}, b@y.example\\",
+    f"{A}, b＠y.example",
+    f"{A}, jörg",
+    f"{A}, Jörg <jörg>",
+    f"{A}，{B}",
+    f"{A}, Ann <>",
+    f"{A}/{B}",
 ]
 
 
@@ -210,9 +218,10 @@ def test_a_folded_list(form):
 
 @form
 def test_who_gives_the_envelope_may_write_what_he_likes(form):
-    for text in ("undisclosed recipients", f"{A}; {B}", "((", '"x'):
+    for text in ("undisclosed recipients", f"{A}; {B}", "((", '"x', "Ann <>", "<>", "Team: ann", "(a (b (c"):
         mail = sent(form, ("From", "nobody at all"), ("To", text), sender=C, recipients=[B])
         assert (mail.sender, list(mail.recipients)) == (C, [B])
+        assert value_of(mail, "To") == text
 
 
 def test_an_object_with_a_list_for_a_domain():

@@ -25,6 +25,8 @@ class Mailbox(NamedTuple):
     """``local-part@domain``, quotes kept, comments and white space gone."""
     phrase: str = ""
     """The display name as it stands: quoted strings and encoded words untouched."""
+    comments: tuple[str, ...] = ()
+    """With their parentheses; without one that serves as display name."""
 
     @property
     def local_part(self) -> str:
@@ -208,16 +210,18 @@ class _Reader:
                     " put a mailbox without a domain in angle brackets)",
                     self._text,
                 )
-            return [Mailbox(address, _slice(name, self._text))]
+            comments = tuple(token.text for token in run if token.kind == "c")
+            return [Mailbox(address, _slice(name, self._text), comments)]
         if "".join(token.text for token in name).lower() == address.lower():
             return [Mailbox(address, _quoted(address))]
         raise self._refused("a mailbox that is not 'display name <local-part@domain>'", run)
 
     def _without_angles(self, tokens: list[_Token], run: list[_Token]) -> Mailbox:
         address = self._addr_spec(tokens, run)
-        comments = [token.text[1:-1].strip() for token in run if token.kind == "c"]
+        comments = [token.text for token in run if token.kind == "c"]
         self._word = "" if "@" in _kinds(tokens) or comments else address
-        return Mailbox(address, _quoted(comments[-1]) if comments else "")
+        name = _quoted(comments.pop()[1:-1].strip()) if comments else ""
+        return Mailbox(address, name, tuple(comments))
 
     def _addr_spec(self, tokens: list[_Token], run: list[_Token]) -> str:
         kinds = _kinds(tokens)
@@ -225,6 +229,8 @@ class _Reader:
         if not form.fullmatch(kinds):
             raise self._refused("a mailbox that is not 'local-part@domain' (RFC 5322 3.4.1)", run)
         address = "".join(token.text for token in tokens)
+        if "@" not in kinds and not address.isascii():
+            raise self._refused("a word without an address", run)
         local_part = tokens[: len(kinds.partition("@")[0])]
         if _slice(local_part, self._text) != "".join(token.text for token in local_part):
             # RFC 5322 4.4 has it, and "Dr. ann@example.org" would be "Dr.ann".

@@ -50,7 +50,7 @@ def text(name: str, value: Any) -> str:
         return found
     kinds = {piece.kind for piece in pieces}
     if not _ENCODED.isdisjoint(kinds):
-        raise InputError(f"{name}: an encoded word or white space in a local part: {shown(found)}")
+        raise InputError(f"{name}: an encoded word or an obsolete local part in an address: {shown(found)}")
     if "invalid-obs-local-part" in kinds:
         _check_count(name, found, 1)
     return found
@@ -86,7 +86,7 @@ def _pieces(name: str, token: Any, is_last: bool = True) -> Iterator[_Piece]:
     if kind == "encoded-word":
         yield _Piece(kind, words.encoded(name, str(token)))
     elif kind in _WHOLE:
-        yield _Piece(kind, str(token)[:-1] if is_last and _is_open(token) else str(token))
+        yield _Piece(kind, str(token)[: -_open_count(token) or None] if is_last else str(token))
     elif isinstance(token, str):
         yield _Piece(kind, str(token))
     else:
@@ -104,7 +104,18 @@ def _has_encoded_word(token: Any) -> bool:
     return token.token_type == "encoded-word" or any(map(_has_encoded_word, token))
 
 
+def _open_count(token: Any) -> int:
+    """How many closing signs at the end are the parser's: comments nest."""
+    count = 0
+    while not isinstance(token, str) and token.token_type in _WHOLE and _is_open(token):
+        count += 1
+        token = list(token)[-1] if list(token) else ""
+    return count
+
+
 def _is_open(token: Any) -> bool:
-    """Whether the closing sign is the parser's; its other complaint is an encoded word in quotes."""
+    """Whether the closing sign is the parser's: it also complains of encoded words in quotes, and of <>."""
     defects = sum(isinstance(defect, InvalidHeaderDefect) for defect in token.defects)
-    return defects > len([each for each in token if each.token_type == "encoded-word"])
+    kinds = [each.token_type for each in token]
+    is_null = token.token_type == "angle-addr" and "addr-spec" not in kinds
+    return defects > kinds.count("encoded-word") + is_null

@@ -99,7 +99,9 @@ def write_attached(name: str, value: Any) -> bytes:
     Raises ``InputError`` only for what would begin another field.
     """
     with suppress(InputError):
-        return write(name, value)
+        written = write(name, value)
+        if written.isascii():
+            return written
     with suppress(InputError):
         if name.lower() in ADDRESS_FIELDS and (text := _by_words(name, text_of(name, value))):
             return _folded(name, text).encode("ascii")
@@ -131,7 +133,7 @@ def internationalized(name: str, value: Any) -> list[str]:
     text = text_of(name, value)
     if text.isascii():
         return []
-    boxes = addresses.flatten(addresses.of_field(name, text))
+    boxes = addresses.flatten(addresses.of_field(name, text, bare=True))
     return [box.address for box in boxes if not box.local_part.isascii()]
 
 
@@ -222,7 +224,7 @@ def _anew(name: str, value: Any, utf8: bool) -> str:
     if key in _PARAMETER_FIELDS:
         return parameters.folded(name, text)
     if key in ADDRESS_FIELDS and not text.isascii():
-        entries = addresses.of_field(name, text)
+        entries = addresses.of_field(name, text, bare=True)
         return _folded(name, ", ".join(_address(name, entry, utf8) for entry in entries))
     is_unfoldable = key in _FREE_TEXT_FIELDS and max(map(len, text.split()), default=0) > WIDTH
     return _folded(name, text if _goes_plain(text, utf8) and not is_unfoldable else _words(name, text))
@@ -249,7 +251,15 @@ def _address(name: str, entry: Mailbox | Group, utf8: bool) -> str:
     if _SURROGATE.search(entry.address):
         raise InputError(f"{name} holds an address that is neither ASCII nor UTF-8")
     address = entry.address if utf8 else entry.with_a_labels().address
-    return f"{phrase} <{address}>" if phrase else address
+    comments = [_comment(name, text, utf8) for text in entry.comments]
+    return " ".join([f"{phrase} <{address}>" if phrase else address, *comments])
+
+
+def _comment(name: str, text: str, utf8: bool) -> str:
+    if _goes_plain(text, utf8):
+        return text
+    inside = _words(name, _QUOTED_PAIR.sub(r"\1", text[1:-1]))
+    return f"({inside})"
 
 
 def _by_words(name: str, text: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import lru_cache, partial
 from ipaddress import IPv4Address, IPv6Address
 from typing import ClassVar, Final, NamedTuple, NoReturn, Self, cast
+from unicodedata import normalize
 
 import idna
 
@@ -190,6 +191,8 @@ def _mailbox(text: str) -> _Parts:
     if match is None:
         raise InputError(f"not a mailbox ({_reason(text)}): {shown(text)}")
     local_part, domain = match.groups()
+    if domain is None and "@" in normalize("NFKC", local_part):
+        raise InputError(f"not a mailbox (an at sign of another alphabet): {shown(text)}")
     return _Parts(quoted_dots(local_part), "" if domain is None else domain_or_literal(domain))
 
 
