@@ -176,8 +176,8 @@ class Driver:
                 bare(error)  # the line is a local of the frames below
             raise
         effect.short = self.stream.short
-        if commits and result != WITHHELD:
-            self._committed = now()
+        # Behind any other write a final reply may be about something else.
+        self._committed = now() if commits and result != WITHHELD else None
         self._transcript.said(effect)
         if self._talk is not None:
             self._transcript.tell(self._talk)

@@ -115,7 +115,7 @@ class Take:
     wait: bool
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Settled:
     """The oldest message of a stream was answered, and its ``Report`` comes later. Resumed with None.
 

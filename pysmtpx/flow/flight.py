@@ -98,7 +98,10 @@ class _Flight(Intake):
 
     def _oldest(self) -> Tail | None:
         """The oldest transaction that is owed an answer."""
-        return next((tail for tail in self._pending if tail.fate is None), None)
+        for tail in self._pending:
+            if tail.fate is None:
+                return tail
+        return None
 
     # -- writing -------------------------------------------------------------------
 

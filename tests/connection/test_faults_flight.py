@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import socket
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -240,3 +241,17 @@ def test_a_shutdown_in_the_envelope_is_told_with_its_stage(position: int, verb: 
     assert isinstance(shut, pysmtpx.ServiceUnavailable)
     assert shut.stage == verb.lower()
     assert {error.stage for error in behind if error} <= {"mail", "input"}
+
+
+def test_the_time_of_an_answer_is_counted_from_its_own_write() -> None:
+    """FAULTS 122: a message in flight is not taken for one that the server answered late."""
+
+    def source() -> Iterator[MailObject]:
+        for content in (LARGE, SMALL, LARGE):
+            yield MailObject("s@x.example", PATHS, content)
+            threading.Event().wait(TIMEOUT + 0.1 if content is LARGE else 0)
+
+    server = Server("none", "", -1, False, None)
+    with ScriptedServer(server) as scripted, scripted.connect() as conn:
+        outcomes = list(conn.send_many(source(), in_flight=4, timeout=TIMEOUT))
+    assert [outcome.status for outcome in outcomes] == ["accepted"] * 3
