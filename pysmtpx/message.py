@@ -37,7 +37,7 @@ _Path = TypeVar("_Path", ReversePath, ForwardPath)
 _ORIGINATORS: Final = ("sender", "from")
 _DESTINATIONS: Final = ("to", "cc", "bcc")
 _BLIND: Final = frozenset({"bcc", "resent-bcc"})
-_LISTS: Final = frozenset({"to", "cc", "reply-to", "resent-to", "resent-cc"})
+_OPTIONAL: Final = headers.ADDRESS_FIELDS - {"from", "resent-from"}
 _RESENT: Final = frozenset(f"resent-{name}" for name in (*_ORIGINATORS, *_DESTINATIONS, "date", "message-id"))
 
 
@@ -151,7 +151,7 @@ class _Draft:
 
 
 def _resent_prefix(fields: _Fields) -> str:
-    names = [name for name, _ in fields if name in _RESENT]
+    names = [name for name, text in fields if name in _RESENT and text]
     if len(names) > len(set(names)):
         raise InputError("the message was resent more than once: give sender and recipients")
     return "resent-" if names else ""
@@ -207,13 +207,13 @@ def _message_id(sender: ReversePath, fields: _Fields) -> str:
 
 
 def _unsent(fields: _Fields) -> frozenset[str]:
-    """Fields that stay here: Bcc, and lists of nobody, which are no fields (RFC 5322 3.6.3).
+    """Fields that stay here: Bcc, and those of nobody, which are no fields (RFC 5322 3.6.2, 3.6.3).
 
     Of what a signature may cover only Bcc.
     """
     if any(name == "dkim-signature" or name.startswith("arc-") for name, _ in fields):
         return _BLIND
-    return _BLIND | (_LISTS - {name for name, text in fields if text})
+    return _BLIND | (_OPTIONAL - {name for name, text in fields if text})
 
 
 def _domain_of_from(fields: _Fields) -> str:

@@ -177,10 +177,14 @@ def test_an_empty_field_names_nobody(kind: str, name: str, features: list[str]) 
 # -- the envelope -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["MIMEText", "parsed", "parsed, compat32"])
+@OF_EACH_KIND
 @pytest.mark.parametrize(
     "value",
     [
+        "ann@y.example; bob@y.example",
+        "Ann <ann@y.example>; Bob <bob@y.example>;",
+        "Doe, John <ann@y.example>",
+        "ann@y.example, (bob@y.example",
         "Ann <ann@y.example> Bob <bob@y.example>",
         "old@y.example <new@y.example>",
         "<ann@y.example> bob@y.example",
@@ -224,6 +228,17 @@ def test_a_message_that_was_resent() -> None:
     assert (received.sender, received.delivered) == (EVE, ["zoe@example.net"])
     message._headers.append(("Resent-Date", "Fri, 2 Jan 2026 00:00:00 +0000"))
     assert "more than one 'Resent-'" in refusal(message)
+
+
+@OF_EACH_KIND
+def test_a_message_that_was_resent_twice_goes_where_the_caller_says(kind: str) -> None:
+    message = made(kind, From=ANN, To=BOB)
+    for each in (ANN, EVE):
+        for name in ("Resent-From", "Resent-To", "Resent-Date"):
+            message._headers.append((name, each if "Date" not in name else "Thu, 1 Jan 2026 00:00:00 +0000"))
+    received = sent(message, RICH, from_addr=EVE, to_addrs=[BOB])
+    assert (received.sender, received.delivered) == (EVE, [BOB])
+    assert received.content.count(b"Resent-From") == 2
 
 
 def test_a_message_without_a_sender() -> None:
