@@ -357,6 +357,7 @@ def test_header_and_envelope_name_the_same_domain(form, text, name):
     ("domain", "labels"), [("faß.example", "xn--fa-hia.example"), ("βόλος.example", "xn--nxasmm1c.example")]
 )
 def test_what_arrives_names_one_domain(domain, labels, offered):
+    """FAULTS 106."""
     text = f"Ann <ann@{domain}>"
     forms = [each for each in FORMS if offered or each not in ("octets", "file")]
     with MailServer(extensions=offered) as server, connect(server.url) as conn, SmtpPool(server.url) as pool:

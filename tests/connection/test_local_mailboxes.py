@@ -1,4 +1,4 @@
-"""A mailbox without a domain, or with a long local part: where the server knows it, and elsewhere."""
+"""A mailbox without a domain, or with a long local part, where it is known and elsewhere (FAULTS 105)."""
 
 from __future__ import annotations
 
