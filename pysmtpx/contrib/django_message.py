@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from copy import copy
 from email.errors import MessageError
 from email.message import Message
+from email.utils import unquote
 from typing import Any, Final, NamedTuple, TypeVar
 
 import django
@@ -13,7 +14,7 @@ from django.conf import settings
 from django.core.mail.message import forbid_multi_line_headers as _encoded
 
 from ..errors import InputError
-from ..mime import addresses
+from ..mime import addresses, words
 from ..mime.addresses import Group, Mailbox
 from ..mime.failures import told
 from ..mime.headers import ADDRESS_FIELDS, internationalized
@@ -92,10 +93,10 @@ def _ascii_domains(name: str, value: Any) -> Any:
     if text.isascii():
         return value
     try:
-        entries = addresses.parse(text)
+        entries = addresses.parse(text, bare=True)
     except InputError:
         return value  # Django, or whoever writes the field, says what is wrong with it
-    if all(box.domain.isascii() for box in addresses.flatten(entries)):
+    if all(box.domain and box.domain.isascii() for box in addresses.flatten(entries)):
         return value
     return ", ".join(map(_formatted, entries))
 
@@ -104,7 +105,10 @@ def _formatted(entry: Mailbox | Group) -> str:
     if isinstance(entry, Group):
         return f"{entry.phrase}: {', '.join(map(_formatted, entry.mailboxes))};"
     box = entry.with_a_labels()
-    return f"{box.phrase} <{box.address}>" if box.phrase else box.address
+    name = box.phrase
+    if not (box.domain or name.isascii()):
+        name = words.encoded("Reply-To", unquote(name))  # Django refuses letters where there is no domain
+    return f"{name} <{box.address}>" if name else box.address
 
 
 # Local parts.

@@ -249,6 +249,8 @@ def _reason(text: str) -> str:
         return "source routes are refused, RFC 5321 C"
     if text.startswith("<") or text.endswith(">"):
         return "without angle brackets or a display name"
+    if text.endswith("@"):
+        return "nothing behind the at sign"
     if not text.isprintable():
         return "a control character or white space"
     return "a character that needs a quoted local part, RFC 5321 4.1.2"

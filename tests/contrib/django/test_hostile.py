@@ -193,7 +193,7 @@ def test_the_server_judges_what_is_no_full_mailbox(site: Any, host: str, monkeyp
     with MailServer(local_mailboxes=True) as server:
         site.use(server, host=host)
         first = EmailMessage("s", "b", "tester", ["django", "Root <root>", "a..b@y.example"], cc=[long])
-        second = EmailMessage("s", "b", "The Tester <tester>", ["user.@docomo.ne.jp"], reply_to=["root"])
+        second = EmailMessage("s", "b", "Jörg <tester>", ["user.@docomo.ne.jp"], reply_to=["Größe <root>"])
         assert [each.send() for each in (first, second)] == [1, 1]
     got = [(each.sender, each.addresses) for each in server.messages]
     assert got == [
