@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from hypothesis import event, example, given
 from hypothesis import strategies as st
-from support.judge import Line
+from support.judge import Line, Surplus, surpluses
 from support.opening import open_session
 
 from pysmtpx.errors import SmtpError
@@ -72,6 +72,7 @@ class Case:
     stalls: bool
     raises: bool
     stop: int | None
+    surplus: Surplus | None = None
 
     def verdict(self, event: Event) -> str | None:
         number = self.number(event)
@@ -145,6 +146,7 @@ def opened(case: Case) -> Line:
     line.capabilities = line.run(open_session(Opening(protocol=protocol, name="c.example")))  # type: ignore[attr-defined]
     line.written, line.stalls = b"", case.stalls
     line.to_client, line.to_server = case.to_client, case.to_server
+    line.said, line.surplus = 0, case.surplus
     return line
 
 
@@ -217,11 +219,47 @@ def in_flight(*sent: Sent, cut: int, stalls: bool = False) -> Case:
     return Case(sent, 2, stalls=stalls, **rest, **ends)  # type: ignore[arg-type]
 
 
+def with_surplus(case: Case, surplus: Surplus) -> Case:
+    """The same with one reply too many (FAULTS 9, 43, 54).
+
+    Left out are, in flight: a RSET that is refused, a line that is cut, and under
+    LMTP refused recipients, which hide that a reply was too many (the count is
+    right again); everywhere: 421 and 354 out of place, a line that is cut where
+    the server speaks, and a message whose final reply is heard in front of those
+    to an envelope that overlaps, and told at once.
+    """
+    return replace(
+        case,
+        sent=tuple(_plain(sent, accepts=case.lmtp and case.in_flight > 1) for sent in case.sent),
+        surplus=surplus,
+        overlap=False,
+        to_client=None,
+        to_server=case.to_server if case.in_flight == 1 else None,
+        rset=case.rset if case.in_flight == 1 else 250,
+    )
+
+
+def _plain(sent: Sent, *, accepts: bool) -> Sent:
+    """The same without 421 and 354; with no recipient refused."""
+    mail, rcpts, finals = (
+        [_refusal(code) for code in codes] for codes in ((sent.mail,), sent.rcpts, sent.finals)
+    )
+    taken = tuple(250 if accepts else code for code in rcpts)
+    return replace(sent, mail=mail[0], rcpts=taken, finals=tuple(finals))
+
+
+def _refusal(code: int) -> int:
+    return 451 if code in (421, 354) else code
+
+
+shifted = st.builds(with_surplus, cases, surpluses(40))
+
+
 @example(in_flight(PLAIN, PLAIN, PLAIN, PLAIN, cut=94))  # the line is gone when a write is due
 @example(in_flight(replace(PLAIN, long=True), cut=0))
 @example(in_flight(replace(PLAIN, long=True), PLAIN, cut=100_000))  # in the middle of large content
 @example(in_flight(PLAIN, replace(PLAIN, long=True), cut=100_000, stalls=True))
-@given(cases)
+@given(cases | shifted)
 def test_every_stream_tells_the_truth(case: Case) -> None:
     """FAULTS 36 to 43, 46, 47, 49 and 51 in a stream."""
     case = replace(case)  # its place in the conversation is its own
@@ -258,18 +296,26 @@ def test_every_stream_tells_the_truth(case: Case) -> None:
             body = case.sent[report.token].body(report.token)
             end = body if case.bdat or case.in_flight > 1 else body.replace(b"\n.", b"\n..") + b".\r\n"
             assert end in line.written
-    assert doubts <= case.in_flight
+    assert doubts <= case.in_flight or line.is_shifted
     for message in ledger.messages:
         number = int(message.sender.partition("@")[0][1:])
         assert message.content == case.sent[number].body(number)
-    if case.rset == 250:  # what goes with a RSET that is refused finds the transaction before still open
+    # What goes with a RSET that is refused finds the transaction before still open.
+    if case.rset == 250 and not line.is_shifted:
         ledger.assert_clean()
 
     if line.written and not (line.closed or line.dead):
-        line.to_client = line.to_server = None
+        line.to_client = line.to_server = line.surplus = None
         object.__setattr__(case, "_current", len(case.sent))
         again = entry(case, line, MailObject("s99@x.example", ["z@x.example"], b"Subject: z\r\n\r\n"), 0)
         assert again.plan is not None
-        line.run(delivery(again.plan))
+        try:
+            line.run(delivery(again.plan))
+        except SmtpError as error:
+            if not line.is_shifted:
+                raise AssertionError("the session is out of step") from error
+            # What was one too many lies there still.
+            assert all("z@x.example" not in message.delivered for message in ledger.messages)
+            return
         assert ledger.messages[-1].delivered == ["z@x.example"]
-        ledger.assert_clean()
+        assert line.is_shifted or not ledger.breaches

@@ -9,11 +9,11 @@ never breaks the protocol; and a connection that is kept is in step.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hypothesis import event, given
 from hypothesis import strategies as st
-from support.judge import Line
+from support.judge import Line, Surplus, surpluses
 from support.opening import open_session
 
 from pysmtpx.errors import DeliveryUnknown, SmtpError
@@ -52,6 +52,7 @@ class Case:
     slices: tuple[int, ...]
     to_client: int | None
     to_server: int | None
+    surplus: Surplus | None = None
 
     def verdict(self, event: Event) -> str | None:
         """The scripted answer for the first transaction; the second is left in peace."""
@@ -91,6 +92,22 @@ cases = st.integers(1, 5).flatmap(
         to_server=st.none() | st.integers(0, 400) | st.integers(400, len(LONG) + 500),
     )
 )
+
+
+def with_surplus(case: Case, surplus: Surplus) -> Case:
+    """The same with one reply too many (FAULTS 9, 43, 54).
+
+    Left out is 421 as a final reply or beside one. Behind 250 it is what a
+    server says that closes after it delivered, and nobody can tell that from a
+    true 421 behind a 250 too many. In front of 250 it is told as a refusal. Left
+    out too is a line that is cut where the server speaks: between the two replies
+    it hides that there were two.
+    """
+    finals = tuple(451 if code == 421 else code for code in case.finals)
+    return replace(case, surplus=surplus, finals=finals, to_client=None)
+
+
+shifted = st.builds(with_surplus, cases, surpluses())
 
 
 def outcomes(recipients: tuple[str, ...], sent) -> dict[str, str]:
@@ -134,10 +151,11 @@ def opened(case: Case) -> Line:
     opening = Opening(protocol=Protocol.LMTP if case.lmtp else Protocol.SMTP, name="client.example")
     line.capabilities = line.run(open_session(opening))  # type: ignore[attr-defined]
     line.written, line.to_client, line.to_server = b"", case.to_client, case.to_server
+    line.said, line.surplus = 0, case.surplus
     return line
 
 
-@given(cases)
+@given(cases | shifted)
 def test_every_flow_tells_the_truth(case: Case) -> None:
     """All-or-nothing by BDAT (FAULTS 50) too: the chunk waits for the replies to RCPT, in two round trips."""
     line = opened(case)
@@ -162,11 +180,17 @@ def test_every_flow_tells_the_truth(case: Case) -> None:
         assert message.content == case.body or (
             not case.body.endswith(b"\r\n") and message.content[:-2] == case.body
         )
-    line.session.ledger.assert_clean()
+    if not line.is_shifted:
+        ledger.assert_clean()
 
     if line.written and not (line.closed or line.dead):
-        line.to_client = line.to_server = None
+        line.to_client = line.to_server = line.surplus = None
         again = attempt(case, line, MailObject("s@x.example", ["z@x.example"], BODY), first=False)
+        if line.is_shifted:
+            # It lies there still, or passed for the answer to RSET.
+            if outcomes(("z@x.example",), again)["z@x.example"] == "accepted":
+                assert ledger.messages[-1].delivered == ["z@x.example"]
+            return
         assert not isinstance(again, SmtpError), again
         assert ledger.messages[-1].delivered == ["z@x.example"]
         ledger.assert_clean()

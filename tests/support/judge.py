@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from hypothesis import strategies as st
+
 from pysmtpx.errors import (
     AuthenticationError,
     ConnectionLost,
     ProtocolError,
     RejectedError,
+    ServiceUnavailable,
     SmtpError,
     Timeout,
 )
@@ -18,7 +21,30 @@ from pysmtpx.flow.effects import END, WITHHELD, Close, Flow, Hear, Receive, Repo
 from pysmtpx.testing.actions import Close as Hangup
 from pysmtpx.testing.actions import Write
 from pysmtpx.testing.protocol import ServerSession
+from pysmtpx.wire.limits import Stage
 from pysmtpx.wire.parser import ReplyParser
+from pysmtpx.wire.reply import Reply
+
+
+@dataclass(frozen=True)
+class Surplus:
+    """One reply too many, in one segment with a true one."""
+
+    at: int
+    """Which of the server's replies that is, counted from 0."""
+    code: int
+    is_behind: bool
+    """It stands behind the true reply, else before it."""
+
+    @property
+    def octets(self) -> bytes:
+        return b"%d one too many\r\n" % self.code
+
+
+def surpluses(most: int = 12) -> st.SearchStrategy[Surplus]:
+    """Any reply too many among the first so many, but for 421, which a server may say at any time."""
+    codes = st.sampled_from([250, 250, 354, 450, 503, 550, 552])
+    return st.builds(Surplus, st.integers(0, most), codes, st.booleans())
 
 
 class Stopped(Exception):
@@ -49,6 +75,14 @@ class Line:
     """The caller of a stream goes away at this report, as one who closes its iterator does."""
     take: Callable[[bool], Any] = field(default=lambda wait: END)
     reports: list[Report] = field(default_factory=list)
+    surplus: Surplus | None = None
+    """What the server says that answers nothing."""
+    said: int = 0
+    """Replies of the server so far."""
+    shut: Reply | None = None
+    """The 421 that stood behind the last reply that was owed."""
+    is_shifted: bool = False
+    """The surplus was said."""
 
     def run(self, flow: Flow[Any]) -> Any:
         """What the flow returns; raises what it raises. Keeps or closes as the channel does."""
@@ -101,11 +135,11 @@ class Line:
         match effect:
             case Send(watch=watch, guard=guard):
                 return WITHHELD if (watch or guard) and self._has_input() else self._send(effect)
-            case Receive(last=last):
-                return self._receive(last)
+            case Receive(stage=stage, last=last):
+                return self._receive(stage, last)
             case Hear(listener=listener, count=count, last=last):
                 for left in reversed(range(count)):
-                    listener.note(self._receive(last and not left))
+                    listener.note(self._receive(listener.stage, last and not left))
                 return None
             case Close():
                 self._close()
@@ -124,7 +158,7 @@ class Line:
 
     def _send(self, effect: Send) -> int:
         data = bytes(effect.data)
-        if self.closed:
+        if self.closed or self.shut is not None:
             return WITHHELD
         assert not self.farewell, "octets after 421"
         if self.dead:
@@ -143,7 +177,8 @@ class Line:
     def _take(self, actions: list[Any]) -> None:
         for action in actions:
             if isinstance(action, Write):
-                octets = action.octets if self.to_client is None else action.octets[: self.to_client]
+                said = self._with_surplus(action.octets)
+                octets = said if self.to_client is None else said[: self.to_client]
                 if self.to_client is not None:
                     self.to_client -= len(octets)
                     # Also where the last that comes is whole: the end may stand right behind a reply.
@@ -154,22 +189,56 @@ class Line:
             else:
                 raise AssertionError(action)
 
+    def _with_surplus(self, octets: bytes) -> bytes:
+        """What the server says, and what it says too much where that is due."""
+        found: list[bytes] = []
+        for line in octets.splitlines(keepends=True):
+            found.append(line)
+            if line[3:4] == b"-":
+                continue
+            if self.surplus is not None and self.said == self.surplus.at:
+                found.insert(len(found) - (not self.surplus.is_behind), self.surplus.octets)
+                self.is_shifted = True
+            self.said += 1
+        return b"".join(found)
+
     def _has_input(self) -> bool:
         return bool(self.inbox) or self.parser.has_input or self.dead
 
-    def _receive(self, last: bool) -> Any:
+    def _receive(self, stage: Stage, last: bool) -> Any:
         if self.closed:
             raise ConnectionLost("closed")
         while (reply := self.parser.next()) is None:
             if not self.inbox:
-                # A server that is alive and silent is one whose replies were miscounted.
-                if not self.dead:
-                    raise AssertionError("waits for a reply that is not owed")
-                raise Timeout("the server stopped reading") if self.stalls else ConnectionLost("cut")
+                raise self._silence()
             size = next(self.slices)
             self.parser.feed(self.inbox[:size])
             self.inbox = self.inbox[size:]
         self.farewell = self.farewell or reply.code == 421
-        if last and (self.parser.has_input or self.inbox):
-            raise ProtocolError("more than was owed")
+        if last and reply.code != 421 and (self.parser.has_input or self.inbox):
+            self._judge_surplus(reply)
+        if self.shut is not None and reply.code < 400 and stage is not Stage.FINAL:
+            return self.shut
         return reply
+
+    def _silence(self) -> SmtpError:
+        """What it means that nothing comes."""
+        if self.shut is not None:
+            return ServiceUnavailable("the server is closing the connection", reply=self.shut)
+        if self.dead:
+            return Timeout("the server stopped reading") if self.stalls else ConnectionLost("cut")
+        # A server that is alive and silent is one whose replies were miscounted: by the client, unless one
+        # too many led it astray.
+        assert self.is_shifted, "waits for a reply that is not owed"
+        return Timeout("the server says nothing")
+
+    def _judge_surplus(self, reply: Reply) -> None:
+        """Octets behind the last reply that is owed, as the stream of the driver takes them."""
+        self.parser.feed(self.inbox)
+        self.inbox = b""
+        surplus = self.parser.next()
+        if surplus is None or surplus.code != 421 or self.parser.has_input:
+            error = ProtocolError("more than was owed")
+            error.surplus = (reply, surplus)
+            raise error
+        self.farewell, self.shut = True, surplus
