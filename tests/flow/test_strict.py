@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, replace
 
-from hypothesis import event, given
+from hypothesis import event, example, given
 from hypothesis import strategies as st
 from support.judge import Line, Surplus, surpluses
 from support.opening import open_session
@@ -155,6 +155,29 @@ def opened(case: Case) -> Line:
     return line
 
 
+TWO_FINALS = Case(
+    *(
+        True,
+        True,
+        False,
+        False,
+        False,
+        None,
+        1000,
+        BODY,
+        250,
+        (250, 250),
+        354,
+        (250, 250),
+        250,
+        (7,),
+        None,
+        None,
+    )
+)
+
+
+@example(with_surplus(TWO_FINALS, Surplus(4, 450, is_behind=False)))
 @given(cases | shifted)
 def test_every_flow_tells_the_truth(case: Case) -> None:
     """All-or-nothing by BDAT (FAULTS 50) too: the chunk waits for the replies to RCPT, in two round trips."""
