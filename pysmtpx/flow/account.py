@@ -105,7 +105,9 @@ class Account:
         if reply.code == 421:
             raise self.shutdown(reply)
         if reply.code < 400 and stage is not _DATA:
-            raise ProtocolError(f"{reply.code} is no answer to {stage.upper()}", stage=stage, reply=reply)
+            error = ProtocolError(f"{reply.code} is no answer to {stage.upper()}", stage=stage, reply=reply)
+            error.surplus = (reply, None)  # 354 answers DATA, and so one before it was too many
+            raise error
 
     def commit(self) -> None:
         """The write that holds the last octet of the content begins now."""

@@ -228,7 +228,7 @@ class _Flight(Intake):
         yield from finals(account, more=self._oldest() is not None)
         if account.surplus is not None:
             self._doubt(ProtocolError("the server sent more than was owed"))
-        tail.heard()
+        tail.heard(is_certain=True)
 
     def _break(self, tail: Tail, error: SmtpError) -> None:
         """The connection is gone; each that is written gets its fate by the commit rule."""

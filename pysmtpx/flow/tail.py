@@ -42,6 +42,7 @@ class Tail:
         "tell",
         "token",
         "trouble",
+        "verdict",
     )
 
     def __init__(self, plan: Plan, account: Account) -> None:
@@ -53,6 +54,8 @@ class Tail:
         """What of them is a command."""
         self.fate: Fate | None = None
         """What became of the message; None while that is open."""
+        self.verdict: Fate | None = None
+        """What its replies say, as long as none was too many."""
         self.closed = False
         """The connection is not to be used any more."""
         self.cause: SmtpError | None = None
@@ -99,16 +102,23 @@ class Tail:
 
     def refused(self, error: SmtpError, then: bytes) -> None:
         """The envelope or DATA was refused; ``then`` brings the session back into step."""
-        self.fate = error
+        self.fate = self.verdict = error
         self.left, self.shown = (then,), then
 
-    def heard(self) -> None:
-        """The final replies are there."""
+    def heard(self, *, is_certain: bool) -> None:
+        """The final replies are there; not ``is_certain`` while more may show that one was too many."""
         account = self.account
         # A server that refuses a chunk and does not swallow it reads content as commands.
         is_over = account.over or account.shut is not None
         self.closed = is_over or (self.plan.options.bdat and account.is_refused)
-        self._settled(account.verdict())
+        self.verdict = account.verdict()
+        if is_certain or self.closed:
+            self.settled()
+
+    def settled(self) -> None:
+        """What was heard stands."""
+        if self.fate is None and self.verdict is not None:
+            self._settled(self.verdict)
 
     def _settled(self, fate: Fate) -> None:
         self.fate = fate if self.conclude is None else self.conclude(fate)

@@ -26,9 +26,9 @@ from ..wire.limits import FURTHER_FINALS_LIMIT, OVERLAP_LIMIT, Stage
 from ..wire.reply import Reply
 from .account import Account, are_refusals
 from .body import LAST, MORE, ContentFailed, by_bdat, by_data, early
-from .effects import CLOSE, TOO_LATE, WITHHELD, Flow, Hear, Send
+from .effects import CLOSE, TOO_LATE, WITHHELD, Flow, Hear, Send, Settled
 from .plan import Plan
-from .tail import Tail
+from .tail import Tail, anew
 
 Meanwhile: TypeAlias = Callable[[], Flow[None]]
 """What to do after a write, while the server works."""
@@ -53,8 +53,9 @@ def begin(
     """The transaction up to its tail. Raises no ``SmtpError``: the tail has it.
 
     ``lead`` is the tail of the transaction before, which shares a write with
-    this one's envelope, and is reported as soon as it is heard. ``idle`` says
-    that the line has been so since it was last looked at.
+    this one's envelope. It is reported once that is answered and nothing is left
+    over: its own answer can have been one too many. ``idle`` says that the line
+    has been so since it was last looked at.
     """
     tail = Tail(plan, account)
     tail.overlapped = lead is not None
@@ -66,10 +67,14 @@ def begin(
             refusal = yield from _data(account)
         if refusal is not None:
             yield from _refuse(tail, refusal)
-        else:
+        if lead is not None:
+            yield from _report(lead)
+        if refusal is None:
             tail.left, tail.shown = yield from by_bdat(plan, account) if bdat else by_data(plan, account)
     except BROKEN as error:
         yield CLOSE
+        if lead is not None:
+            yield from _report(lead, error)
         tail.broken(error)
     except SmtpError as error:
         yield CLOSE
@@ -107,7 +112,7 @@ def settle(tail: Tail, envelope: bytes = b"", meanwhile: Meanwhile | None = None
             yield from meanwhile()
         if tail.fate is None:
             yield from finals(account, more=more)
-            tail.heard()
+            tail.heard(is_certain=not more)
         else:
             yield from _stepped(tail, more=more)
     except BROKEN as error:
@@ -122,6 +127,17 @@ def settle(tail: Tail, envelope: bytes = b"", meanwhile: Meanwhile | None = None
     tail.left = ()
     if tail.closed:
         yield CLOSE
+
+
+def _report(lead: Tail, error: SmtpError | None = None) -> Flow[None]:
+    """Tell what became of it, now that the envelope behind it was answered, or broke by this error."""
+    if lead.reported:
+        return
+    if isinstance(error, ProtocolError) and error.surplus is not None:
+        lead.broken(anew(error))
+    lead.settled()
+    if (report := lead.report(idle=lead.closed)) is not None:
+        yield report
 
 
 def _restore(tail: Tail, octets: bytes) -> Flow[None]:
@@ -213,10 +229,11 @@ def _envelope(
                 lead.overlapped = True
                 yield from settle(lead, data, meanwhile)
                 limit = OVERLAP_LIMIT
-                if (report := lead.report(idle=lead.closed)) is not None:
-                    yield report
                 if lead.closed:
+                    yield from _report(lead)
                     raise lead.overtaken(written=lead.account.committed or lead.shown == command.RSET)
+                if lead.verdict is not None and not lead.reported:
+                    yield Settled(lead.verdict)
                 lead = None
             elif (sent and read == sent) or (idle and not sent):
                 yield from _say(account, data)

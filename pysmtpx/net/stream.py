@@ -168,13 +168,15 @@ class Stream:
         reply = parser.next()
         if reply is None:
             reply = self._await_reply(deadline, seconds)
-        if last and parser.has_input and reply.code != 421:
+        if last and parser.has_input:
             self._judge_surplus(reply)
         return reply
 
     def _judge_surplus(self, reply: Reply) -> None:
         """Octets behind the last reply that is owed: a 421 may come at any time, nothing else may."""
         surplus = self._parser.next()
+        if reply.code == 421 and surplus is not None and (surplus.code >= 400 or surplus.code == 221):
+            return
         if surplus is None or surplus.code != 421 or self._parser.has_input:
             error = ProtocolError("the server sent more than was owed")
             error.surplus = (reply, surplus)

@@ -146,7 +146,7 @@ def test_the_deadline_holds_for_all(monkeypatch: Any) -> None:
     with places(monkeypatch, *[Peer.hold] * 4) as servers:
         start = time.monotonic()
         error = attempt(connect, "mail.test", servers[0].port, tls="none", connect_timeout=0.8)
-        assert 0.7 < time.monotonic() - start < 1.2
+        assert 0.7 < time.monotonic() - start < 1.5
     assert isinstance(error, Timeout)
 
 

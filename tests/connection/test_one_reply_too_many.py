@@ -238,3 +238,49 @@ def test_lmtp_finals_that_are_all_refusals(second: bytes) -> None:
         outcome = attempt(conn.send_lmtp, SENDER, PATHS, BODY)
         assert fates(outcome) == dict.fromkeys(PATHS, "rejected 552 final")
         assert conn.closed
+
+
+@pytest.mark.parametrize("is_before", [False, True], ids=["behind", "before"])
+@pytest.mark.parametrize("extra", SURPLUS)
+@pytest.mark.parametrize("final", [OK, LARGE])
+@pytest.mark.parametrize("lmtp", [False, True], ids=["smtp", "lmtp"])
+def test_it_shows_behind_the_next_envelope(lmtp: bool, final: bytes, extra: bytes, is_before: bool) -> None:
+    """With overlap: what answers the content is certain once the envelope behind it is answered too."""
+
+    def script(peer: Peer) -> None:
+        peer.greet("PIPELINING", verb="LHLO" if lmtp else "EHLO")
+        peer.envelope()
+        peer.content()
+        for verb in ("MAIL", "RCPT", "DATA"):
+            peer.expect(verb)
+        peer.say(*((extra, final) if is_before else (final, extra)), OK, OK, b"354 go\r\n")
+        peer.rest()
+
+    mails = [pysmtpx.MailObject(SENDER, path, BODY) for path in PATHS]
+    protocol = "lmtp" if lmtp else "smtp"
+    with ScriptedServer(script) as server, server.connect(protocol=protocol) as conn:
+        first, second = conn.send_many(mails, overlap=True)
+        assert conn.closed
+    is_reply = extra[:3].isdigit()
+    truth = "accepted" if final is OK else "rejected"
+    assert first.status == ("unknown" if is_reply or is_before else truth)
+    assert second.status == "unsent"
+
+
+@pytest.mark.parametrize("way", ["DATA", "BDAT"])
+def test_a_farewell_in_front_of_an_acceptance_is_a_doubt(way: str) -> None:
+    """421 and 250 in one segment at the end of data: one of both is about the message."""
+
+    def script(peer: Peer) -> None:
+        peer.greet("PIPELINING", "CHUNKING")
+        peer.envelope(data=way == "DATA")
+        if way == "DATA":
+            peer.content()
+        else:
+            peer.take(int(peer.expect("BDAT").split()[1]))
+        peer.say(b"421 4.3.2 going\r\n", OK)
+
+    with ScriptedServer(script) as server, server.connect() as conn:
+        send = conn.send if way == "DATA" else conn.send_bdat
+        with pytest.raises(pysmtpx.DeliveryUnknown):
+            send(SENDER, PATHS[:1], BODY)

@@ -53,7 +53,7 @@ def test_the_wait_for_a_turn_counts_against_the_deadline() -> None:
                 assert type(error) is Timeout
                 assert error.stage == "input"
                 assert error.safe_to_retry
-            assert 0.2 <= time.monotonic() - start < 0.5
+            assert 0.2 <= time.monotonic() - start < 2.0
             assert not conn.closed
         assert isinstance(outcome[0], SendResult)
         assert server.messages[0].content == b"Subject: held\r\n\r\nend\r\n"

@@ -63,7 +63,7 @@ def test_a_drip_does_not_extend_the_limit(line: Line) -> None:
         start = time.monotonic()
         with pytest.raises(Timeout):
             line.stream.receive(Deadline.after(SOON), 0.2)
-        assert 0.2 <= time.monotonic() - start < 0.3
+        assert 0.2 <= time.monotonic() - start < SOON
     finally:
         stop.set()
         thread.join()
@@ -187,10 +187,10 @@ def test_a_write_to_a_peer_that_has_reset(word: bytes, line: Line) -> None:
 @pytest.mark.parametrize("is_slow", [False, True])
 def test_a_write_that_nobody_takes(is_slow: bool, line: Line, monkeypatch: Any) -> None:
     """FAULTS 60."""
-    limit = Deadline.after(0.1)
+    limit = Deadline.after(0.5)
     if is_slow:
         limit = Deadline.after(None)
-        monkeypatch.setattr(streams, "BLOCK_LIMIT", 0.1)
+        monkeypatch.setattr(streams, "BLOCK_LIMIT", 0.5)
     assert line.stream.send(b"z" * 50_000_000, limit)
     assert 0 < line.stream.short < 50_000_000
     assert line.stream.send(b"more", Deadline.after(None)) == WITHHELD

@@ -65,7 +65,7 @@ def test_a_wait_ends_in_time_and_not_before(kind: Any, seconds: float, pair: Any
     start = time.monotonic()
     assert waiter.wait(READ, seconds) == 0
     elapsed = time.monotonic() - start
-    assert max(0.0, seconds) <= elapsed < max(0.0, seconds) + 0.04
+    assert max(0.0, seconds) <= elapsed < max(0.0, seconds) + 0.5
 
 
 @WAITERS

@@ -106,7 +106,7 @@ def test_the_deadline_holds_for_all(monkeypatch: Any) -> None:
         start = time.monotonic()
         with pytest.raises(standard.SMTPServerDisconnected):
             smtplib.SMTP("mail.test", servers[0].port, "me.example", timeout=0.8)
-        assert 0.7 < time.monotonic() - start < 1.3
+        assert 0.7 < time.monotonic() - start < 1.5
 
 
 def test_a_second_connect_begins_anew(monkeypatch: Any) -> None:
