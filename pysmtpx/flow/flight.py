@@ -251,8 +251,8 @@ class _Flight(Intake):
 
     def _is_shifted(self, error: SmtpError) -> bool:
         """Whether a reply was too many or too few before this error; then what was not told is in doubt."""
-        if isinstance(error, ProtocolError) and error.surplus is not None:
-            self._doubt(error)
+        if isinstance(error, ProtocolError) and (error.surplus or error.reply) is not None:
+            self._doubt(error)  # a reply out of place is at another's
             return True
         return self._doubt_behind_one_for_all(error)
 

@@ -136,7 +136,7 @@ def _report(lead: Tail, error: SmtpError | None = None) -> Flow[None]:
     if isinstance(error, ProtocolError) and error.surplus is not None:
         lead.broken(anew(error))
     lead.settled()
-    if (report := lead.report(idle=lead.closed)) is not None:
+    if (report := lead.report(idle=lead.closed or error is not None)) is not None:
         yield report
 
 

@@ -222,25 +222,21 @@ def in_flight(*sent: Sent, cut: int, stalls: bool = False) -> Case:
 def with_surplus(case: Case, surplus: Surplus) -> Case:
     """The same with one reply too many (FAULTS 9, 43, 54).
 
-    Left out are, in flight: a RSET that is refused, a line that is cut, and under
-    LMTP refused recipients, which hide that a reply was too many (the count is
-    right again); everywhere: 421 and 354 out of place, a line that is cut where
-    the server speaks, and a message whose final reply is heard in front of those
-    to an envelope that overlaps, and told at once.
+    Left out are, in flight: a line that is cut, and under LMTP refused recipients,
+    which hide that a reply was too many (the count is right again); everywhere: 421,
+    and a line that is cut where the server speaks.
     """
     return replace(
         case,
         sent=tuple(_plain(sent, accepts=case.lmtp and case.in_flight > 1) for sent in case.sent),
         surplus=surplus,
-        overlap=False,
         to_client=None,
         to_server=case.to_server if case.in_flight == 1 else None,
-        rset=case.rset if case.in_flight == 1 else 250,
     )
 
 
 def _plain(sent: Sent, *, accepts: bool) -> Sent:
-    """The same without 421 and 354; with no recipient refused."""
+    """The same without 421; with no recipient refused."""
     mail, rcpts, finals = (
         [_refusal(code) for code in codes] for codes in ((sent.mail,), sent.rcpts, sent.finals)
     )
@@ -249,7 +245,7 @@ def _plain(sent: Sent, *, accepts: bool) -> Sent:
 
 
 def _refusal(code: int) -> int:
-    return 451 if code in (421, 354) else code
+    return 451 if code == 421 else code
 
 
 shifted = st.builds(with_surplus, cases, surpluses(40))

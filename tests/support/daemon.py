@@ -96,7 +96,8 @@ class Daemon:
 
     def stop(self) -> None:
         """End the server and every process of its group, and remove its folder."""
-        self._keeper.communicate()
+        # Its end is not waited for without limit: any copy of the descriptor would keep it alive.
+        self._keeper.communicate(timeout=START_LIMIT)
 
 
 def _answers(port: int) -> bool:

@@ -89,15 +89,10 @@ def connected_to(port: int) -> int:
     """How many descriptors of this process are connected to a port (looks in /proc)."""
     count = 0
     for number in os.listdir("/proc/self/fd"):
-        try:
-            sock = socket.socket(fileno=os.dup(int(number)))
-        except OSError:
-            continue
-        with sock:
-            try:
-                count += sock.getpeername()[1] == port
-            except (OSError, IndexError):
-                continue
+        with contextlib.suppress(OSError, IndexError):
+            if os.readlink(f"/proc/self/fd/{number}").startswith("socket:"):
+                with socket.socket(fileno=os.dup(int(number))) as sock:
+                    count += sock.getpeername()[1] == port
     return count
 
 
