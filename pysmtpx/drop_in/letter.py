@@ -234,7 +234,7 @@ def line(verb: str, argument: str, *, utf8: bool = False) -> bytes:
 def check_one_line(text: str, *, secret: bool = False) -> None:
     """Raise ``ValueError`` for a control character; CR or LF would begin another command."""
     if _LINE_END.search(text):
-        told = "" if secret else f": {shown(text)}"
+        told = "" if secret else f": {shown(text)[1:-1]}"  # as the standard library shows it
         raise ValueError(f"command and arguments contain prohibited newline characters{told}")
     command.check_controls(text)
 

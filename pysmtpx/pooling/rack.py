@@ -194,12 +194,12 @@ class Rack:
     ) -> Session | SmtpError | None:
         """What comes first: the end of the dial, or a connection that is free."""
         # The dial keeps the deadline, so that what it ended with is told and not only that it took too long.
-        seconds, began = _SLOW_DIAL, now()
+        seconds = _SLOW_DIAL
         while True:
             with self._lock:
                 if dial.is_over:
                     break
-                free = self._shelf.outrun(claim, session, began, now())
+                free = self._shelf.outrun(claim, session, now())
             if free is not None:
                 return free
             if not claim.bell.wait(seconds) and seconds == _SLOW_DIAL:

@@ -109,7 +109,7 @@ class Session:
         "under_way",
     )
 
-    def __init__(self, site: Site, owner: Claim) -> None:
+    def __init__(self, site: Site, owner: Claim, moment: float) -> None:
         self.site = site
         self.owner: Claim | None = owner
         self.channel: Channel | None = None
@@ -120,7 +120,9 @@ class Session:
         self.is_stopped = False
         self.under_way: list[Any] = []
         """Messages that were taken for it and not reported yet."""
-        self.made = self.since = -math.inf
+        self.made = -math.inf
+        self.since = moment
+        """When it was last put down; until then, when it was decided to dial it."""
         self.ends = math.inf
         """When it is too old."""
         self.has_rested = False

@@ -107,7 +107,7 @@ class Shelf:
             # A new one is wanted, and an idle one may stand in its way.
             return self._made_room(claim, mine, when) if fresh and math.isinf(when) else when
         if len(self.sessions) < self.limits.connections:
-            return self._claimed(claim, Session(site, claim))
+            return self._claimed(claim, Session(site, claim, moment))
         return self._made_room(claim, self.sessions if self._by_priority or fresh else [], math.inf)
 
     def _made_room(self, claim: Claim, sessions: list[Session], when: float) -> Step:
@@ -229,10 +229,10 @@ class Shelf:
         self.dialling.pop(claim, None)
         self._count()
 
-    def outrun(self, claim: Claim, session: Session, began: float, moment: float) -> Session | None:
-        """One that has become free since the claim ``began`` to dial its own, which is nobody's then."""
+    def outrun(self, claim: Claim, session: Session, moment: float) -> Session | None:
+        """One that has become free since the claim was to dial its own, which is nobody's then."""
         for site in self._order():
-            idle = [s for s in self.on(site) if s.owner is None and s.since >= began]
+            idle = [s for s in self.on(site) if s.owner is None and s.since >= session.since]
             if idle and site.health.rest_until <= moment:
                 session.owner = NOBODY
                 return self._claimed(claim, max(idle, key=_since))

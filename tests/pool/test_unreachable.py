@@ -14,6 +14,7 @@ from support.pools import BODY, ONCE, SENDER, Hold, fates, in_threads, mails, ou
 
 from pysmtpx import ConnectError, InputError, RetryPolicy, SendResult, Timeout
 from pysmtpx.pool import SmtpPool
+from pysmtpx.pooling import rack
 from pysmtpx.testing import Event, MailServer
 
 TWICE = RetryPolicy(attempts=2, backoff=0.05)
@@ -113,6 +114,33 @@ def test_a_connection_that_is_free_sooner_than_the_dial(dialler: str) -> None:
         until(lambda: pool.stats().idle == 2)
         assert len(server.ledger.connections) == 2
         assert pool.send(SENDER, "c@x.example", BODY)
+
+
+def test_a_connection_that_is_free_before_the_wait_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind the decision to dial, and before anybody waits for what comes of it."""
+    hold = _Hangs()
+    started, released = threading.Event(), threading.Event()
+    has_started = rack._has_started
+
+    def slowly(thread: threading.Thread) -> bool:
+        begun = has_started(thread)
+        started.set()
+        assert released.wait(10)
+        return begun
+
+    with MailServer(verdict=hold) as server, pool_of(server, max_connections=2, retry=ONCE) as pool:
+        with pool.connection():
+            monkeypatch.setattr(rack, "_has_started", slowly)
+            results: list[Any] = []
+            thread = threading.Thread(
+                target=lambda: results.append(outcome(pool.send, SENDER, "b@x.example", BODY, timeout=15.0))
+            )
+            thread.start()
+            assert started.wait(10)
+        released.set()
+        thread.join(10)
+        hold.go.set()
+        assert [type(each) for each in results] == [SendResult]
 
 
 def test_a_stream_makes_room_for_a_call_whose_dial_hangs() -> None:
