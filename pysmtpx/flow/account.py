@@ -105,9 +105,7 @@ class Account:
         if reply.code == 421:
             raise self.shutdown(reply)
         if reply.code < 400 and stage is not _DATA:
-            error = ProtocolError(f"{reply.code} is no answer to {stage.upper()}", stage=stage, reply=reply)
-            error.surplus = (reply, None)  # 354 answers DATA, and so one before it was too many
-            raise error
+            raise ProtocolError(f"{reply.code} is no answer to {stage.upper()}", stage=stage, reply=reply)
 
     def commit(self) -> None:
         """The write that holds the last octet of the content begins now."""

@@ -133,8 +133,11 @@ def _report(lead: Tail, error: SmtpError | None = None) -> Flow[None]:
     """Tell what became of it, now that the envelope behind it was answered, or broke by this error."""
     if lead.reported:
         return
-    if isinstance(error, ProtocolError) and error.surplus is not None:
-        lead.broken(anew(error))
+    if isinstance(error, ProtocolError) and (error.surplus or error.reply) is not None:
+        doubt = anew(error)
+        if isinstance(doubt, ProtocolError) and error.reply is not None:
+            doubt.surplus = error.surplus or (error.reply, None)  # a reply out of place is at another's
+        lead.broken(doubt)
     lead.settled()
     if (report := lead.report(idle=lead.closed or error is not None)) is not None:
         yield report
