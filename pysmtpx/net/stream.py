@@ -173,9 +173,13 @@ class Stream:
         return reply
 
     def _judge_surplus(self, reply: Reply) -> None:
-        """Octets behind the last reply that is owed: a 421 may come at any time, nothing else may."""
+        """Octets behind the last reply that is owed: a 421 may come at any time, nothing else may.
+
+        Behind a 421 only 250 says more than that: the 421 can have been one too many. Postfix greets
+        by 220 behind a 421 about the client's certificate, and others say 221.
+        """
         surplus = self._parser.next()
-        if reply.code == 421 and surplus is not None and (surplus.code >= 400 or surplus.code == 221):
+        if reply.code == 421 and (surplus is None or surplus.code != 250):
             return
         if surplus is None or surplus.code != 421 or self._parser.has_input:
             error = ProtocolError("the server sent more than was owed")
