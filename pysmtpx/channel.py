@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import ssl
 import threading
 from collections.abc import Callable, Generator
 from typing import TypeVar, cast
@@ -13,9 +12,7 @@ from .errors import ConnectionLost, SmtpError, Timeout, UsageError
 from .flow.effects import Flow, Pause, Report
 from .flow.flight import flight
 from .flow.stream import Entry, stream
-from .net.answers import AnswerTime
 from .net.deadline import Deadline
-from .net.stream import Stream
 from .wire.limits import REUSE_LIMIT, Stage
 
 _T = TypeVar("_T")
@@ -24,13 +21,8 @@ _T = TypeVar("_T")
 class Channel:
     """One connection to a server; calls from several threads take turns."""
 
-    def __init__(
-        self,
-        stream: Stream,
-        tls: Callable[[], tuple[ssl.SSLContext, str]],
-        answer_time: AnswerTime | None = None,
-    ) -> None:
-        self._driver = Driver(stream, tls, answer_time)
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
         # Reentrant, since its release is the one test for its owner that no interrupt can fall into.
         self._lock = threading.RLock()
         self._turn = threading.Condition(self._lock)

@@ -294,3 +294,10 @@ def unasked(reply: Reply | None) -> SmtpError:
     if reply is not None and reply.code == 421:
         return ServiceUnavailable("the server closed the idle connection", reply=reply)
     return ProtocolError("the server spoke without being asked", reply=reply)
+
+
+def shifted(text: str, stage: Stage, reply: Reply) -> ProtocolError:
+    """The error for a reply by which those before it may answer other commands than they were read for."""
+    error = ProtocolError(text, stage=stage, reply=reply)
+    error.surplus = (reply, None)
+    return error

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Final
 
 from .channel import Channel
+from .driver import Driver
 from .errors import ConnectError, ConnectionLost, ProtocolError, SmtpError, Timeout, TlsError
 from .flow.session import Begun, Opening, begin_session, log_in
 from .net.answers import AnswerTime
@@ -108,7 +109,7 @@ def _begin(
     name = server.local_hostname or own_name(sock)
     if server.tls == "implicit":
         sock = handshake(sock, *tls(), limit, attempt.keep)
-    channel = attempt.channel = Channel(Stream(sock), tls, attempt.answer_time)
+    channel = attempt.channel = Channel(Driver(Stream(sock), tls, attempt.answer_time))
     opening = _opening(server, name, channel.binding())
     return channel, opening, channel.run(lambda: begin_session(opening), limit, fresh=True)
 

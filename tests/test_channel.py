@@ -12,6 +12,7 @@ import pytest
 from support import certs
 
 from pysmtpx.channel import Channel
+from pysmtpx.driver import Driver
 from pysmtpx.errors import (
     AuthenticationError,
     CommandRejected,
@@ -36,7 +37,7 @@ class Ends:
     def __init__(self) -> None:
         ours, self.peer = socket.socketpair()
         self.peer.settimeout(5)
-        self.channel = Channel(Stream(ours), lambda: (certs.client_context(), "mail.test"))
+        self.channel = Channel(Driver(Stream(ours), lambda: (certs.client_context(), "mail.test")))
 
     def run(self, flow: Callable[[], Flow[Any]], seconds: float = 5.0, **options: Any) -> Any:
         return self.channel.run(flow, Deadline.after(seconds), **options)

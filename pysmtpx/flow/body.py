@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, TypeAlias
 
-from ..errors import DataRejected, InputError, ProtocolError, SmtpError
+from ..errors import DataRejected, InputError, ProtocolError, SmtpError, shifted
 from ..wire import command
 from ..wire.limits import BDAT_CHUNK, Stage
 from ..wire.reply import Reply
@@ -121,9 +121,7 @@ def early(account: Account, *, is_begun: bool = True) -> Flow[None]:
     """
     reply: Reply = yield MORE[Stage.CONTENT]
     if not is_begun and reply.code != 421:
-        error = ProtocolError("the server spoke without being asked", stage=_CONTENT, reply=reply)
-        error.surplus = (reply, None)
-        raise error
+        raise shifted("the server spoke without being asked", _CONTENT, reply)
     # A server that says it has the message before its end is out of step, and
     # may have delivered what it had.
     account.committed = reply.is_positive

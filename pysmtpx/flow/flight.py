@@ -17,11 +17,11 @@ from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ..errors import ConnectionLost, ProtocolError, ServiceUnavailable, SmtpError, Timeout, unasked
+from ..errors import ConnectionLost, ProtocolError, ServiceUnavailable, SmtpError, Timeout, shifted, unasked
 from ..wire import command
 from ..wire.limits import SLICE, WINDOW, Stage
 from ..wire.reply import Reply
-from .account import Account
+from .account import Account, are_refusals
 from .body import MORE, ContentFailed, bdat_size, early, next_piece, pieces_for_bdat
 from .delivery import deliver
 from .effects import CLOSE, END, WITHHELD, Flow, Hear, Octets, Pause, Report, Send, Settled
@@ -209,9 +209,7 @@ class _Flight(Intake):
         if reply.code == 421:
             raise account.shutdown(reply)
         if reply.code != 250:
-            error = ProtocolError(f"{reply.code} is no answer to RSET", stage=Stage.RSET, reply=reply)
-            error.surplus = (reply, None)
-            raise error
+            raise shifted(f"{reply.code} is no answer to RSET", Stage.RSET, reply)
 
     def _answers(self, tail: Tail) -> Flow[None]:
         account = tail.account
@@ -267,8 +265,7 @@ class _Flight(Intake):
             account = tail.account
             if account.mail is None:
                 continue  # not even written
-            replies = [*account.finals, error.reply]
-            if account is self._before and all(reply is not None and reply.code >= 400 for reply in replies):
+            if account is self._before and are_refusals((*account.finals, error.reply)):
                 continue
             account.doubt()
             _again(tail, error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import copy
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 from ..errors import ConnectionLost, ProtocolError, ServiceUnavailable, SmtpError, Timeout
 from ..wire import command
@@ -15,6 +15,8 @@ from .effects import Octets, Report
 from .plan import Plan
 
 Fate: TypeAlias = SendResult | SmtpError
+
+_E = TypeVar("_E", bound=SmtpError)
 
 OUT_OF_STEP: Final = (500, 501, 502, 503)
 """Replies of a server that does not know where it is, or where we are (RFC 5321 4.2.2)."""
@@ -186,7 +188,7 @@ class Tail:
         raise self.fate
 
 
-def anew(error: SmtpError) -> SmtpError:
+def anew(error: _E) -> _E:
     """The same error for another message: who has the one it was about is not said of the other."""
     twin = copy(error)
     twin.__cause__ = error.__cause__

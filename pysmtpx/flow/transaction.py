@@ -20,6 +20,7 @@ from ..errors import (
     ServiceUnavailable,
     SmtpError,
     Timeout,
+    shifted,
 )
 from ..wire import command
 from ..wire.limits import FURTHER_FINALS_LIMIT, OVERLAP_LIMIT, Stage
@@ -135,8 +136,8 @@ def _report(lead: Tail, error: SmtpError | None = None) -> Flow[None]:
         return
     if isinstance(error, ProtocolError) and (error.surplus or error.reply) is not None:
         doubt = anew(error)
-        if isinstance(doubt, ProtocolError) and error.reply is not None:
-            doubt.surplus = error.surplus or (error.reply, None)  # a reply out of place is at another's
+        if error.reply is not None and error.surplus is None:
+            doubt.surplus = (error.reply, None)  # a reply out of place is at another's
         lead.broken(doubt)
     lead.settled()
     if (report := lead.report(idle=lead.closed or error is not None)) is not None:
@@ -149,14 +150,7 @@ def _restore(tail: Tail, octets: bytes) -> Flow[None]:
         reply: Reply = yield MORE[Stage.RSET]
         if reply.code == 421:
             raise tail.account.shutdown(reply)
-        raise _shifted("the server spoke without being asked", Stage.RSET, reply)
-
-
-def _shifted(text: str, stage: Stage, reply: Reply) -> ProtocolError:
-    """The error for a reply by which those before it may answer other commands than they were read for."""
-    error = ProtocolError(text, stage=stage, reply=reply)
-    error.surplus = (reply, None)
-    return error
+        raise shifted("the server spoke without being asked", Stage.RSET, reply)
 
 
 def _stepped(tail: Tail, *, more: bool) -> Flow[None]:
@@ -164,7 +158,7 @@ def _stepped(tail: Tail, *, more: bool) -> Flow[None]:
     reply: Reply = yield (MORE if more else LAST)[Stage.RSET if tail.shown == command.RSET else Stage.DATA]
     if reply.code == 354:
         # It is the answer to DATA, so what was read as that answers a RCPT, behind a reply too many.
-        raise _shifted("354 is no answer to RSET", Stage.RSET, reply)
+        raise shifted("354 is no answer to RSET", Stage.RSET, reply)
     tail.closed = reply.code == 421 or (tail.shown == command.RSET and reply.code != 250)
 
 
@@ -301,7 +295,7 @@ def _no_go_ahead(reply: Reply, *, is_alone: bool) -> ProtocolError:
     text = f"{reply.code} is no answer to DATA"
     if is_alone or reply.code >= 300:
         return ProtocolError(text, stage=_DATA, reply=reply)
-    return _shifted(text, _DATA, reply)  # it may answer a RCPT
+    return shifted(text, _DATA, reply)  # it may answer a RCPT
 
 
 def _refuse(tail: Tail, refusal: SmtpError) -> Flow[None]:
