@@ -14,7 +14,7 @@ import pysmtpx.smtplib as ours
 
 def send(module: ModuleType, case: handlers.Case, port: int) -> None:
     kind = module.SMTP_SSL if case.tls == "implicit" else module.SMTP
-    with kind(case.name, port, timeout=handlers.BRIEF) as smtp:
+    with kind(case.name, port, timeout=case.timeout) as smtp:
         if case.tls == "starttls":
             smtp.starttls()
         if case.password:

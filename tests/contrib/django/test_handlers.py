@@ -27,7 +27,7 @@ def test_what_catches_djangos_errors_catches_ours(site: Any, name: str) -> None:
                 password=case.password or None,
                 use_tls=case.tls == "starttls",
                 use_ssl=case.tls == "implicit",
-                timeout=handlers.BRIEF,
+                timeout=case.timeout,
                 **({"retry": {"attempts": 1}} if backend == BACKEND else {}),
             )
             sent = EmailMessage(case.subject, case.body, "me@x.example", list(case.to))

@@ -29,7 +29,7 @@ def send(module: Any, case: handlers.Case, port: int) -> None:
         MAIL_USE_TLS=case.tls == "starttls",
         MAIL_USE_SSL=case.tls == "implicit",
         MAIL_DEFAULT_SENDER="me@x.example",
-        MAIL_TIMEOUT=handlers.BRIEF,
+        MAIL_TIMEOUT=case.timeout,
         MAIL_RETRY={"attempts": 1},
     )
     mail = module.Mail(app)
@@ -44,7 +44,7 @@ def test_what_catches_flask_mails_errors_catches_ours(name: str) -> None:
     for module in (theirs, ours):
         with handlers.served(case) as server:
             # Flask-Mail has no timeout of its own.
-            socket.setdefaulttimeout(handlers.BRIEF if module is theirs else None)
+            socket.setdefaulttimeout(case.timeout if module is theirs else None)
             try:
                 errors.append(handlers.outcome(partial(send, module, case, handlers.port_of(case, server))))
             finally:
