@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import statistics
@@ -17,26 +16,10 @@ from pathlib import Path
 
 import trustme
 
+from . import postfix as postfix_files
 from .sink import free_port, wait_for
 
-POSTFIX = "/usr/lib/postfix/sbin/master"
-
-_MAIN = """\
-compatibility_level = 3.6
-queue_directory = {base}/queue
-data_directory = {base}/data
-maillog_file = {base}/postfix.log
-maillog_file_prefixes = {base}
-mail_owner = postfix
-setgid_group = postdrop
-myhostname = mail.test
-mydestination =
-mynetworks = 127.0.0.0/8
-inet_interfaces = 127.0.0.1
-inet_protocols = ipv4
-local_recipient_maps =
-alias_maps =
-alias_database =
+_SETTINGS = """\
 default_transport = discard:
 smtpd_relay_restrictions = permit_mynetworks, reject
 smtpd_client_connection_count_limit = 0
@@ -44,41 +27,10 @@ smtpd_peername_lookup = no
 in_flow_delay = 0
 """
 
-_MASTER = """\
-127.0.0.1:{port} inet n - n - - smtpd
-cleanup unix n - n - 0 cleanup
-qmgr unix n - n 300 1 qmgr
-rewrite unix - - n - - trivial-rewrite
-bounce unix - - n - 0 bounce
-defer unix - - n - 0 bounce
-trace unix - - n - 0 bounce
-flush unix n - n 1000? 0 flush
-proxymap unix - - n - - proxymap
-error unix - - n - - error
-retry unix - - n - - error
-discard unix - - n - - discard
-anvil unix - - n - 1 anvil
-postlog unix-dgram n - n - 1 postlogd
-"""
-_QUEUES = "active bounce corrupt defer deferred flush hold incoming private saved trace"
-
 
 def has_postfix() -> bool:
     """Whether a Postfix can be started here: only root can."""
-    return os.access(POSTFIX, os.X_OK) and os.geteuid() == 0
-
-
-def _make_folders(base: Path) -> None:
-    base.chmod(0o755)
-    for name in ("etc", "data", "queue", "queue/pid"):
-        (base / name).mkdir()
-    shutil.chown(base / "data", "postfix")
-    folders = [(name, 0o700, "root") for name in _QUEUES.split()]
-    for name, mode, group in [*folders, ("maildrop", 0o730, "postdrop"), ("public", 0o710, "postdrop")]:
-        folder = base / "queue" / name
-        folder.mkdir()
-        shutil.chown(folder, "postfix", group)
-        folder.chmod(mode)
+    return os.access(postfix_files.MASTER, os.X_OK) and os.geteuid() == 0
 
 
 @contextlib.contextmanager
@@ -87,11 +39,8 @@ def postfix() -> Iterator[int]:
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="bench-", dir=memory, ignore_cleanup_errors=True) as folder:
         base, port = Path(folder), free_port()
-        _make_folders(base)
-        (base / "etc/main.cf").write_text(_MAIN.format(base=base))
-        (base / "etc/master.cf").write_text(_MASTER.format(port=port))
         process = subprocess.Popen(
-            [POSTFIX, "-c", str(base / "etc"), "-s"],
+            postfix_files.write(base, _SETTINGS, f"127.0.0.1:{port} inet n - n - - smtpd\n"),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
+from inspect import Parameter, signature
 from typing import Any, TypeVar
 
 from ..errors import InputError, SmtpError
@@ -30,6 +31,12 @@ class Key:
 
     def __hash__(self) -> int:
         return hash(self._parts)
+
+
+def arguments(function: Callable[..., Any]) -> frozenset[str]:
+    """The names of the arguments that it has, without those that it passes on."""
+    found = signature(function).parameters.values()
+    return frozenset(each.name for each in found if each.kind is not Parameter.VAR_KEYWORD)
 
 
 def made(what: str, make: Callable[[], _Made]) -> _Made:

@@ -20,7 +20,7 @@ from ..sending import SendOptions
 from ..server import Server
 from ..shortening import shortened
 from ..wire.limits import CONNECT_TIMEOUT
-from .configuration import Key, made, policy
+from .configuration import Key, arguments, made, policy
 from .signing import Keys
 
 Values = Mapping[str, Any]
@@ -41,32 +41,12 @@ DJANGO: Final = (
 OWN_SETTING: Final = "PYSMTPX"
 """The setting that holds the other options where there is no ``MAILERS``: a dict."""
 
-_OF_SERVER: Final = (
-    "token",
-    "auth",
-    "authzid",
-    "insecure_auth",
-    "ssl_context",
-    "server_hostname",
-    "local_hostname",
-    "source_address",
-    "connect_timeout",
-    "overlap",
-)
-_OF_POOL: Final = (
-    "max_connections",
-    "max_messages",
-    "max_age",
-    "max_idle",
-    "max_reconnect_delay",
-    "rate",
-    "recipient_rate",
-    "retry",
-    "balance",
-    "in_flight",
-    "on_event",
-)
-OWN: Final = frozenset((*_OF_SERVER, *_OF_POOL, "all_or_nothing"))
+_OF_SERVER: Final = arguments(Server) - {
+    *("host", "port", "username", "password", "tls", "client_certificate"),  # Django has names for these
+    "protocol",  # a project submits its mail, and delivers none
+}
+_OF_POOL: Final = arguments(SmtpPool) - {"server"}
+OWN: Final = _OF_SERVER | _OF_POOL | {"all_or_nothing"}
 """The options that Django's own backend does not have."""
 
 

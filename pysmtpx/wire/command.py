@@ -202,7 +202,5 @@ RSET: Final = line("RSET")
 NOOP: Final = line("NOOP")
 QUIT: Final = line("QUIT")
 STARTTLS: Final = line("STARTTLS")
-AUTH_CANCEL: Final = _gate("*", MAX_COMMAND_LINE)
-"""Gives up an AUTH exchange (RFC 4954 4)."""
 END_OF_DATA: Final = _gate(".", MAX_COMMAND_LINE)
 """Ends the content that follows DATA (RFC 5321 4.1.1.4)."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 
 from support import certs, corpus
 from support.daemon import wait_until
@@ -11,6 +10,7 @@ from support.dovecot import USERS, DovecotServer
 from support.mailbox import behind_trace
 from support.realserver import RealServer
 
+from benchmarks import postfix
 from pysmtpx import SmtpConnection
 
 SIZE_LIMIT = 8_000_000
@@ -26,22 +26,7 @@ NO_DATA_SENDER = "nodata@elsewhere.test"
 BAD_SUBJECT = "refuse this content"
 """End of data: 550 5.7.1."""
 
-_MAIN = """\
-compatibility_level = 3.6
-queue_directory = {base}/queue
-data_directory = {base}/data
-maillog_file = {base}/postfix.log
-maillog_file_prefixes = {base}
-mail_owner = postfix
-setgid_group = postdrop
-myhostname = mail.test
-mydestination =
-mynetworks = 127.0.0.0/8
-inet_interfaces = 127.0.0.1
-inet_protocols = ipv4
-local_recipient_maps =
-alias_maps =
-alias_database =
+_SETTINGS = """\
 virtual_mailbox_domains = mail.test
 virtual_mailbox_base = {base}/mail
 virtual_mailbox_maps = texthash:{base}/mailboxes
@@ -73,7 +58,7 @@ default_transport = error:nothing leaves this machine
 relay_transport = error:nothing leaves this machine
 """
 
-_MASTER = """\
+_LISTENERS = """\
 127.0.0.1:{port} inet n - n - - smtpd
 127.0.0.1:{smtps_port} inet n - n - - smtpd
   -o smtpd_tls_wrappermode=yes
@@ -82,36 +67,7 @@ _MASTER = """\
   -o smtpd_discard_ehlo_keywords=pipelining,chunking,8bitmime,dsn,smtputf8
 127.0.0.1:{certificate_port} inet n - n - - smtpd
   -o smtpd_tls_wrappermode=yes -o smtpd_tls_req_ccert=yes -o smtpd_tls_auth_only=no
-cleanup unix n - n - 0 cleanup
-qmgr unix n - n 300 1 qmgr
-tlsmgr unix - - n 1000? 1 tlsmgr
-rewrite unix - - n - - trivial-rewrite
-bounce unix - - n - 0 bounce
-defer unix - - n - 0 bounce
-trace unix - - n - 0 bounce
-verify unix - - n - 1 verify
-flush unix n - n 1000? 0 flush
-proxymap unix - - n - - proxymap
-error unix - - n - - error
-retry unix - - n - - error
-virtual unix - n n - - virtual
-anvil unix - - n - 1 anvil
-postlog unix-dgram n - n - 1 postlogd
 """
-
-_QUEUES = [
-    "active",
-    "bounce",
-    "corrupt",
-    "defer",
-    "deferred",
-    "flush",
-    "hold",
-    "incoming",
-    "private",
-    "saved",
-    "trace",
-]
 
 
 class PostfixServer(RealServer):
@@ -122,7 +78,7 @@ class PostfixServer(RealServer):
     implicit TLS and demands a client's certificate from the same authority.
     """
 
-    programs = ("/usr/lib/postfix/sbin/master", "/usr/lib/postfix/sbin/virtual")
+    programs = (postfix.MASTER, "/usr/lib/postfix/sbin/virtual")
     count = 4
     log_name = "postfix.log"
     users = USERS
@@ -134,11 +90,10 @@ class PostfixServer(RealServer):
 
     def command(self) -> list[str]:
         """Return what runs Postfix in the foreground."""
-        return [self.programs[0], "-c", str(self.base / "etc"), "-s"]
+        return self._command
 
     def write_files(self) -> None:
         """Write the configuration and make the folders of the queue."""
-        self._make_folders()
         self.smtps_port, self.plain_port, self.certificate_port = self.ports[1:]
         base = self.base
         chain, key = certs.server_files(base)
@@ -154,27 +109,12 @@ class PostfixServer(RealServer):
             "ca": base / "ca.pem",
             "auth": self._auth_path,
         }
-        (base / "etc/main.cf").write_text(_MAIN.format(**values))
-        (base / "etc/master.cf").write_text(_MASTER.format(**vars(self)))
+        self._command = postfix.write(base, _SETTINGS.format(**values), _LISTENERS.format(**vars(self)))
         (base / "mailboxes").write_text("".join(f"{user} {user}/\n" for user in MAILBOXES), "utf-8")
         (base / "headers").write_text(f"/^Subject: {BAD_SUBJECT}/ REJECT\n")
         (base / "senders").write_text(f"{BAD_SENDER} REJECT\n")
         (base / "data-senders").write_text(f"{NO_DATA_SENDER} REJECT\n")
         (base / "recipients").write_text(f"{LATER} 450 4.2.0 come back later\n")
-
-    def _make_folders(self) -> None:
-        for name in ("etc", "data", "queue", "queue/pid"):
-            (self.base / name).mkdir()
-        shutil.chown(self.base / "data", "postfix")
-        for name in _QUEUES:
-            folder = self.base / "queue" / name
-            folder.mkdir(mode=0o700)
-            shutil.chown(folder, "postfix")
-        for name, mode in (("maildrop", 0o730), ("public", 0o710)):
-            folder = self.base / "queue" / name
-            folder.mkdir()
-            shutil.chown(folder, "postfix", "postdrop")
-            folder.chmod(mode)
 
     def empty(self) -> None:
         """Remove every message of every user; the log begins anew, once every session has ended."""
