@@ -321,7 +321,7 @@ def test_close_wakes_whoever_waits(ends: Ends) -> None:
     thread.start()
     ends.peer.recv(10)
     ends.channel.close()
-    thread.join(2)
+    thread.join(10)
     assert not thread.is_alive()
     assert failures
     assert ends.channel.closed

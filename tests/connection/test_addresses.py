@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from support import certs
 from support.fates import attempt
+from support.patience import ENOUGH
 from support.places import places, resolve_to
 from support.scripted import Peer, Script, ScriptedServer
 
@@ -100,18 +101,18 @@ def test_who_says_nothing_has_a_fair_share_of_the_time(case: str, count: int, mo
     """FAULTS 115."""
     with places(monkeypatch, *[SILENT[case]] * count, well) as servers:
         start = time.monotonic()
-        with connect("mail.test", servers[0].port, tls="none", connect_timeout=2.0) as conn:
+        with connect("mail.test", servers[0].port, tls="none", connect_timeout=3.0) as conn:
             took = time.monotonic() - start
             conn.noop()
-    assert 2.0 * count / (count + 1) - 0.1 <= took < 2.0
+    assert 3.0 * count / (count + 1) - 0.1 <= took < 3.0
 
 
 @pytest.mark.parametrize("case", [case for case in [*BAD, *SILENT] if case != "resets"])
 def test_one_address_alone_fails_as_it_always_did(case: str, monkeypatch: Any) -> None:
     script = (BAD | SILENT)[case]
     with places(monkeypatch, script) as servers:
-        named = attempt(connect, "mail.test", servers[0].port, tls="none", connect_timeout=0.5)
-        literal = attempt(connect, "127.0.0.1", servers[0].port, tls="none", connect_timeout=0.5)
+        named = attempt(connect, "mail.test", servers[0].port, tls="none", connect_timeout=ENOUGH)
+        literal = attempt(connect, "127.0.0.1", servers[0].port, tls="none", connect_timeout=ENOUGH)
     assert type(named) is type(literal)
     assert (named.stage, str(named), named.reply) == (literal.stage, str(literal), literal.reply)
 
@@ -146,7 +147,7 @@ def test_the_deadline_holds_for_all(monkeypatch: Any) -> None:
     with places(monkeypatch, *[Peer.hold] * 4) as servers:
         start = time.monotonic()
         error = attempt(connect, "mail.test", servers[0].port, tls="none", connect_timeout=0.8)
-        assert 0.7 < time.monotonic() - start < 1.5
+        assert 0.7 < time.monotonic() - start < 2.4  # and not the time of each of four
     assert isinstance(error, Timeout)
 
 
@@ -230,7 +231,7 @@ def test_the_pool_remembers_which_address_was_well(case: str, count: int, monkey
     """FAULTS 115: the others are asked once, and not for each connection."""
     script = (BAD | SILENT)[case]
     with places(monkeypatch, *[script] * count, well) as servers:
-        url = f"smtp://mail.test:{servers[0].port}?tls=none&connect_timeout=2"
+        url = f"smtp://mail.test:{servers[0].port}?tls=none&connect_timeout=3"
         with SmtpPool(url, max_messages=1, retry=RetryPolicy(attempts=1)) as pool:
             for _ in range(3):
                 pool.send("s@x.example", "a@x.example", BODY)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
+from time import monotonic
 from typing import Any
 
 import pytest
 from support.fates import attempt, fates
+from support.patience import LONG
 from support.transports import SEQUENTIAL, dialled, serving
 
 import pysmtpx
@@ -20,13 +21,14 @@ BODY = b"Subject: x\r\n\r\nhello\r\n"
 SENDER, PATH = "s@x.example", "a@x.example"
 
 
-def slow_to_accept(seconds: float) -> Any:
-    """A server that takes so long for each final reply, and no time for the rest."""
-    never = threading.Event()
+def slow_to_accept(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A server that takes a minute for each final reply, by the client's clock, and no time for the rest."""
+    ahead = [0.0]
+    monkeypatch.setattr("pysmtpx.net.answers.now", lambda: monotonic() + ahead[0])
 
     def verdict(event: Event) -> Any:
         if event.verb == "FINAL":
-            never.wait(seconds)
+            ahead[0] += 60.0
         return None
 
     return verdict
@@ -35,12 +37,14 @@ def slow_to_accept(seconds: float) -> Any:
 @pytest.mark.parametrize("protocol", ["smtp", "lmtp"])
 @pytest.mark.parametrize("bdat", [False, True], ids=["DATA", "BDAT"])
 @pytest.mark.parametrize("extensions", [EXTENSIONS, SEQUENTIAL], ids=["pipelined", "sequential"])
-def test_a_message_ends_unsent_and_not_unknown(protocol: Any, bdat: bool, extensions: Any) -> None:
-    options = {"protocol": protocol, "extensions": extensions, "verdict": slow_to_accept(0.3)}
+def test_a_message_ends_unsent_and_not_unknown(
+    protocol: Any, bdat: bool, extensions: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"protocol": protocol, "extensions": extensions, "verdict": slow_to_accept(monkeypatch)}
     with serving(**options) as server, dialled(server) as conn:
         send = getattr(conn, "send" + "_lmtp" * (protocol == "lmtp") + "_bdat" * bdat)
         send(SENDER, PATH, BODY)
-        error = attempt(send, SENDER, PATH, BODY, timeout=0.2)
+        error = attempt(send, SENDER, PATH, BODY, timeout=LONG)
         assert isinstance(error, pysmtpx.Timeout)
         assert fates(error) == {PATH: "unsent"}
         assert error.stage == "content"
@@ -50,11 +54,11 @@ def test_a_message_ends_unsent_and_not_unknown(protocol: Any, bdat: bool, extens
 
 
 def test_a_pool_shares_what_its_connections_saw() -> None:
-    """A deadline of 0.2 s, and a server that takes 0.05 s for each reply: hardly anybody is in doubt."""
-    with serving(delay=0.05) as server, SmtpPool(server.url, max_connections=4) as pool:
+    """A deadline of 1 s, and a server that takes 0.25 s for each reply: hardly anybody is in doubt."""
+    with serving(delay=0.25) as server, SmtpPool(server.url, max_connections=4) as pool:
         told = Counter[str]()
         accepted = 0
-        for outcome in pool.send_many((MailObject(SENDER, PATH, BODY) for _ in range(60)), timeout=0.2):
+        for outcome in pool.send_many((MailObject(SENDER, PATH, BODY) for _ in range(60)), timeout=1.0):
             told[outcome.status] += 1
             accepted += len(outcome.accepted_recipients)
         assert told["unknown"] <= 8, told  # those before anything was known

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from support.fates import BODY, RCPTS, SENDER, assert_closed, assert_kept, attempt, fates, send
+from support.patience import ENOUGH
 from support.scripted import Peer, ScriptedServer
 from support.transports import SEQUENTIAL, dialled, serving
 from support.verdicts import first
@@ -105,7 +106,7 @@ def test_silence_after_k_of_n(method: str) -> None:
     """FAULTS 55."""
     with serving(verdict=first(FINAL1=Stall()), strict=False, **LMTP) as server:
         conn = dialled(server)
-        error = attempt(getattr(conn, method), SENDER, RCPTS, BODY, timeout=0.2)
+        error = attempt(getattr(conn, method), SENDER, RCPTS, BODY, timeout=ENOUGH)
         assert isinstance(error, DeliveryUnknown)
         assert isinstance(error.__cause__, Timeout)
         assert fates(error) == dict(zip(RCPTS, ["accepted", "unknown", "unknown"], strict=True))
@@ -158,7 +159,7 @@ def test_one_reply_for_all_recipients() -> None:
 
     with ScriptedServer(script) as server:
         conn = server.connect(protocol="lmtp")
-        error = send(conn, timeout=0.2)
+        error = send(conn, timeout=ENOUGH)
         assert isinstance(error, DeliveryUnknown)
         assert isinstance(error.__cause__, Timeout)
         assert fates(error) == dict(zip(RCPTS, ["accepted", "unknown", "unknown"], strict=True))

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from support.fates import fates
+from support.patience import ENOUGH
 from support.scripted import Peer, ScriptedServer
 from support.transports import SEQUENTIAL, dialled, serving
 
@@ -92,10 +93,10 @@ def test_a_reset_that_is_not_answered_takes_no_longer_than_the_call(way: str) ->
         began = time.monotonic()
         if way == "pool":
             with SmtpPool(server.url) as pool, pytest.raises(pysmtpx.AllRecipientsFailed):
-                pool.send(A, [B, C], BODY, timeout=0.5)
+                pool.send(A, [B, C], BODY, timeout=ENOUGH)
         else:
             with dialled(server) as conn, pytest.raises(pysmtpx.AllRecipientsFailed):
-                conn.send(A, [B, C], BODY, timeout=0.5)
+                conn.send(A, [B, C], BODY, timeout=ENOUGH)
         assert time.monotonic() - began < 5  # and not the 20 seconds of RSET
 
 

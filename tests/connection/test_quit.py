@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from support import certs
 from support.fates import assert_closed, send
+from support.patience import at_best, on_time
 from support.scripted import Peer, ScriptedServer
 from support.transports import dialled, serving
 
@@ -66,13 +67,14 @@ def test_quit_never_fails(script: Any, leave: str, tls: str, short: None) -> Non
         conn.close()
 
 
+@at_best
 def test_quit_takes_five_seconds_at_most() -> None:
     """FAULTS 34."""
     with ScriptedServer(_answers(b"", then="hold")) as server:
         conn = server.connect()
-        _timed_quit = time.monotonic()
+        start = time.monotonic()
         conn.quit(timeout=0.3)
-        assert time.monotonic() - _timed_quit < 0.6
+        on_time(start, time.monotonic(), 0.3, late=0.3)
         assert conn.closed
     assert REPLY_LIMITS[Stage.QUIT] == 5
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from support.fates import assert_closed, assert_kept
+from support.patience import ENOUGH
 from support.scripted import Peer, ScriptedServer
 from support.transports import SEQUENTIAL, TRANSPORTS, dialled, serving
 
@@ -172,7 +173,7 @@ def test_a_shutdown_in_mid_stream() -> None:
 
 def test_the_time_of_a_message_runs_out() -> None:
     with serving(replies={("FINAL", 0): Stall()}) as server, dialled(server) as conn:
-        outcomes = list(conn.send_many(iter(mails(3)), timeout=0.2))
+        outcomes = list(conn.send_many(iter(mails(3)), timeout=ENOUGH))
         assert statuses(outcomes) == ["unknown"]
         assert outcomes[0].error is not None
         assert isinstance(outcomes[0].error.__cause__, Timeout)

@@ -110,7 +110,7 @@ def test_close_wakes_a_call_of_another_thread(transport: str, position: str) -> 
             start = time.monotonic()
             conn.close()
             error = job.result()
-            assert time.monotonic() - start < 1
+            assert time.monotonic() - start < 5
         assert isinstance(error, ConnectionLost | DeliveryUnknown)
         if position != "FINAL":
             assert type(error) is ConnectionLost

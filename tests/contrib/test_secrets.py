@@ -12,7 +12,7 @@ from django.core import mail as django_mail
 from django.core.exceptions import ImproperlyConfigured
 from django.core.mail import EmailMessage
 from flask import Flask
-from support.daemon import free_ports
+from support.daemon import CLOSED_PORT
 from support.django_site import Site, site
 from support.frames import shown
 from support.leftovers import log_as_before
@@ -90,7 +90,7 @@ def test_a_refused_password(site: Site, caplog: pytest.LogCaptureFixture) -> Non
 
 
 def test_a_server_that_is_away(site: Site, caplog: pytest.LogCaptureFixture) -> None:
-    (port,) = free_ports(1)
+    port = CLOSED_PORT
     url = f"smtp://robot:{SECRET}@127.0.0.1:{port}"
     for send in (
         by_flask(None, MAIL_SERVER="127.0.0.1", MAIL_PORT=port, MAIL_RETRY={"attempts": 1}),

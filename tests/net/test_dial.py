@@ -126,7 +126,7 @@ def test_a_late_answer_still_wins(places: Any, monkeypatch: Any) -> None:
     hole = places("swallows", "127.0.0.3")
     _leads_to(monkeypatch, hole, places("refuses", "127.0.0.4"))
     with pytest.raises(Timeout) as caught:
-        dial("mail.test", 25, _soon(0.3))
+        dial("mail.test", 25, _soon(1.0))
     assert "127.0.0.3: no answer" in str(caught.value)
     assert "127.0.0.4: " in str(caught.value)
     assert caught.value.stage == "connect"
@@ -155,7 +155,7 @@ def test_all_addresses_share_one_deadline(places: Any, monkeypatch: Any) -> None
     start = time.monotonic()
     with pytest.raises(Timeout):
         dial("mail.test", 25, _soon(0.5))
-    assert 0.5 <= time.monotonic() - start <= 1.5
+    assert 0.5 <= time.monotonic() - start <= 3.0  # and not eight times as long
 
 
 @pytest.mark.parametrize("kind", ["refuses", "swallows", "answers"])
@@ -241,7 +241,7 @@ def test_a_unix_socket_whose_backlog_is_full(tmp_path: Any, signals: bool) -> No
         start = time.monotonic()
         with pytest.raises(Timeout) as caught:
             dial_unix(path, _soon(0.3))
-        assert 0.3 <= time.monotonic() - start < 1.0
+        assert 0.3 <= time.monotonic() - start < 3.0
         assert caught.value.stage == "connect"
 
 

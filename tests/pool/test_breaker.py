@@ -125,7 +125,7 @@ def test_a_password_that_was_changed_is_tried_once(monkeypatch: pytest.MonkeyPat
         pool.connection(),
     ):
         users["ann"] = "changed"
-        futures = [pool.submit(each, timeout=2) for each in mails(12)]
+        futures = [pool.submit(each, timeout=3) for each in mails(12)]
         hold.wait_for()
         assert pool.stats().dialling == 1
         hold.go.set()

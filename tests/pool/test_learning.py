@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from support.patience import ENOUGH
 from support.pools import AT_ONCE, BODY, ONCE, SENDER, mails, outcome, pool_of
 
 from pysmtpx import DeliveryUnknown, channel
@@ -34,7 +35,7 @@ def test_a_server_that_hangs_on_bdat_gets_data() -> None:
 
     with MailServer(verdict=verdict) as server:
         with pool_of(server, max_connections=1, in_flight=4, retry=ONCE) as pool:
-            error = outcome(pool.send, SENDER, ["a@x.example"], BODY, timeout=0.3)
+            error = outcome(pool.send, SENDER, ["a@x.example"], BODY, timeout=ENOUGH)
             assert isinstance(error, DeliveryUnknown)
             assert {each.status for each in pool.send_many(mails(5))} == {"accepted"}
         assert {m.via for m in server.messages if m.addresses != ["a@x.example"]} == {"DATA"}

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from support.busy import until
+from support.daemon import CLOSED_PORT
 from support.pools import (
     BODY,
     SENDER,
@@ -303,9 +304,7 @@ def test_dead_idle_connections_are_never_leased() -> None:
 
 def test_a_failed_dial_leaves_no_slot_behind() -> None:
     """FAULTS 99."""
-    with MailServer() as server:
-        port = server.port
-    with SmtpPool(f"smtp://127.0.0.1:{port}", max_connections=1) as pool:
+    with SmtpPool(f"smtp://127.0.0.1:{CLOSED_PORT}", max_connections=1) as pool:
         for _ in range(3):
             assert not isinstance(outcome(pool.send, SENDER, "a@x.example", BODY, timeout=0.2), SendResult)
             assert pool.stats().connections == pool.stats().dialling == pool.stats().waiting == 0
@@ -321,10 +320,11 @@ def test_calls_that_waited_for_a_connection_keep_to_the_rate() -> None:
             times.append(racks.now())
         return hold(event)
 
-    with MailServer(verdict=verdict) as server, pool_of(server, max_connections=1, rate=20.0) as pool:
-        opener = threading.Timer(0.6, hold.go.set)
+    with MailServer(verdict=verdict) as server, pool_of(server, max_connections=1, rate=10.0) as pool:
+        opener = threading.Timer(0.9, hold.go.set)
         opener.start()
         results = in_threads(8, lambda n: pool.send(SENDER, f"t{n}@x.example", BODY))
         opener.join()
         assert all(isinstance(result, SendResult) for result in results), results
-    assert times[-1] - times[1] >= 6 * 0.05 - 0.02
+    # The second may be late by what else the machine does; all at once would be no time at all.
+    assert times[-1] - times[1] >= 6 * 0.1 / 2

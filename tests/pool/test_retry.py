@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from support.daemon import CLOSED_PORT
 from support.pools import AT_ONCE, BODY, ONCE, SENDER, fates, mail, mails, outcome, pool_of
 
 from pysmtpx import (
@@ -243,9 +244,7 @@ def test_messages_behind_one_that_broke_the_connection_are_not_charged_for_it() 
 
 
 def test_no_connection_is_a_try() -> None:
-    with MailServer() as server:
-        port = server.port
-    with SmtpPool(f"smtp://127.0.0.1:{port}", retry=ONCE) as pool:
+    with SmtpPool(f"smtp://127.0.0.1:{CLOSED_PORT}", retry=ONCE) as pool:
         error = outcome(pool.send, SENDER, "a@x.example", BODY)
         assert type(error) is ConnectError
         assert fates(error) == {"a@x.example": "unsent"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections import Counter
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 from support.busy import until
+from support.daemon import CLOSED_PORT, free_ports
 from support.pools import BODY, ONCE, SENDER, Hold, fates, in_threads, mails, outcome, pool_of
 
 from pysmtpx import ConnectError, InputError, RetryPolicy, SendResult, Timeout
@@ -20,18 +20,11 @@ from pysmtpx.testing import Event, MailServer
 TWICE = RetryPolicy(attempts=2, backoff=0.05)
 
 
-def closed_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        number: int = sock.getsockname()[1]
-    return number
-
-
 @pytest.mark.parametrize("connections", [1, 4])
 @pytest.mark.parametrize("way", ["send_many", "submit", "send"])
 def test_a_failed_dial_counts_for_all_that_wait_for_it(way: str, connections: int) -> None:
     """Twenty messages to a closed port: as soon as one would have its tries, not one after the other."""
-    url = f"smtp://127.0.0.1:{closed_port()}"
+    url = f"smtp://127.0.0.1:{CLOSED_PORT}"
     with SmtpPool(url, max_connections=connections, retry=TWICE) as pool:
         began = time.monotonic()
         if way == "send_many":
@@ -51,7 +44,7 @@ def test_a_failed_dial_counts_for_all_that_wait_for_it(way: str, connections: in
 
 def test_calls_and_workers_together() -> None:
     """Whoever dials, all of them are told."""
-    url = f"smtp://127.0.0.1:{closed_port()}"
+    url = f"smtp://127.0.0.1:{CLOSED_PORT}"
     with SmtpPool(url, max_connections=2, retry=TWICE) as pool:
         began = time.monotonic()
         futures = [pool.submit(each) for each in mails(10)]
@@ -63,7 +56,7 @@ def test_calls_and_workers_together() -> None:
 
 def test_a_server_that_comes_back_is_used_soon() -> None:
     """Within a second or two of the longest pause between two dials, which the caller has set."""
-    port = closed_port()
+    (port,) = free_ports(1)
     policy = RetryPolicy(attempts=50, backoff=0.1, max_backoff=0.1)
     with SmtpPool(f"smtp://127.0.0.1:{port}", max_reconnect_delay=0.5, retry=policy) as pool:
         futures = [pool.submit(each) for each in mails(5)]
@@ -71,7 +64,7 @@ def test_a_server_that_comes_back_is_used_soon() -> None:
         with MailServer(port=port):
             began = time.monotonic()
             assert {type(future.result(20)) for future in futures} == {SendResult}
-            assert time.monotonic() - began < 2.5
+            assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize("value", [0, -1, None, float("inf"), float("nan"), "1", True])
@@ -211,10 +204,12 @@ def test_two_refused_passwords_at_once_are_one_refusal() -> None:
     """FAULTS 86: logins that began together are refused together; the next probe comes no later for it."""
     together = threading.Barrier(3)
     refuse = threading.Event()
+    refused: list[float] = []
 
     def verdict(event: Event) -> Any:
         if event.verb == "AUTH" and refuse.is_set():
             together.wait(10)
+            refused.append(time.monotonic())
             return "535 5.7.8 no"
         return None
 
@@ -222,7 +217,7 @@ def test_two_refused_passwords_at_once_are_one_refusal() -> None:
         url = f"smtp://ann:s3cret@127.0.0.1:{server.port}?auth=PLAIN"
         with SmtpPool(url, max_connections=4, retry=ONCE) as pool, pool.connection():
             refuse.set()  # the password was good a moment ago: several may try it at once
-            results = in_threads(3, lambda n: outcome(pool.send, SENDER, "a@x.example", BODY, timeout=1.0))
+            results = in_threads(3, lambda n: outcome(pool.send, SENDER, "a@x.example", BODY, timeout=3.0))
             assert not [each for each in results if isinstance(each, SendResult)]
             health = pool._sites[0].health
-            assert 30.0 <= health.may_dial(0, 0.0) - time.monotonic() + 1.0 <= 47.0
+            assert 30.0 <= health.may_dial(0, 0.0) - min(refused) <= 47.0

@@ -58,8 +58,8 @@ def test_who_says_nothing_has_a_fair_share_of_the_time(count: int, monkeypatch: 
     """FAULTS 115."""
     with places(monkeypatch, *[Peer.hold] * count, well) as servers:
         start = time.monotonic()
-        with smtplib.SMTP("mail.test", servers[0].port, "me.example", timeout=2) as smtp:
-            assert 2.0 * count / (count + 1) - 0.1 <= time.monotonic() - start < 2.0
+        with smtplib.SMTP("mail.test", servers[0].port, "me.example", timeout=3) as smtp:
+            assert 3.0 * count / (count + 1) - 0.1 <= time.monotonic() - start < 3.0
             assert smtp.noop() == (250, b"ok")
 
 
@@ -106,7 +106,7 @@ def test_the_deadline_holds_for_all(monkeypatch: Any) -> None:
         start = time.monotonic()
         with pytest.raises(standard.SMTPServerDisconnected):
             smtplib.SMTP("mail.test", servers[0].port, "me.example", timeout=0.8)
-        assert 0.7 < time.monotonic() - start < 1.5
+        assert 0.7 < time.monotonic() - start < 2.4  # and not the time of each of four
 
 
 def test_a_second_connect_begins_anew(monkeypatch: Any) -> None:

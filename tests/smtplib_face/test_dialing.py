@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from support.daemon import free_ports
+from support.daemon import CLOSED_PORT
 
 import pysmtpx.smtplib as smtplib
 from pysmtpx.net import dial
@@ -23,9 +23,8 @@ def failure(module: ModuleType, *arguments: Any, **options: Any) -> tuple[type[B
 
 
 def test_what_fails_fails_as_it_always_did() -> None:
-    (port,) = free_ports(1)
     for arguments in (
-        ("127.0.0.1", port),
+        ("127.0.0.1", CLOSED_PORT),
         ("localhost:bogus",),
         ("127.0.0.1", "no such service"),
         ("127.0.0.1", 70_000),
@@ -58,9 +57,8 @@ def test_a_name_that_has_no_address(host: str, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_every_address_is_tried_within_one_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    (closed,) = free_ports(1)
     with MailServer() as server:
-        found = [(socket.AF_INET, ("127.0.0.1", port)) for port in (closed, server.port)]
+        found = [(socket.AF_INET, ("127.0.0.1", port)) for port in (CLOSED_PORT, server.port)]
         monkeypatch.setattr(dial, "_look_up", lambda *_: found)
         with smtplib.SMTP("mail.invalid", 25, "me.example", timeout=5) as smtp:
             assert smtp.noop()[0] == 250

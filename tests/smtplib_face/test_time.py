@@ -17,7 +17,7 @@ from pysmtpx.testing import Drip, MailServer, Stall
 
 ANN, BOB = "ann@example.org", "bob@example.com"
 OCTETS = b"Subject: hello\r\n\r\nHi.\r\n"
-LIMIT = 0.4
+LIMIT = 1.0
 
 
 @contextlib.contextmanager
@@ -29,7 +29,7 @@ def ends_in_time() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("verb", ["NOOP", "EHLO", "MAIL", "RCPT", "DATA", "FINAL"])
-@pytest.mark.parametrize("answer", [Stall(), Drip(0.1)], ids=["stalls", "drips"])
+@pytest.mark.parametrize("answer", [Stall(), Drip(0.3)], ids=["stalls", "drips"])
 def test_no_server_outlives_the_deadline(verb: str, answer: Any) -> None:
     with MailServer(strict=False, replies={verb: answer}) as server:
         smtp = smtplib.SMTP("127.0.0.1", server.port, "me.example", timeout=LIMIT)
@@ -40,7 +40,7 @@ def test_no_server_outlives_the_deadline(verb: str, answer: Any) -> None:
 
 
 def test_the_deadline_is_for_all_of_a_log_in() -> None:
-    with MailServer(users={"ann": "p"}, strict=False, replies={"AUTH": Drip(0.1)}) as server:
+    with MailServer(users={"ann": "p"}, strict=False, replies={"AUTH": Drip(0.3)}) as server:
         smtp = smtplib.SMTP("127.0.0.1", server.port, "me.example", timeout=LIMIT)
         with ends_in_time(), pytest.raises(smtplib.SMTPServerDisconnected):
             smtp.login("ann", "p")
@@ -49,7 +49,7 @@ def test_the_deadline_is_for_all_of_a_log_in() -> None:
 
 def test_a_greeting_that_drips() -> None:
     with (
-        MailServer(strict=False, replies={"CONNECT": Drip(0.1)}) as server,
+        MailServer(strict=False, replies={"CONNECT": Drip(0.3)}) as server,
         ends_in_time(),
         pytest.raises(smtplib.SMTPServerDisconnected),
     ):

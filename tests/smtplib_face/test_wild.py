@@ -183,12 +183,12 @@ def test_a_socket_with_a_sendall_of_its_own_is_asked(module: ModuleType) -> None
 
 def test_a_reply_that_is_read_by_hand_has_the_sockets_own_time(module: ModuleType) -> None:
     with MailServer() as server:
-        smtp = module.SMTP("127.0.0.1", server.port, "me.example", timeout=0.2)
+        smtp = module.SMTP("127.0.0.1", server.port, "me.example", timeout=7.25)
         smtp.noop()
         smtp.putcmd("noop")
         with mock.patch("pysmtpx.net.deadline.monotonic", return_value=math.inf):
             assert smtp.file.readline().startswith(b"250 ")
-        assert smtp.sock.gettimeout() == 0.2
+        assert smtp.sock.gettimeout() == 7.25
         smtp.quit()
 
 

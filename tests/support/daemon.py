@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import socket
@@ -16,6 +17,12 @@ import pytest
 
 START_LIMIT = 20.0
 """Seconds until a server must answer."""
+
+_kept = socket.socket()
+_kept.bind(("127.0.0.1", 0))
+atexit.register(_kept.close)
+CLOSED_PORT: int = _kept.getsockname()[1]
+"""A port of 127.0.0.1 that nobody listens on, and that no other process of the tests is given."""
 
 
 def require(*files: str) -> None:

@@ -21,12 +21,11 @@ from typing import Any
 from unittest import mock
 
 from support import certs
+from support.patience import ENOUGH, LONG
 
 from pysmtpx import DeliveryUnknown, ProtocolError
 from pysmtpx.testing import Cut, Garbage, MailServer, Stall
 
-BRIEF, AMPLE = 0.5, 20.0
-"""Seconds that are waited for a server that says nothing, and for one that answers."""
 USER, PASSWORD = "ann", "right"
 
 
@@ -49,7 +48,7 @@ class Case:
     """What has happened to the machine."""
     port: int | None = None
     """Where to dial instead of the server's port."""
-    timeout: float = AMPLE
+    timeout: float = LONG
     """Seconds."""
     verified: bool = False
     """It fails for the server's certificate: not so by Flask-Mail and smtplib, which take any."""
@@ -103,7 +102,7 @@ def _tls(mode: str, *names: str, wants_ours: bool = False, version: ssl.TLSVersi
 def _at(stage: str, answer: str) -> Case:
     stages = ("EHLO", "HELO") if stage == "EHLO" else (stage,)  # smtplib goes on with HELO whatever was said
     options: dict[str, Any] = {"replies": dict.fromkeys(stages, _ANSWERS[answer])}
-    timeout = BRIEF if answer == "silence" else AMPLE
+    timeout = ENOUGH if answer == "silence" else LONG
     if stage == "STARTTLS":
         return Case(options | _tls("starttls"), tls="starttls", timeout=timeout)
     if stage == "AUTH":
@@ -178,14 +177,14 @@ def cases() -> dict[str, Case]:
         "no such port": Case(port=1),
         "no route": Case(prepare=_no_way(errno.EHOSTUNREACH)),
         "a firewall of this machine": Case(prepare=_no_way(errno.EPERM)),
-        "no answer to the dial": Case(prepare=_full_backlog, timeout=BRIEF),
+        "no answer to the dial": Case(prepare=_full_backlog, timeout=ENOUGH),
         "wrong password": Case(_USERS, password="wrong"),
         "no AUTH": Case(password=PASSWORD),
         "no mechanism in common": Case(_USERS | {"mechanisms": ["GSSAPI"]}, password=PASSWORD),
         "no STARTTLS": Case(tls="starttls"),
         "neither EHLO nor HELO": Case({"replies": {"EHLO": "502 5.5.1 no", "HELO": "550 5.7.1 no"}}),
         "TLS at a port in clear": Case({"replies": {"CONNECT": "220 hello"}}, tls="implicit"),
-        "silence in the handshake": Case({"replies": {"CONNECT": Stall()}}, tls="implicit", timeout=BRIEF),
+        "silence in the handshake": Case({"replies": {"CONNECT": Stall()}}, tls="implicit", timeout=ENOUGH),
         "too large": Case({"extensions": ["SIZE 500"]}, body="y\n" * 1000),
         "a line end in a field": Case(subject="one\nBcc: two@x.example"),
         "a line end in an address": Case(to=("a@x.example\r\nRCPT TO:<b@x.example>",)),

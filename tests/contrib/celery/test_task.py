@@ -13,7 +13,7 @@ import pytest
 from celery import Celery
 from celery.exceptions import Reject, Retry, SoftTimeLimitExceeded
 from celery.local import Proxy
-from support.daemon import free_ports
+from support.daemon import CLOSED_PORT
 from support.places import resolve_to
 
 import pysmtpx
@@ -211,9 +211,8 @@ def test_a_message_that_was_delivered_before_can_be_reported_instead(eager: Cele
 
 
 def test_where_the_broker_does_not_take_the_next_try_nothing_is_lost(make_app: Callable[..., Celery]) -> None:
-    (port,) = free_ports(1)
     app = make_app(
-        broker_url=f"amqp://127.0.0.1:{port}",
+        broker_url=f"amqp://127.0.0.1:{CLOSED_PORT}",
         broker_transport_options={"max_retries": 1, "interval_start": 0, "interval_step": 0},
         task_publish_retry=False,
     )
@@ -235,9 +234,9 @@ def test_where_the_broker_does_not_take_the_next_try_nothing_is_lost(make_app: C
 def test_a_try_ends_before_celerys_limit_so_that_its_outcome_is_known(eager: Celery, where: str) -> None:
     options: dict[str, float] = {}
     if where == "task":
-        options = {"time_limit": 9, "soft_time_limit": 0.5}
+        options = {"time_limit": 9, "soft_time_limit": 2.0}
     else:
-        eager.conf.update(task_time_limit=9, task_soft_time_limit=0.5)
+        eager.conf.update(task_time_limit=9, task_soft_time_limit=2.0)
     with MailServer(replies={"FINAL": Stall()}) as server:
         task = register(eager, server.url, retry=ONCE, timeout=20, task_options=options)
         result = enqueue(task, mail()).result
@@ -312,9 +311,8 @@ def test_tasks_with_other_names_and_servers_live_side_by_side(eager: Celery) -> 
 
 
 def test_one_try_is_enough_where_a_server_or_an_idle_connection_is_dead(eager: Celery) -> None:
-    (port,) = free_ports(1)
     with MailServer(replies={("MAIL", 1): "421 4.4.2 idle for too long"}) as server:
-        task = register(eager, [f"smtp://127.0.0.1:{port}", server.url], retry=QUICK)
+        task = register(eager, [f"smtp://127.0.0.1:{CLOSED_PORT}", server.url], retry=QUICK)
         reports = [enqueue(task, mail()).get() for _ in range(2)]
         assert len(server.ledger.connections) == 2
     assert [(report["status"], report["attempts"]) for report in reports] == [("accepted", 1)] * 2
@@ -421,8 +419,7 @@ def test_waits_are_those_of_the_policy_and_shorter_than_the_brokers_patience(
 ) -> None:
     app = make_app(broker_transport_options={"visibility_timeout": visibility} if visibility else {})
     policy = RetryPolicy(attempts=5, backoff=100.0, jitter=0.0, max_backoff=150.0)
-    (port,) = free_ports(1)
-    task = register(app, f"smtp://127.0.0.1:{port}", retry=policy)
+    task = register(app, f"smtp://127.0.0.1:{CLOSED_PORT}", retry=policy)
     enqueue(task, mail())
     waits = []
     for _ in range(2):
@@ -443,8 +440,7 @@ def test_a_task_has_a_queue_of_its_own(app: Celery) -> None:
 
 
 def test_the_next_try_stays_in_the_queue_of_the_first(app: Celery) -> None:
-    (port,) = free_ports(1)
-    task = register(app, f"smtp://127.0.0.1:{port}", queue="slow", retry=QUICK)
+    task = register(app, f"smtp://127.0.0.1:{CLOSED_PORT}", queue="slow", retry=QUICK)
     enqueue(task, mail())
     first = taken(app, "slow")
     with pytest.raises(Retry):

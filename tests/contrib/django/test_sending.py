@@ -15,6 +15,8 @@ from django.core import mail
 from django.core.mail import EmailMessage, EmailMultiAlternatives, send_mail, send_mass_mail
 from django.test.utils import override_settings
 from support import certs
+from support.daemon import CLOSED_PORT
+from support.patience import ENOUGH
 from support.pools import Hold, in_threads
 
 import pysmtpx
@@ -405,7 +407,7 @@ def test_retry_of_refusals_for_now(site: Any) -> None:
 def test_the_timeout_bounds_the_whole_call(site: Any) -> None:
     hold = Hold("DATA")
     with MailServer(verdict=hold, strict=False) as server:
-        site.use(server, timeout=0.2)
+        site.use(server, timeout=ENOUGH)
         with pytest.raises(TimeoutError) as caught:
             send_mail("s", "b", None, ["a@x.example"])
         assert isinstance(caught.value, pysmtpx.Timeout)
@@ -446,20 +448,16 @@ def test_open_tells_of_a_wrong_password(site: Any) -> None:
 
 
 def test_nobody_listens(site: Any) -> None:
-    with MailServer() as server:
-        port = server.port
-    site.use(host="127.0.0.1", port=port, retry={"attempts": 1})
+    site.use(host="127.0.0.1", port=CLOSED_PORT, retry={"attempts": 1})
     with pytest.raises(OSError, match="refused"):
         send_mail("s", "b", None, ["a@x.example"])
-    site.use(host="127.0.0.1", port=port, retry={"attempts": 1}, fail_silently=True)
+    site.use(host="127.0.0.1", port=CLOSED_PORT, retry={"attempts": 1}, fail_silently=True)
     assert site.connection().send_messages([message(), message()]) == 0
 
 
 def test_a_list_for_a_server_that_is_away_fails_soon(site: Any) -> None:
     """The first is tried as a single one would be; the rest is not."""
-    with MailServer() as server:
-        port = server.port
-    site.use(host="127.0.0.1", port=port, retry={"attempts": 1})
+    site.use(host="127.0.0.1", port=CLOSED_PORT, retry={"attempts": 1})
     mails = [message(f"{n}@x.example") for n in range(100)]
     before = time.monotonic()
     with pytest.raises(pysmtpx.ConnectError) as caught:

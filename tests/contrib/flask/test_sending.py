@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from support import certs
+from support.daemon import CLOSED_PORT
 from support.leftovers import log_as_before
 from support.places import resolve_to
 from support.pools import in_threads
@@ -214,9 +215,7 @@ def test_in_doubt_is_not_sent_again(make_app: MakeApp) -> None:
 
 
 def test_nobody_listens(make_app: MakeApp) -> None:
-    with MailServer() as server:
-        port = server.port
-    app = make_app(MAIL_PORT=port, MAIL_RETRY=RetryPolicy(attempts=1))
+    app = make_app(MAIL_PORT=CLOSED_PORT, MAIL_RETRY=RetryPolicy(attempts=1))
     with app.app_context(), pytest.raises(ConnectionError) as caught:
         Mail().send(message())
     assert isinstance(caught.value, ConnectError)
