@@ -78,18 +78,22 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "contrib.pools",
         "contrib.configuration",
         "contrib.smtplib_errors",
-        "contrib.esmtp_options",
-        "contrib.signing",
-        "contrib.flask_attachment",
+        "contrib.queueing.signing",
+        "contrib.queueing.payload",
+        "contrib.queueing.tries",
     ),
-    ("contrib.flask_address",),
-    ("contrib.payload", "contrib.celery_account"),
-    ("contrib.celery_desk",),
-    ("contrib.celery",),
-    ("contrib.flask_message", "contrib.flask_settings"),
-    ("contrib.django_options", "contrib.django_message", "contrib.django_signals"),
-    ("contrib.django_checks", "contrib.django_sending"),
-    ("contrib.django", "contrib.flask"),
+    ("contrib.celery.task",),
+    ("contrib.celery.registration",),
+    ("contrib.celery.__init__",),
+    ("contrib.flask.addresses", "contrib.flask.attachment", "contrib.flask.esmtp_options"),
+    ("contrib.flask.message", "contrib.flask.settings"),
+    ("contrib.flask.mail",),
+    ("contrib.flask.__init__",),
+    ("contrib.django.options", "contrib.django.message", "contrib.django.signals", "contrib.django.config"),
+    ("contrib.django.sending",),
+    ("contrib.django.backend", "contrib.django.celery_backend"),
+    ("contrib.django.checks",),
+    ("contrib.django.__init__",),
     ("drop_in.lines", "drop_in.secrets", "drop_in.standard", "drop_in.installing", "drop_in.verdicts"),
     ("drop_in.letter", "drop_in.wire"),
     ("drop_in.dialing", "drop_in.login", "drop_in.mending"),
@@ -168,7 +172,8 @@ def _public_nodes(module: str) -> Iterator[tuple[str, ast.AST]]:
 
 
 def _is_package_file(module: str) -> bool:
-    return module.rpartition(".")[2] == "__init__" and module != "__init__"
+    """Whether it marks a folder and no more; those of ``pysmtpx`` and of each framework have public names."""
+    return module.rpartition(".")[2] == "__init__" and module not in RANK
 
 
 def _in_testing(module: str) -> bool:

@@ -10,8 +10,9 @@ from django.core.exceptions import ImproperlyConfigured
 
 import pysmtpx
 from pysmtpx import smtplib
-from pysmtpx.contrib import django, django_message, flask
-from pysmtpx.contrib.celery_account import SendFailed
+from pysmtpx.contrib import django, flask
+from pysmtpx.contrib.django.message import path_of
+from pysmtpx.contrib.queueing.tries import SendFailed
 from pysmtpx.shortening import listed, shortened, shown
 from pysmtpx.wire.result import RejectedRecipient
 
@@ -37,7 +38,7 @@ CALLS: dict[str, Callable[[], object]] = {
     "a host": lambda: pysmtpx.Server(MUCH),
     "a URL": lambda: pysmtpx.Server.from_url(f"smtp://{MUCH}:1:2"),
     "a mechanism": lambda: pysmtpx.Server("h", username="u", password="p", auth=(MUCH,)),  # type: ignore[arg-type]
-    "a recipient of Django's": lambda: django_message.path_of(pysmtpx.ForwardPath, "To", MUCH),
+    "a recipient of Django's": lambda: path_of(pysmtpx.ForwardPath, "To", MUCH),
     "an option of Django's": lambda: django.EmailBackend(host="h", **{MUCH: 1}),
     "an address of Flask's": lambda: flask.sanitize_address(MUCH[:8000]),
     "octets of Flask's": lambda: flask.force_text(b"\xff" + MUCH.encode()),

@@ -10,8 +10,8 @@ from email.policy import default
 import pytest
 from support.messages import NOTHING, octets
 
-from pysmtpx.contrib.flask_attachment import Attachment
-from pysmtpx.contrib.payload import letter
+from pysmtpx.contrib.flask.attachment import Attachment
+from pysmtpx.contrib.queueing.payload import make_submission
 from pysmtpx.drop_in.mending import mended
 from pysmtpx.errors import SmtpError
 from pysmtpx.message import prepare
@@ -44,7 +44,7 @@ class TestContentType:
         self.outcome(lambda: octets(prepare(parsed(hostile(length, value)), NOTHING)))
 
     def test_queue(self, length, value):
-        self.outcome(lambda: letter(parsed(hostile(length, value))))
+        self.outcome(lambda: make_submission(parsed(hostile(length, value))))
 
     def test_the_face_for_smtplib(self, length, value):
         message = parsed(hostile(length, value))

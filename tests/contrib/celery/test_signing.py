@@ -15,10 +15,10 @@ from celery.exceptions import Retry
 from support.frames import shown
 
 from pysmtpx import InputError, MailObject, MessageTooLarge, RetryPolicy
-from pysmtpx.contrib import signing
 from pysmtpx.contrib.celery import SendFailed, enqueue, register
-from pysmtpx.contrib.payload import letter, pack
-from pysmtpx.contrib.signing import Keys
+from pysmtpx.contrib.queueing import signing
+from pysmtpx.contrib.queueing.payload import make_submission, pack
+from pysmtpx.contrib.queueing.signing import Keys
 from pysmtpx.testing import Event, MailServer
 
 KEY = "0123456789abcdef-secret-key"
@@ -134,7 +134,7 @@ def test_without_a_key_a_signature_means_nothing(app: Celery, broker: Broker) ->
     call = signed(app, broker)
     with MailServer() as server:
         assert register(app, server.url)(**call)["status"] == "accepted"
-        assert register(app, server.url, name="b")(pack(letter(mail())))["status"] == "accepted"
+        assert register(app, server.url, name="b")(pack(make_submission(mail())))["status"] == "accepted"
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_the_key_stands_in_the_settings_of_the_app(make_app: Any, where: str) ->
     with MailServer() as server:
         task = register(app, server.url)
         with pytest.raises(InputError, match="not signed"):
-            task(pack(letter(mail())))
+            task(pack(make_submission(mail())))
         assert enqueue(task, mail()).get()["status"] == "accepted"
         assert enqueue(app, mail()).get()["status"] == "accepted"
     assert KEY not in app.bugreport()
@@ -206,7 +206,7 @@ def test_the_next_try_is_signed_with_its_account(app: Celery, monkeypatch: pytes
 
         monkeypatch.setattr(task, "retry", retry)
         monkeypatch.setattr(type(task.request), "called_directly", False, raising=False)
-        first = {"payload": pack(letter(mail()))}
+        first = {"payload": pack(make_submission(mail()))}
         first["signature"] = Keys([OLD]).sign(task.name, first["payload"], None)
         with pytest.raises(Retry):
             task(**first)
@@ -251,14 +251,14 @@ def test_nobody_sees_a_key(app: Celery, broker: Broker, caplog: pytest.LogCaptur
     with pytest.raises(SendFailed):
         task(**signed_by(task))
     with pytest.raises(InputError) as caught:
-        task(pack(letter(mail())))
+        task(pack(make_submission(mail())))
     seen = shown(caught.value) + caplog.text + repr(task) + repr(broker.calls)
     assert KEY not in seen
     assert "pass-phrase" not in seen
 
 
 def signed_by(task: Any) -> dict[str, Any]:
-    payload = pack(letter(mail()))
+    payload = pack(make_submission(mail()))
     return {"payload": payload, "signature": Keys([KEY.encode()]).sign(task.name, payload, None)}
 
 
@@ -319,13 +319,16 @@ def test_a_worker_refuses_what_enqueue_refuses(app: Celery) -> None:
         with pytest.raises(MessageTooLarge):
             enqueue(task, big)
         with pytest.raises(MessageTooLarge, match="80"):
-            task(pack(letter(big)))
-        assert register(app, server.url, name="b", max_size=86)(pack(letter(big)))["status"] == "accepted"
+            task(pack(make_submission(big)))
+        assert (
+            register(app, server.url, name="b", max_size=86)(pack(make_submission(big)))["status"]
+            == "accepted"
+        )
         assert len(server.messages) == 1
 
 
 def test_the_size_is_looked_at_before_anything_is_made_of_the_content(app: Celery) -> None:
-    payload = pack(letter(mail())) | {"content": "!" * 11_000_000, "encoding": "base64"}
+    payload = pack(make_submission(mail())) | {"content": "!" * 11_000_000, "encoding": "base64"}
     task = register(app, "smtp://127.0.0.1:1")
     with pytest.raises(MessageTooLarge, match=str(10 * 1024 * 1024)):
         task(payload)

@@ -10,7 +10,7 @@ from email.message import EmailMessage
 from typing import Any
 
 import pytest
-from celery import Celery
+from celery import Celery, signals
 from celery.exceptions import Reject, Retry, SoftTimeLimitExceeded
 from celery.local import Proxy
 from support.daemon import CLOSED_PORT
@@ -18,9 +18,8 @@ from support.places import resolve_to
 
 import pysmtpx
 from pysmtpx import ForwardPath, InputError, MailObject, RetryPolicy, SmtpPool
-from pysmtpx.contrib import celery as face
 from pysmtpx.contrib.celery import SendFailed, enqueue, register
-from pysmtpx.contrib.payload import letter, pack
+from pysmtpx.contrib.queueing.payload import make_submission, pack
 from pysmtpx.testing import Cut, Event, MailServer, Stall
 
 QUICK = RetryPolicy(attempts=3, backoff=0.0, temporary=True)
@@ -101,7 +100,7 @@ def test_nobody_accepted_is_a_failure_and_the_stored_result_says_why(eager: Cele
 def test_a_call_without_celery_makes_one_try_and_says_what_came_of_it(eager: Celery) -> None:
     with MailServer(refuse={"b@x.example": "451 later"}) as server:
         task = register(eager, server.url, retry=RetryPolicy(attempts=3, temporary=True))
-        report = task(pack(letter(mail("a@x.example", "b@x.example"))))
+        report = task(pack(make_submission(mail("a@x.example", "b@x.example"))))
     assert (report["status"], report["attempts"], report["unsent"]) == ("accepted", 1, [])
     assert [each["code"] for each in report["rejected"]] == [451]
 
@@ -181,11 +180,13 @@ def test_all_or_nothing_is_kept_over_tries(eager: Celery) -> None:
 def test_a_payload_of_another_version_fails_at_once_and_says_so(eager: Celery) -> None:
     with MailServer() as server:
         task = register(eager, server.url, retry=QUICK)
-        payload = {**pack(letter(mail())), "version": 9}
+        payload = {**pack(make_submission(mail())), "version": 9}
         with pytest.raises(InputError, match="version 9"):
             task.apply_async(kwargs={"payload": payload}).get()
         with pytest.raises(InputError, match="malformed account"):
-            task.apply_async(kwargs={"payload": pack(letter(mail())), "account": {"version": 9}}).get()
+            task.apply_async(
+                kwargs={"payload": pack(make_submission(mail())), "account": {"version": 9}}
+            ).get()
         assert server.ledger.connections == []
 
 
@@ -203,11 +204,11 @@ def test_a_message_that_was_delivered_before_can_be_reported_instead(eager: Cele
     with MailServer() as server:
         careful = register(eager, server.url, name="careful", retry=QUICK, resend_redelivered=False)
         with pytest.raises(SendFailed) as caught:
-            run(careful, pack(letter(mail())), redelivered=True)
+            run(careful, pack(make_submission(mail())), redelivered=True)
         assert caught.value.status == "unknown"
         assert server.messages == []
         task = register(eager, server.url)
-        assert run(task, pack(letter(mail())), redelivered=True)["status"] == "accepted"
+        assert run(task, pack(make_submission(mail())), redelivered=True)["status"] == "accepted"
 
 
 def test_where_the_broker_does_not_take_the_next_try_nothing_is_lost(make_app: Callable[..., Celery]) -> None:
@@ -219,9 +220,9 @@ def test_where_the_broker_does_not_take_the_next_try_nothing_is_lost(make_app: C
     with MailServer(replies={("RCPT", "b@x.example"): "451 4.3.0 later"}) as server:
         task = register(app, server.url, retry=QUICK)
         with pytest.raises(Reject) as back:
-            run(task, pack(letter(mail("b@x.example"))))
+            run(task, pack(make_submission(mail("b@x.example"))))
         assert back.value.requeue, "nobody has it: the message goes back to the queue as it is"
-        report = run(task, pack(letter(mail("a@x.example", "b@x.example"))))
+        report = run(task, pack(make_submission(mail("a@x.example", "b@x.example"))))
     # Back in the queue it would go to the first recipient once more: so this is the end, and it is told.
     assert [each["recipient"] for each in report["accepted"]] == ["a@x.example"]
     assert [(each["recipient"], each["code"]) for each in report["rejected"]] == [("b@x.example", 451)]
@@ -289,7 +290,7 @@ def test_what_ends_a_try_without_an_outcome_leaves_doubt(
 # The pool.
 
 
-@pytest.mark.parametrize("end", [face.signals.worker_process_shutdown, face.signals.worker_shutdown])
+@pytest.mark.parametrize("end", [signals.worker_process_shutdown, signals.worker_shutdown])
 def test_the_process_has_one_pool_for_a_task_until_it_ends(eager: Celery, end: Any) -> None:
     with MailServer() as server:
         task = register(eager, server.url)

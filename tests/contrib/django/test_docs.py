@@ -17,7 +17,6 @@ from django.core import mail
 from django.core.checks import run_checks
 from django.test.utils import override_settings
 
-from pysmtpx.contrib import django_options
 from pysmtpx.contrib.django import (
     EmailBackend,
     message_failed,
@@ -25,6 +24,7 @@ from pysmtpx.contrib.django import (
     recipient_refused,
     servers,
 )
+from pysmtpx.contrib.django import options as backend_options
 from pysmtpx.testing import MailServer
 
 PAGE = (Path(__file__).parents[3] / "docs" / "from-django.md").read_text("utf-8")
@@ -139,7 +139,7 @@ def test_celery(site: Any, project: Any, monkeypatch: pytest.MonkeyPatch) -> Non
     options = settings_of("CeleryEmailBackend")
     with MailServer() as server:
         site.use(server)
-        monkeypatch.setattr(django_options, "is_by_mailers", lambda: site.by_mailers)
+        monkeypatch.setattr(backend_options, "is_by_mailers", lambda: site.by_mailers)
         source = snippet("register(app, servers")
         if site.by_mailers:
             source = source.replace("(app, servers,", "(app, lambda: servers('default'),")
@@ -167,9 +167,9 @@ def test_celery(site: Any, project: Any, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_the_tables_name_every_option() -> None:
     rows = [line.split("|")[1] for line in PAGE.splitlines() if line.startswith("| `")]
     named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
-    assert named >= django_options.OWN
+    assert named >= backend_options.OWN
     assert named >= {"host", "use_tls", "use_ssl", "timeout", "ssl_certfile", "ssl_keyfile"}
     assert named >= {"app", "task", "queue", "apply_async"}
     checks = set(re.findall(r"pysmtpx\.[EW]\d{3}", PAGE))
-    source = Path(django_options.__file__).with_name("django_checks.py").read_text("utf-8")
+    source = Path(backend_options.__file__).with_name("checks.py").read_text("utf-8")
     assert checks == set(re.findall(r"pysmtpx\.[EW]\d{3}", source))

@@ -16,7 +16,7 @@ from support import hostile, linear
 from support.places import resolve_to
 
 import pysmtpx
-from pysmtpx.contrib.django_message import draft
+from pysmtpx.contrib.django.message import draft
 from pysmtpx.testing import MailServer
 
 # One and the same.

@@ -12,7 +12,7 @@ import pytest
 
 import pysmtpx
 from pysmtpx.contrib import flask as face
-from pysmtpx.contrib import flask_settings
+from pysmtpx.contrib.flask import settings
 from pysmtpx.testing import MailServer
 
 ROOT = Path(__file__).parent.parent.parent.parent
@@ -29,7 +29,7 @@ def test_the_snippets_run(
         asked.append((target, options))
         return pysmtpx.SmtpPool(server.url)
 
-    monkeypatch.setattr(flask_settings, "SmtpPool", pool)
+    monkeypatch.setattr(settings, "SmtpPool", pool)
     names: dict[str, Any] = {"__name__": __name__}
     for snippet in SNIPPETS:
         exec(compile(snippet, "from-flask-mail.md", "exec"), names)
@@ -53,7 +53,7 @@ def test_the_snippets_run(
 
 
 def test_every_setting_is_in_the_tables() -> None:
-    source = Path(flask_settings.__file__).read_text("utf-8")
+    source = Path(settings.__file__).read_text("utf-8")
     known = set(re.findall(r'"(MAIL_[A-Z_]+)"', source))
     rows = [line for line in PAGE.splitlines() if line.startswith("| `MAIL_")]
     assert {name for row in rows for name in re.findall(r"`(MAIL_[A-Z_]+)`", row.split("|")[1])} == known

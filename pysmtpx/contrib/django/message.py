@@ -13,13 +13,13 @@ import django
 from django.conf import settings
 from django.core.mail.message import forbid_multi_line_headers as _encoded
 
-from ..errors import InputError
-from ..mime import addresses, words
-from ..mime.addresses import Group, Mailbox
-from ..mime.failures import told
-from ..mime.headers import ADDRESS_FIELDS, internationalized
-from ..shortening import shown
-from ..wire.address import ForwardPath, ReversePath
+from ...errors import InputError
+from ...mime import addresses, words
+from ...mime.addresses import Group, Mailbox
+from ...mime.failures import told
+from ...mime.headers import ADDRESS_FIELDS, internationalized
+from ...shortening import shown
+from ...wire.address import ForwardPath, ReversePath
 
 _NULL: Final = ("", "<>")
 """The null reverse-path."""

@@ -11,7 +11,7 @@ from email.mime.message import MIMEMessage
 from mimetypes import guess_type
 from typing import Final
 
-from ..errors import InputError
+from ...errors import InputError
 
 OF_CONTENT: Final = frozenset({"mime-version", "content-type", "content-transfer-encoding"})
 """Fields that follow from the content."""

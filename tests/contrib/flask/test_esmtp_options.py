@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pysmtpx import DeliverBy, InputError, MailFromParams, RcptToParams
-from pysmtpx.contrib.esmtp_options import mail_params, rcpt_params
+from pysmtpx.contrib.flask.esmtp_options import mail_params, rcpt_params
 
 
 @pytest.mark.parametrize(

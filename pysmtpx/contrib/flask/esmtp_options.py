@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from ..errors import InputError
-from ..wire.params import DeliverBy, MailFromParams, RcptToParams
+from ...errors import InputError
+from ...wire.params import DeliverBy, MailFromParams, RcptToParams
 
 _HEX: Final = re.compile(r"\+([0-9A-F]{2})")
 _BY: Final = re.compile(r"(-?[0-9]{1,9});([NR])(T?)", re.IGNORECASE)

@@ -24,7 +24,7 @@ from pysmtpx import (
     SmtpError,
     Stage,
 )
-from pysmtpx.contrib.celery_account import Account, SendFailed
+from pysmtpx.contrib.queueing.tries import Account, SendFailed
 
 BODY = b"Subject: x\r\n\r\nhello\r\n"
 PATHS = ("a@x.example", "b@x.example", "a@x.example", "c@x.example")

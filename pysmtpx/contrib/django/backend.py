@@ -1,66 +1,31 @@
-"""Django's mail over a pool: name a backend of this module in ``EMAIL_BACKEND`` or ``MAILERS``.
-
-With ``"pysmtpx.contrib.django"`` in ``INSTALLED_APPS``, ``manage.py check`` looks
-at the settings too. Signals: ``message_sent``, ``recipient_refused``,
-``message_failed``.
-"""
+"""The backend that sends over a pool."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future
-from functools import partial
 from typing import Any, Final, TypeGuard
 
-from django.apps import AppConfig
-from django.core import checks, mail
+from django.core import mail
 from django.core.exceptions import ImproperlyConfigured
 from django.core.mail.backends import smtp
-from django.core.mail.backends.base import BaseEmailBackend
 from django.views.decorators.debug import sensitive_variables
 
-from ..errors import InputError, SmtpError
-from ..frames import conceals_settings
-from ..pool import SmtpPool
-from ..pooling.shelf import again
-from ..server import Server
-from ..wire.limits import Stage
-from ..wire.result import SendResult
-from .django_checks import check_celery, check_smtp
-from .django_message import draft
-from .django_options import (
-    DJANGO,
-    OWN,
-    OWN_SETTING,
-    Options,
-    backends,
-    celery_app,
-    mailer,
-    own_settings,
-    refuse_unknown,
-    signing_keys,
-    wrong,
-)
-from .django_sending import Fate, Sending
-from .django_signals import message_failed, message_sent, recipient_refused
-from .pools import shared_pool
-from .smtplib_errors import joined
-
-__all__ = [
-    "CeleryEmailBackend",
-    "EmailBackend",
-    "MailConfig",
-    "message_failed",
-    "message_sent",
-    "recipient_refused",
-    "servers",
-]
+from ...errors import InputError, SmtpError
+from ...frames import conceals_settings
+from ...pool import SmtpPool
+from ...pooling.shelf import again
+from ...server import Server
+from ...wire.limits import Stage
+from ...wire.result import SendResult
+from ..pools import shared_pool
+from ..smtplib_errors import joined
+from .message import draft
+from .options import DJANGO, OWN, OWN_SETTING, Options, mailer, own_settings, refuse_unknown, wrong
+from .sending import Fate, Sending
 
 _OF_A_MESSAGE: Final = (Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.CONTENT, Stage.FINAL)
-
-CELERY_SETTING: Final = "PYSMTPX_CELERY"
-_CELERY: Final = frozenset({"app", "task", "queue", "signing_keys", "apply_async"})
 
 
 class EmailBackend(Sending, smtp.EmailBackend):  # type: ignore[misc]
@@ -220,67 +185,6 @@ def _unsent(error: SmtpError, message: Any) -> SmtpError:
     return twin
 
 
-class CeleryEmailBackend(Sending, BaseEmailBackend):  # type: ignore[misc]
-    """Queues each message for a task that ``pysmtpx.contrib.celery.register`` made, and does not wait.
-
-    ``app`` is a Celery application or its dotted path (default: the current
-    one), ``task`` the name of the task, ``queue`` where to put it,
-    ``signing_keys`` those of ``enqueue``, and ``apply_async`` a dict of more
-    keywords of it. By default they come from the dict ``PYSMTPX_CELERY`` of the settings, with ``alias`` from
-    ``MAILERS``.
-
-    ``send_messages`` returns how many were queued; each message then has
-    ``send_task`` (Celery's ``AsyncResult``). ``message_failed`` tells of one that
-    could not be queued; what becomes of the others is told in the worker.
-    """
-
-    @conceals_settings(ImproperlyConfigured)
-    @sensitive_variables("given", "options")  # type: ignore[untyped-decorator]
-    def __init__(self, fail_silently: bool = False, *, alias: str | None = None, **options: Any) -> None:
-        given = {name: options.pop(name) for name in _CELERY & options.keys()}
-        alias = alias if hasattr(mail, "mailers") else None
-        refuse_unknown(options, alias)
-        super().__init__(alias=alias, **({} if alias is None else options))
-        self.alias = alias
-        self.fail_silently = fail_silently
-        self.options = given if self.alias is not None else own_settings(CELERY_SETTING, _CELERY) | given
-        self.options["signing_keys"] = signing_keys(self.options.get("signing_keys"), alias)
-
-    def _is_ours(self, error: Exception | None) -> bool:
-        from kombu.exceptions import KombuError
-
-        is_of_broker = isinstance(error, KombuError | ConnectionError | TimeoutError)
-        return super()._is_ours(error) if isinstance(error, SmtpError) else is_of_broker
-
-    def _fates(self, messages: Sequence[Any]) -> Generator[tuple[Any, Fate], None, None]:
-        from . import celery  # only who uses it needs Celery
-
-        app = celery_app(self.options.get("app"), self.alias)
-        keywords = dict(self.options.get("apply_async") or {})
-        keywords |= {name: self.options.get(name) for name in ("queue", "signing_keys")}
-        if self.options.get("task"):
-            keywords["name"] = self.options["task"]
-        for message in messages:
-            message.send_task = None
-            try:
-                content, sender, recipients = draft(message)
-                message.send_task = celery.enqueue(
-                    app, content, sender=sender, recipients=recipients, **keywords
-                )
-            except Exception as error:
-                yield message, error
-            else:
-                yield message, None
-
-
-class MailConfig(AppConfig):  # type: ignore[misc]
-    """For ``INSTALLED_APPS`` where another app has the label ``django`` already."""
-
-    name = "pysmtpx.contrib.django"
-    label = "pysmtpx"
-    verbose_name = "Mail by pysmtpx"
-
-
 def servers(alias: str | None = None) -> list[Server]:
     """The servers that the settings describe, or ``MAILERS[alias]``: for ``contrib.celery.register``, say.
 
@@ -291,22 +195,3 @@ def servers(alias: str | None = None) -> list[Server]:
         raise wrong("its backend is none that knows a server", alias)
     found: list[Server] = backend.options.servers()
     return found
-
-
-def check_mail(app_configs: Any, **_: Any) -> list[checks.CheckMessage]:
-    """What is wrong with the settings of this module's backends; ``manage.py check`` calls it."""
-    found: list[checks.CheckMessage] = []
-    for alias, backend in backends():
-        make = partial(_make, backend, alias)
-        if issubclass(backend, EmailBackend):
-            found += check_smtp(make, alias)
-        elif issubclass(backend, CeleryEmailBackend):
-            found += check_celery(make, alias)
-    return found
-
-
-def _make(backend: type, alias: str | None) -> Any:
-    return backend() if alias is None else mailer(alias)
-
-
-checks.register("mail")(check_mail)

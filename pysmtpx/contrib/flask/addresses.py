@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from email.utils import unquote
 from typing import Any, Final, TypeAlias
 
-from ..errors import InputError
-from ..mime import addresses
-from ..mime.addresses import Mailbox
-from ..mime.words import words
-from ..shortening import shortened
+from ...errors import InputError
+from ...mime import addresses
+from ...mime.addresses import Mailbox
+from ...mime.words import words
+from ...shortening import shortened
 
 AnyAddress: TypeAlias = str | tuple[str, str]
 """``"ann@example.org"``, ``"Ann <ann@example.org>"`` or ``("Ann", "ann@example.org")``."""

@@ -14,14 +14,14 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from flask import current_app
 
-from ..errors import InputError
-from ..mime import headers, writing
-from ..mime.failures import only_input_errors
-from ..mime.words import FOLD, words
-from ..wire.address import ForwardPath, domain_to_ascii
-from ..wire.result import SendResult
-from .flask_address import AnyAddress, force_text, formatted, joined_name, mailbox, written
-from .flask_attachment import OF_CONTENT, Attachment
+from ...errors import InputError
+from ...mime import headers, writing
+from ...mime.failures import only_input_errors
+from ...mime.words import FOLD, words
+from ...wire.address import ForwardPath, domain_to_ascii
+from ...wire.result import SendResult
+from .addresses import AnyAddress, force_text, formatted, joined_name, mailbox, written
+from .attachment import OF_CONTENT, Attachment
 
 Mime: TypeAlias = "EmailMessage[Any, Any]"
 

@@ -6,14 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Self, TypeVar
 
-from ..errors import AllRecipientsFailed, DeliveryUnknown, InputError, SmtpError
-from ..outcome import Outcome, acceptances
-from ..pooling.standing import Fate, Standing
-from ..retry import RetryPolicy
-from ..wire.envelope import MailObject
-from ..wire.limits import Stage
-from ..wire.reply import EnhancedCode, Reply
-from ..wire.result import RejectedRecipient, SendResult
+from ...errors import AllRecipientsFailed, DeliveryUnknown, InputError, SmtpError
+from ...outcome import Outcome, acceptances
+from ...pooling.standing import Fate, Standing
+from ...retry import RetryPolicy
+from ...wire.envelope import MailObject
+from ...wire.limits import Stage
+from ...wire.reply import EnhancedCode, Reply
+from ...wire.result import RejectedRecipient, SendResult
 
 VERSION: Final = 1
 _NO_MORE: Final = RetryPolicy(attempts=1)

@@ -12,21 +12,21 @@ from typing import Any, Final, TypeAlias
 
 from celery.exceptions import Reject
 
-from ..errors import ConnectError, DeliveryUnknown, InputError, SmtpError
-from ..mime import raw
-from ..pool import SmtpPool
-from ..pooling.arguments import positive
-from ..retry import RetryPolicy
-from ..server import Server
-from ..wire.content import Content
-from ..wire.envelope import MailObject
-from ..wire.limits import Stage
-from ..wire.result import SendResult
-from .celery_account import Account, SendFailed
-from .configuration import made
-from .payload import Letter, unpack
-from .pools import shared_pool
-from .signing import Keys
+from ...errors import ConnectError, DeliveryUnknown, InputError, SmtpError
+from ...mime import raw
+from ...pool import SmtpPool
+from ...pooling.arguments import positive
+from ...retry import RetryPolicy
+from ...server import Server
+from ...wire.content import Content
+from ...wire.envelope import MailObject
+from ...wire.limits import Stage
+from ...wire.result import SendResult
+from ..configuration import made
+from ..pools import shared_pool
+from ..queueing.payload import Submission, unpack
+from ..queueing.signing import Keys
+from ..queueing.tries import Account, SendFailed
 
 _log: Final = logging.getLogger("pysmtpx")
 
@@ -50,7 +50,7 @@ _MARGIN: Final = 0.9
 """The share of Celery's time limit that a try may take."""
 
 
-class Desk:
+class MailTask:
     """One registered task: where it sends, and how."""
 
     def __init__(
@@ -124,19 +124,21 @@ class Desk:
         keys = self.keys(task.app)
         if keys is not None:
             keys.verify(signature, task.name, payload, plain)
-        letter = unpack(payload, self.max_size)
+        submission = unpack(payload, self.max_size)
         now = time.time()
-        paths = letter.mail.recipients
+        paths = submission.mail.recipients
         account = Account(paths, now) if plain is None else Account.from_plain(paths, plain)
         before = account.perhaps_delivered
-        fate = self._try(task, letter, account)
-        delay = account.note(fate, self._policy, time.time(), whole=letter.all_or_nothing)
+        fate = self._try(task, submission, account)
+        delay = account.note(fate, self._policy, time.time(), whole=submission.all_or_nothing)
         if delay is not None and not task.request.called_directly:  # that has no next try
-            self._again(task, payload, letter, account, delay, is_same=account.perhaps_delivered == before)
-        return self._finish(task, self._report(task, letter, account))
+            self._again(
+                task, payload, submission, account, delay, is_same=account.perhaps_delivered == before
+            )
+        return self._finish(task, self._report(task, submission, account))
 
-    def _try(self, task: Any, letter: Letter, account: Account) -> SendResult | SmtpError:
-        mail = letter.part(account.owed)
+    def _try(self, task: Any, submission: Submission, account: Account) -> SendResult | SmtpError:
+        mail = submission.part(account.owed)
         if not self._resend_redelivered and (task.request.delivery_info or {}).get("redelivered"):
             return _doubt(mail, "it was handed to a worker before, which did not report")
         try:
@@ -147,8 +149,8 @@ class Desk:
                 mail_params=mail.mail_params,
                 rcpt_params=mail.rcpt_params,  # type: ignore[arg-type]
                 timeout=_seconds(task, self._timeout),
-                all_or_nothing=letter.all_or_nothing,
-                allow_long_lines=letter.allow_long_lines,
+                all_or_nothing=submission.all_or_nothing,
+                allow_long_lines=submission.allow_long_lines,
             )
         except SmtpError as error:
             return error
@@ -158,16 +160,23 @@ class Desk:
             return _doubt(mail, f"the try was ended by {type(error).__name__}")
 
     def _again(
-        self, task: Any, payload: object, letter: Letter, account: Account, delay: float, *, is_same: bool
+        self,
+        task: Any,
+        payload: object,
+        submission: Submission,
+        account: Account,
+        delay: float,
+        *,
+        is_same: bool,
     ) -> None:
         """Ask Celery for another try, for those who are owed one."""
-        report = self._report(task, letter, account)
+        report = self._report(task, submission, account)
         try:
             raise task.retry(
                 kwargs=call(task.name, payload, account.to_plain(), self.keys(task.app)),
                 exc=SendFailed(report),
                 countdown=min(delay, _longest_wait(task)),
-                kwargsrepr=self.shown(letter.mail),
+                kwargsrepr=self.shown(submission.mail),
             )
         except Reject as rejected:
             # The broker did not take the next try, and Celery would drop the message for that.
@@ -175,8 +184,8 @@ class Desk:
             if is_same:  # nobody would get it twice: then this one goes back to the queue
                 raise Reject(rejected.reason, requeue=True) from rejected
 
-    def _report(self, task: Any, letter: Letter, account: Account) -> dict[str, Any]:
-        mail = letter.mail
+    def _report(self, task: Any, submission: Submission, account: Account) -> dict[str, Any]:
+        mail = submission.mail
         return {
             "task_id": task.request.id,
             "message_id": _message_id(mail.content),

@@ -3,23 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from django.core.checks import CheckMessage, Error, Warning
+from django.core.checks import CheckMessage, Error, Warning, register
 from django.core.exceptions import ImproperlyConfigured
 
-from ..errors import SmtpError
-from ..flow.sasl import MECHANISMS
-from ..net.tls import client_context
-from ..server import Server
-from ..shortening import shortened
-from .django_options import celery_app
+from ...errors import SmtpError
+from ...flow.sasl import MECHANISMS
+from ...net.tls import client_context
+from ...server import Server
+from ...shortening import shortened
+from .backend import EmailBackend
+from .celery_backend import CeleryEmailBackend, celery_app
+from .options import backends, mailer
 
 _STARTTLS_PORTS = (25, 587)
 _IMPLICIT_PORT = 465
 
 
-def check_smtp(make: Callable[[], Any], alias: str | None) -> list[CheckMessage]:
+def check_mail(app_configs: Any, **_: Any) -> list[CheckMessage]:
+    """What is wrong with the settings of this module's backends; ``manage.py check`` calls it."""
+    found: list[CheckMessage] = []
+    for alias, backend in backends():
+        make = partial(_make, backend, alias)
+        if issubclass(backend, EmailBackend):
+            found += _check_smtp(make, alias)
+        elif issubclass(backend, CeleryEmailBackend):
+            found += _check_celery(make, alias)
+    return found
+
+
+def _make(backend: type, alias: str | None) -> Any:
+    return backend() if alias is None else mailer(alias)
+
+
+def _check_smtp(make: Callable[[], Any], alias: str | None) -> list[CheckMessage]:
     """What is wrong with the options of an ``EmailBackend``, which ``make`` makes."""
     try:
         servers = make().options.servers()
@@ -30,7 +49,7 @@ def check_smtp(make: Callable[[], Any], alias: str | None) -> list[CheckMessage]
     return [each for each in found if each is not None]
 
 
-def check_celery(make: Callable[[], Any], alias: str | None) -> list[CheckMessage]:
+def _check_celery(make: Callable[[], Any], alias: str | None) -> list[CheckMessage]:
     """What is wrong with the options of a ``CeleryEmailBackend``, which ``make`` makes."""
     try:
         celery_app(make().options.get("app"), alias)
@@ -83,3 +102,6 @@ def _line(server: Server, alias: str | None) -> CheckMessage | None:
 
 def _name(option: str, alias: str | None) -> str:
     return f"EMAIL_{option.upper()}" if alias is None else repr(option)
+
+
+register("mail")(check_mail)

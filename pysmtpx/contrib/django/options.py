@@ -12,16 +12,15 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
-from ..endpoint import TlsMode
-from ..errors import InputError, SmtpError
-from ..pool import SmtpPool
-from ..pooling.arguments import positive
-from ..sending import SendOptions
-from ..server import Server
-from ..shortening import shortened
-from ..wire.limits import CONNECT_TIMEOUT
-from .configuration import Key, arguments, made, policy
-from .signing import Keys
+from ...endpoint import TlsMode
+from ...errors import InputError, SmtpError
+from ...pool import SmtpPool
+from ...pooling.arguments import positive
+from ...sending import SendOptions
+from ...server import Server
+from ...shortening import shortened
+from ...wire.limits import CONNECT_TIMEOUT
+from ..configuration import Key, arguments, made, policy
 
 Values = Mapping[str, Any]
 _Made = TypeVar("_Made")
@@ -221,31 +220,6 @@ def _policy(value: Any) -> Any:
 
 def _certificate(certificate: Any, key: Any) -> Any:
     return (str(certificate), str(key)) if key else str(certificate)
-
-
-def celery_app(app: Any, alias: str | None = None) -> Any:
-    """The Celery application that an option names, or the current one. Raises what ``wrong`` makes."""
-    from celery import current_app  # only who uses it needs Celery
-
-    from .celery import is_target
-
-    try:
-        found = current_app if app is None else imported("app", app)
-    except SmtpError as error:
-        raise wrong(str(error), alias) from error
-    if not is_target(found):
-        raise wrong("app is a Celery application, or the dotted path of one", alias)
-    return found
-
-
-def signing_keys(value: Any, alias: str | None) -> Any:
-    """The ``signing.Keys`` of an option; None for None. Raises what ``wrong`` makes."""
-    given = [value]
-    del value  # error pages show what is in a frame
-    try:
-        return Keys.of(given.pop())
-    except SmtpError as error:
-        raise wrong(str(error), alias) from None
 
 
 # The settings.

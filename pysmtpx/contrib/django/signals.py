@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from django.dispatch import Signal
 
-from ..errors import SmtpError
-from ..telling import Telling
-from ..wire.limits import Stage
-from ..wire.result import SendResult
+from ...errors import SmtpError
+from ...telling import Telling
+from ...wire.limits import Stage
+from ...wire.result import SendResult
 
 message_sent: Final = Signal()
 """The server took a message, for one recipient at least: ``message`` and ``result`` (a ``SendResult``)."""

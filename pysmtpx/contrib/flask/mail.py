@@ -1,12 +1,4 @@
-"""Mail for Flask applications: the interface of Flask-Mail over a pool of this process.
-
-::
-
-    from pysmtpx.contrib.flask import Mail, Message
-
-    mail = Mail(app)
-    mail.send(Message("Hello", recipients=["ann@example.org"], body="Hi."))
-"""
+"""``Mail``, and the ``Connection`` over which it sends: to the pool of the application."""
 
 from __future__ import annotations
 
@@ -20,40 +12,16 @@ from typing import Any, Self, cast
 import blinker
 from flask import Flask, current_app
 
-from ..errors import InputError, MechanismUnavailable, SmtpError
-from ..frames import conceals_settings
-from ..outcome import Outcome
-from ..pool import SmtpPool
-from ..wire.address import ReversePath
+from ...errors import InputError, MechanismUnavailable, SmtpError
+from ...frames import conceals_settings
+from ...outcome import Outcome
+from ...pool import SmtpPool
+from ...wire.address import ReversePath
+from ..smtplib_errors import smtplib_errors
 from . import esmtp_options
-from .flask_address import (
-    AnyAddress,
-    FlaskMailUnicodeDecodeError,
-    force_text,
-    mailbox,
-    sanitize_address,
-    sanitize_addresses,
-    sanitize_subject,
-)
-from .flask_attachment import Attachment
-from .flask_message import Message
-from .flask_settings import MailSettings
-from .smtplib_errors import smtplib_errors
-
-__all__ = [
-    "Attachment",
-    "BadHeaderError",
-    "Connection",
-    "FlaskMailUnicodeDecodeError",
-    "Mail",
-    "Message",
-    "email_dispatched",
-    "force_text",
-    "sanitize_address",
-    "sanitize_addresses",
-    "sanitize_subject",
-    "signals",
-]
+from .addresses import AnyAddress, mailbox
+from .message import Message
+from .settings import MailSettings
 
 signals = blinker.Namespace()
 email_dispatched = signals.signal(
@@ -164,7 +132,7 @@ class Connection:
             envelope = _envelope(message, sender)
             task = self.mail.task()
             if task is not None:
-                from .celery import enqueue  # only who enqueues needs it
+                from ..celery import enqueue  # only who enqueues needs it
 
                 message.send_task = enqueue(task, message._message(), **envelope, **self.mail.celery_options)
                 return

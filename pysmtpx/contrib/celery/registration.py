@@ -1,12 +1,4 @@
-"""Sending by Celery: a task on your own app, and ``enqueue``, which hands it a message.
-
-::
-
-    from pysmtpx.contrib.celery import enqueue, register
-
-    send_mail = register(app, "smtps://user:password@mail.example.org")
-    enqueue(send_mail, message)
-"""
+"""The task on a Celery app, and what hands it a message."""
 
 from __future__ import annotations
 
@@ -18,21 +10,19 @@ from celery import Celery, Task, signals
 from celery.local import Proxy
 from celery.result import AsyncResult
 
-from ..errors import InputError, SmtpError
-from ..frames import conceals_settings
-from ..message import AnyMessage
-from ..retry import RetryPolicy
-from ..wire.envelope import MailObject
-from ..wire.limits import SEND_TIMEOUT
-from ..wire.params import MailFromParams, RcptToParams
-from .celery_account import SendFailed
-from .celery_desk import PATIENT, Desk, Servers, call, keys_of
-from .payload import MAX_SIZE, letter, pack
-from .signing import Keys
+from ...errors import InputError, SmtpError
+from ...frames import conceals_settings
+from ...message import AnyMessage
+from ...retry import RetryPolicy
+from ...wire.envelope import MailObject
+from ...wire.limits import SEND_TIMEOUT
+from ...wire.params import MailFromParams, RcptToParams
+from ..queueing.payload import MAX_SIZE, make_submission, pack
+from ..queueing.signing import Keys
+from ..queueing.tries import SendFailed
+from .task import PATIENT, MailTask, Servers, call, keys_of
 
-__all__ = ["SendFailed", "enqueue", "register"]
-
-_desks: Final[weakref.WeakKeyDictionary[Any, dict[str, Desk]]] = weakref.WeakKeyDictionary()
+_tasks: Final[weakref.WeakKeyDictionary[Any, dict[str, MailTask]]] = weakref.WeakKeyDictionary()
 """By app and by the name of the task."""
 
 
@@ -75,11 +65,11 @@ def enqueue(
     is_app = isinstance(task_or_app, Celery)
     app = _own(task_or_app if is_app else task_or_app.app)
     name = name if is_app else task_or_app.name
-    desk = _desks.get(app, {}).get(name)
+    mail_task = _tasks.get(app, {}).get(name)
     if max_size is None:
-        max_size = MAX_SIZE if desk is None else desk.max_size
-    keys = signing_keys or (keys_of(app) if desk is None else desk.keys(app))
-    written = letter(
+        max_size = MAX_SIZE if mail_task is None else mail_task.max_size
+    keys = signing_keys or (keys_of(app) if mail_task is None else mail_task.keys(app))
+    submission = make_submission(
         message,
         sender=sender,
         recipients=recipients,
@@ -89,13 +79,13 @@ def enqueue(
         allow_long_lines=allow_long_lines,
         max_size=max_size,
     )
-    kwargs = call(name, pack(written, max_size), None, keys)
+    kwargs = call(name, pack(submission, max_size), None, keys)
     # Celery would show the beginning of the message in its logs, events and headers.
-    options.setdefault("kwargsrepr", Desk.shown(written.mail))
-    queue = queue or (None if desk is None else desk.queue)
+    options.setdefault("kwargsrepr", MailTask.shown(submission.mail))
+    queue = queue or (None if mail_task is None else mail_task.queue)
     if queue is not None:
         options["queue"] = queue
-    if is_app and desk is None:
+    if is_app and mail_task is None:
         return app.send_task(name, kwargs=kwargs, **options)
     task = app.tasks[name] if is_app else task_or_app
     return task.apply_async(kwargs=kwargs, **options)
@@ -153,7 +143,7 @@ def register(
     Raises ``InputError`` for what cannot be right, and for a second task of
     this name.
     """
-    desk = Desk(
+    mail_task = MailTask(
         server,
         queue=queue,
         policy=retry,
@@ -165,10 +155,10 @@ def register(
         pool_options=pool_options,
     )
     del server, pool_options, signing_keys
-    known = _desks.setdefault(_own(app), {})
+    known = _tasks.setdefault(_own(app), {})
     if name in known:
         raise InputError(f"the app has a task {name!r} already: give another name")
-    known[name] = desk
+    known[name] = mail_task
 
     def send(
         self: Any,
@@ -176,7 +166,7 @@ def register(
         account: Mapping[str, Any] | None = None,
         signature: str | None = None,
     ) -> dict[str, Any]:
-        return desk.run(self, payload, account, signature)
+        return mail_task.run(self, payload, account, signature)
 
     options: dict[str, Any] = {
         "acks_late": True,
@@ -202,9 +192,9 @@ def _own(app: Any) -> Any:
 
 def _close_pools(**_: Any) -> None:
     """A worker or one of its processes ends, and runs nothing that is registered for its exit."""
-    for desks in list(_desks.values()):
-        for desk in desks.values():
-            desk.close()
+    for tasks in list(_tasks.values()):
+        for mail_task in tasks.values():
+            mail_task.close()
 
 
 for _signal in (signals.worker_process_shutdown, signals.worker_shutdown):

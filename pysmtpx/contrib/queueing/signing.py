@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final, Self
 
-from ..errors import InputError
+from ...errors import InputError
 
 _SHORTEST: Final = 16
 """Octets of a key: one that can be guessed is none."""

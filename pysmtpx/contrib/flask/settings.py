@@ -9,13 +9,13 @@ from typing import Any, Final
 from flask import Flask
 from flask.logging import default_handler
 
-from ..errors import InputError, SmtpError
-from ..frames import conceals_settings
-from ..pool import SmtpPool
-from ..retry import RetryPolicy
-from ..wire.limits import SEND_TIMEOUT
-from .configuration import Key, made, policy
-from .pools import shared_pool
+from ...errors import InputError, SmtpError
+from ...frames import conceals_settings
+from ...pool import SmtpPool
+from ...retry import RetryPolicy
+from ...wire.limits import SEND_TIMEOUT
+from ..configuration import Key, made, policy
+from ..pools import shared_pool
 
 _HOST: Final = "127.0.0.1"
 _PORT: Final = 25

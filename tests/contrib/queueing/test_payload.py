@@ -25,7 +25,7 @@ from pysmtpx import (
     ReversePath,
     UsageError,
 )
-from pysmtpx.contrib.payload import Letter, letter, pack, unpack
+from pysmtpx.contrib.queueing.payload import Submission, make_submission, pack, unpack
 
 LINE = b"Subject: x\r\n\r\nhello\r\n"
 
@@ -61,7 +61,7 @@ recipients = st.lists(addresses, min_size=1, max_size=5)
 
 
 @st.composite
-def letters(draw: st.DrawFn) -> Letter:
+def submissions(draw: st.DrawFn) -> Submission:
     paths = draw(recipients)
     each = st.lists(st.none() | rcpt_params, min_size=len(paths), max_size=len(paths))
     mail = MailObject(
@@ -71,7 +71,7 @@ def letters(draw: st.DrawFn) -> Letter:
         mail_params=draw(st.none() | mail_params),
         rcpt_params=draw(st.none() | each),
     )
-    return Letter(mail, draw(st.booleans()), draw(st.booleans()))
+    return Submission(mail, draw(st.booleans()), draw(st.booleans()))
 
 
 def octets(mail: MailObject) -> bytes:
@@ -84,8 +84,8 @@ def pairs(mail: MailObject) -> list[Any]:
     ]
 
 
-@given(letters())
-def test_a_letter_survives_json(sent: Letter) -> None:
+@given(submissions())
+def test_a_submission_survives_json(sent: Submission) -> None:
     arrived = unpack(json.loads(json.dumps(pack(sent))))
     assert (arrived.all_or_nothing, arrived.allow_long_lines) == (sent.all_or_nothing, sent.allow_long_lines)
     assert (arrived.mail.sender, arrived.mail.recipients) == (sent.mail.sender, sent.mail.recipients)
@@ -93,8 +93,8 @@ def test_a_letter_survives_json(sent: Letter) -> None:
     assert pairs(arrived.mail) == pairs(sent.mail)
 
 
-@given(letters())
-def test_a_payload_is_what_its_reader_would_write(sent: Letter) -> None:
+@given(submissions())
+def test_a_payload_is_what_its_reader_would_write(sent: Submission) -> None:
     payload = pack(sent)
     assert pack(unpack(payload)) == payload
 
@@ -110,7 +110,7 @@ def test_an_email_message_is_whole_before_it_travels(subject: str, name: str, bo
     message["Bcc"] = "b@x.example"
     message["Subject"] = subject
     message.set_content(body)
-    payload = json.loads(json.dumps(pack(letter(message))))
+    payload = json.loads(json.dumps(pack(make_submission(message))))
     assert payload["encoding"] == "7bit", "a server without 8BITMIME could not take it"
     mail = unpack(payload).mail
     assert mail.recipients == ("a@x.example", "b@x.example")
@@ -124,9 +124,9 @@ def test_an_email_message_is_whole_before_it_travels(subject: str, name: str, bo
 
 def test_what_can_be_read_once_is_read_when_it_is_enqueued() -> None:
     chunks = MailObject("s@x.example", "a@x.example", iter([LINE, b"more\r\n"]))
-    assert pack(letter(chunks))["content"] == (LINE + b"more\r\n").decode()
+    assert pack(make_submission(chunks))["content"] == (LINE + b"more\r\n").decode()
     file = BytesIO(b"From: s@x.example\r\nTo: a@x.example\r\nBcc: b@x.example\r\n\r\nhello\r\n")
-    payload = pack(letter(file))
+    payload = pack(make_submission(file))
     assert payload["recipients"] == ["a@x.example", "b@x.example"]
     assert "Bcc" not in payload["content"]
 
@@ -136,7 +136,7 @@ def test_a_signed_message_keeps_its_octets() -> None:
     message["From"], message["To"] = "s@x.example", "a@x.example"
     message["DKIM-Signature"] = "v=1; b=abc"
     message.set_content("grüße\n", cte="8bit")
-    payload = pack(letter(message))
+    payload = pack(make_submission(message))
     assert payload["encoding"] == "base64"
     assert "grüße".encode() in octets(unpack(payload).mail)
 
@@ -151,7 +151,7 @@ def test_a_signed_message_keeps_its_octets() -> None:
 )
 def test_what_no_server_takes_is_found_at_once(content: bytes, error: type[Exception]) -> None:
     with pytest.raises(error):
-        letter(
+        make_submission(
             MailObject("s@x.example", "a@x.example", content),
             max_size=500 if error is MessageTooLarge else 9999,
         )
@@ -160,8 +160,8 @@ def test_what_no_server_takes_is_found_at_once(content: bytes, error: type[Excep
 def test_base64_counts_for_the_size() -> None:
     mail = MailObject("s@x.example", "a@x.example", b"Subject: x\r\n\r\n" + "ä".encode() * 100)
     with pytest.raises(MessageTooLarge, match="250 octets"):
-        pack(letter(mail, max_size=250), 250)
-    assert pack(letter(mail, max_size=300), 300)["encoding"] == "base64"
+        pack(make_submission(mail, max_size=250), 250)
+    assert pack(make_submission(mail, max_size=300), 300)["encoding"] == "base64"
 
 
 def test_long_lines_and_parameters_pass_where_they_were_asked_for() -> None:
@@ -174,17 +174,17 @@ def test_long_lines_and_parameters_pass_where_they_were_asked_for() -> None:
         mail_params=params,
         rcpt_params=[RcptToParams(extra={"XBAR": None})],
     )
-    arrived = unpack(pack(letter(mail, allow_long_lines=True)))
+    arrived = unpack(pack(make_submission(mail, allow_long_lines=True)))
     assert arrived.allow_long_lines
     assert pairs(arrived.mail) == pairs(mail)
 
 
 def test_a_mail_object_has_an_envelope_of_its_own() -> None:
     with pytest.raises(UsageError):
-        letter(MailObject("s@x.example", "a@x.example", LINE), sender="t@x.example")
+        make_submission(MailObject("s@x.example", "a@x.example", LINE), sender="t@x.example")
 
 
-GOOD = pack(letter(MailObject("s@x.example", ["a@x.example"], LINE)))
+GOOD = pack(make_submission(MailObject("s@x.example", ["a@x.example"], LINE)))
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -243,7 +243,7 @@ def test_a_malformed_payload_is_refused(change: dict[str, Any]) -> None:
 def test_what_only_some_servers_take_is_for_the_worker_to_judge() -> None:
     """Who insisted does so after the journey too."""
     insisted = [ForwardPath("root", strict=False), "ann@x.example", "daemon"]
-    sent = letter(MailObject(ReversePath("me", strict=False), insisted, LINE))
+    sent = make_submission(MailObject(ReversePath("me", strict=False), insisted, LINE))
     payload = json.loads(json.dumps(pack(sent)))
     arrived = unpack(payload).mail
     assert (arrived.sender, arrived.recipients) == ("me", ("root", "ann@x.example", "daemon"))

@@ -6,11 +6,11 @@ import contextlib
 from collections.abc import Generator, Iterable, Sequence
 from typing import Any
 
-from ..errors import InputError, MessageTooLarge, SmtpError
-from ..outcome import Outcome
-from ..wire.result import SendResult
-from .django_signals import announce
-from .smtplib_errors import joined
+from ...errors import InputError, MessageTooLarge, SmtpError
+from ...outcome import Outcome
+from ...wire.result import SendResult
+from ..smtplib_errors import joined
+from .signals import announce
 
 Fate = SendResult | Exception | None
 """What became of a message; None is that somebody else sends it."""

@@ -8,15 +8,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, TypeVar
 
-from ..errors import InputError, MessageTooLarge, NotSupportedError, UsageError
-from ..flow.plan import Options, make_plan
-from ..message import NARROW, WIDE, AnyMessage, prepare
-from ..pooling.forms import Envelope
-from ..wire.address import ForwardPath, ReversePath
-from ..wire.capabilities import Capabilities, Protocol
-from ..wire.content import Content
-from ..wire.envelope import MailObject, part
-from ..wire.params import DeliverBy, MailFromParams, RcptToParams
+from ...errors import InputError, MessageTooLarge, NotSupportedError, UsageError
+from ...flow.plan import Options, make_plan
+from ...message import NARROW, WIDE, AnyMessage, prepare
+from ...pooling.forms import Envelope
+from ...wire.address import ForwardPath, ReversePath
+from ...wire.capabilities import Capabilities, Protocol
+from ...wire.content import Content
+from ...wire.envelope import MailObject, part
+from ...wire.params import DeliverBy, MailFromParams, RcptToParams
 
 VERSION: Final = 1
 """Of the form below. A reader takes no other one: what it does not understand it must not send."""
@@ -45,7 +45,7 @@ _EXTENSIONS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class Submission:
     """A mail object, and how it is to be sent."""
 
     mail: MailObject
@@ -57,7 +57,7 @@ class Letter:
         return self.mail if len(indices) == len(self.mail.recipients) else part(self.mail, indices)
 
 
-def letter(
+def make_submission(
     message: AnyMessage | MailObject,
     *,
     sender: str | None = None,
@@ -67,8 +67,8 @@ def letter(
     all_or_nothing: bool = False,
     allow_long_lines: bool = False,
     max_size: int = MAX_SIZE,
-) -> Letter:
-    """The letter that sends this message to a server that is not known yet.
+) -> Submission:
+    """The submission that sends this message to a server that is not known yet.
 
     The envelope comes from the header section where it is not given, Bcc goes,
     Date and Message-ID are added where absent; a message object is written in 7
@@ -86,7 +86,7 @@ def letter(
         raise UsageError("a MailObject has an envelope of its own")
     mail = part(mail, range(len(mail.recipients)), _octets(mail.content, max_size))
     _check(mail, allow_long_lines)
-    return Letter(mail, bool(all_or_nothing), bool(allow_long_lines))
+    return Submission(mail, bool(all_or_nothing), bool(allow_long_lines))
 
 
 def _prepared(message: AnyMessage, envelope: Envelope) -> MailObject:
@@ -128,13 +128,13 @@ def _check(mail: MailObject, allow_long_lines: bool) -> None:
 # To plain values.
 
 
-def pack(letter: Letter, max_size: int = MAX_SIZE) -> dict[str, Any]:
+def pack(submission: Submission, max_size: int = MAX_SIZE) -> dict[str, Any]:
     """The payload: nothing but dicts, lists, text, whole numbers, booleans and None.
 
     Raises ``MessageTooLarge`` where the content takes more than ``max_size``
     characters in it; base64, which 8-bit content needs, takes a third more.
     """
-    mail = letter.mail
+    mail = submission.mail
     octets = _octets(mail.content, max_size)
     is_text = octets.isascii()
     content = octets.decode("ascii") if is_text else base64.b64encode(octets).decode("ascii")
@@ -152,8 +152,8 @@ def pack(letter: Letter, max_size: int = MAX_SIZE) -> dict[str, Any]:
         "rcpt_params": None
         if rcpt_params is None
         else [_plain(each or RcptToParams()) for each in rcpt_params],
-        "all_or_nothing": letter.all_or_nothing,
-        "allow_long_lines": letter.allow_long_lines,
+        "all_or_nothing": submission.all_or_nothing,
+        "allow_long_lines": submission.allow_long_lines,
         **({_INSISTED: insisted} if insisted else {}),
     }
 
@@ -185,8 +185,8 @@ def _plain(params: MailFromParams | RcptToParams) -> dict[str, Any]:
 # From plain values.
 
 
-def unpack(payload: object, max_size: int = MAX_SIZE) -> Letter:
-    """The letter of a payload.
+def unpack(payload: object, max_size: int = MAX_SIZE) -> Submission:
+    """The submission of a payload.
 
     Raises ``InputError`` for one of another version, and for one that no
     ``pack`` could have made; ``MessageTooLarge`` for content that ``pack`` would
@@ -207,7 +207,7 @@ def unpack(payload: object, max_size: int = MAX_SIZE) -> Letter:
         raise InputError(f"malformed payload: {type(error).__name__}") from error
 
 
-def _unpacked(payload: Mapping[str, Any], max_size: int) -> Letter:
+def _unpacked(payload: Mapping[str, Any], max_size: int) -> Submission:
     if payload.keys() - {_INSISTED} != _KEYS:
         raise InputError("its keys are not those of a payload")
     _require(payload, str, "sender", "content", "encoding")
@@ -224,7 +224,7 @@ def _unpacked(payload: Mapping[str, Any], max_size: int) -> Letter:
         mail_params=None if payload["mail_params"] is None else _mail_params(payload["mail_params"]),
         rcpt_params=None if rcpt_params is None else [RcptToParams(**_named(each)) for each in rcpt_params],
     )
-    return Letter(mail, payload["all_or_nothing"], payload["allow_long_lines"])
+    return Submission(mail, payload["all_or_nothing"], payload["allow_long_lines"])
 
 
 def _texts(name: str, value: object) -> list[str]:

@@ -1,0 +1,100 @@
+"""The backend that queues messages for a Celery task."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import Any, Final
+
+from django.core import mail
+from django.core.exceptions import ImproperlyConfigured
+from django.core.mail.backends.base import BaseEmailBackend
+from django.views.decorators.debug import sensitive_variables
+
+from ...errors import SmtpError
+from ...frames import conceals_settings
+from ..queueing.signing import Keys
+from .message import draft
+from .options import imported, own_settings, refuse_unknown, wrong
+from .sending import Fate, Sending
+
+SETTING: Final = "PYSMTPX_CELERY"
+"""The setting that holds the options where there is no ``MAILERS``: a dict."""
+_CELERY: Final = frozenset({"app", "task", "queue", "signing_keys", "apply_async"})
+
+
+class CeleryEmailBackend(Sending, BaseEmailBackend):  # type: ignore[misc]
+    """Queues each message for a task that ``pysmtpx.contrib.celery.register`` made, and does not wait.
+
+    ``app`` is a Celery application or its dotted path (default: the current
+    one), ``task`` the name of the task, ``queue`` where to put it,
+    ``signing_keys`` those of ``enqueue``, and ``apply_async`` a dict of more
+    keywords of it. By default they come from the dict ``PYSMTPX_CELERY`` of the settings, with ``alias`` from
+    ``MAILERS``.
+
+    ``send_messages`` returns how many were queued; each message then has
+    ``send_task`` (Celery's ``AsyncResult``). ``message_failed`` tells of one that
+    could not be queued; what becomes of the others is told in the worker.
+    """
+
+    @conceals_settings(ImproperlyConfigured)
+    @sensitive_variables("given", "options")  # type: ignore[untyped-decorator]
+    def __init__(self, fail_silently: bool = False, *, alias: str | None = None, **options: Any) -> None:
+        given = {name: options.pop(name) for name in _CELERY & options.keys()}
+        alias = alias if hasattr(mail, "mailers") else None
+        refuse_unknown(options, alias)
+        super().__init__(alias=alias, **({} if alias is None else options))
+        self.alias = alias
+        self.fail_silently = fail_silently
+        self.options = given if self.alias is not None else own_settings(SETTING, _CELERY) | given
+        self.options["signing_keys"] = _signing_keys(self.options.get("signing_keys"), alias)
+
+    def _is_ours(self, error: Exception | None) -> bool:
+        from kombu.exceptions import KombuError
+
+        is_of_broker = isinstance(error, KombuError | ConnectionError | TimeoutError)
+        return super()._is_ours(error) if isinstance(error, SmtpError) else is_of_broker
+
+    def _fates(self, messages: Sequence[Any]) -> Generator[tuple[Any, Fate], None, None]:
+        from .. import celery  # only who uses it needs Celery
+
+        app = celery_app(self.options.get("app"), self.alias)
+        keywords = dict(self.options.get("apply_async") or {})
+        keywords |= {name: self.options.get(name) for name in ("queue", "signing_keys")}
+        if self.options.get("task"):
+            keywords["name"] = self.options["task"]
+        for message in messages:
+            message.send_task = None
+            try:
+                content, sender, recipients = draft(message)
+                message.send_task = celery.enqueue(
+                    app, content, sender=sender, recipients=recipients, **keywords
+                )
+            except Exception as error:
+                yield message, error
+            else:
+                yield message, None
+
+
+def celery_app(app: Any, alias: str | None = None) -> Any:
+    """The Celery application that an option names, or the current one. Raises what ``wrong`` makes."""
+    from celery import current_app  # only who uses it needs Celery
+
+    from ..celery.registration import is_target
+
+    try:
+        found = current_app if app is None else imported("app", app)
+    except SmtpError as error:
+        raise wrong(str(error), alias) from error
+    if not is_target(found):
+        raise wrong("app is a Celery application, or the dotted path of one", alias)
+    return found
+
+
+def _signing_keys(value: Any, alias: str | None) -> Any:
+    """The ``signing.Keys`` of an option; None for None. Raises what ``wrong`` makes."""
+    given = [value]
+    del value  # error pages show what is in a frame
+    try:
+        return Keys.of(given.pop())
+    except SmtpError as error:
+        raise wrong(str(error), alias) from None

@@ -1,0 +1,1 @@
+"""Mail in a queue between processes, whichever queue that is."""
