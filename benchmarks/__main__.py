@@ -14,7 +14,7 @@ import time
 
 import pysmtpx
 
-from . import core, curves, django_mail, face, imports, many, secured, stream
+from . import calls, core, curves, django_mail, face, imports, many, secured, stream
 from .curves import RESULTS
 from .report import Report, goals_table
 
@@ -33,6 +33,7 @@ MEASURES = {
     "drip": core.dripping_server,
     "memory": many.memory,
     "imports": imports.imports,
+    "calls": calls.calls,
     "plots": curves.plots,
 }
 
