@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import secrets
+import dataclasses
+import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from email.message import Message
-from email.utils import format_datetime
-from typing import Any, BinaryIO, Final, TypeAlias, TypeVar, cast
+from time import gmtime
+from typing import Any, BinaryIO, Final, TypeAlias, TypeVar
 
 from .errors import InputError, NotSupportedError
-from .mime import addresses, bodies, headers, parts, raw, writing
-from .mime.addresses import Mailbox
+from .mime import bodies, headers, raw
+from .mime.addresses import Mailbox, flatten
 from .mime.failures import only_input_errors
+from .mime.headers import Field
+from .mime.parts import Part
 from .wire.address import ForwardPath, ReversePath, domain_to_ascii
 from .wire.capabilities import Capabilities
 from .wire.content import Content, octets
@@ -29,20 +30,19 @@ NARROW: Final = Capabilities({"SMTPUTF8": ()})
 """For ``prepare`` where the server is not known yet: of all that one may offer, 8BITMIME alone changes the
 octets of a message, and 7-bit content is good for any."""
 
-_Fields: TypeAlias = list[tuple[str, str]]
-"""Names in lower case, and values in one line, in order."""
-
 _Path = TypeVar("_Path", ReversePath, ForwardPath)
 
 _ORIGINATORS: Final = ("sender", "from")
 _DESTINATIONS: Final = ("to", "cc", "bcc")
 _BLIND: Final = frozenset({"bcc", "resent-bcc"})
 _OPTIONAL: Final = headers.ADDRESS_FIELDS - {"from", "resent-from"}
+_DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _RESENT: Final = frozenset(f"resent-{name}" for name in (*_ORIGINATORS, *_DESTINATIONS, "date", "message-id"))
 
 
 def prepare(
-    message: AnyMessage,
+    message: AnyMessage | Part,
     capabilities: Capabilities,
     *,
     sender: str | None = None,
@@ -65,7 +65,7 @@ def prepare(
     instead of UTF-8 unless a local part needs SMTPUTF8 (RFC 6531). Octets and
     binary files are sent as they are, apart from the fields named above. A
     file is read from where it stands, and belongs to the mail object until that
-    is sent.
+    is sent. A ``Part`` is altered.
 
     Raises ``InputError`` where no envelope can be told, for a header field that
     would begin another one, and for a message that cannot be written;
@@ -73,7 +73,7 @@ def prepare(
     SMTPUTF8, and the server does not offer it.
     """
     draft = _Draft(capabilities, sender, recipients, mail_params, rcpt_params, complete)
-    if isinstance(message, Message):
+    if isinstance(message, Message | Part):
         return _from_object(message, draft)
     if isinstance(message, bytes | bytearray | memoryview):
         return _from_octets(bytes(message), draft)
@@ -83,7 +83,7 @@ def prepare(
     raise InputError(f"a message is an email message, bytes or a binary file, not {kind}")
 
 
-@dataclass(slots=True)
+@dataclasses.dataclass(slots=True)
 class _Draft:
     """What the caller said about the mail object, and what the message adds to it."""
 
@@ -93,41 +93,45 @@ class _Draft:
     mail_params: MailFromParams | None
     rcpt_params: Sequence[RcptToParams] | None
     complete: bool
+    reverse_path: ReversePath = dataclasses.field(init=False)
+    forward_paths: list[ForwardPath] = dataclasses.field(init=False)
 
-    def address(self, fields: _Fields) -> None:
+    def address(self, fields: list[Field]) -> None:
         """Fill in from the header section what of the envelope was not given."""
-        prefix = "" if self.sender is not None and self.recipients is not None else _resent_prefix(fields)
-        if self.sender is None:
-            self.sender = _originator(fields, prefix)
-        if self.recipients is None:
-            self.recipients = _destinations(fields, prefix)
-        self.sender = ReversePath.tolerant(self.sender)
-        given = [self.recipients] if isinstance(self.recipients, str) else self.recipients
-        self.recipients = [ForwardPath.tolerant(path) for path in given]
+        sender, recipients = self.sender, self.recipients
+        prefix = _resent_prefix(fields) if sender is None or recipients is None else ""
+        self.reverse_path = _originator(fields, prefix) if sender is None else ReversePath.tolerant(sender)
+        if recipients is None:
+            self.forward_paths = _destinations(fields, prefix)
+        else:
+            given = [recipients] if isinstance(recipients, str) else recipients
+            self.forward_paths = [ForwardPath.tolerant(path) for path in given]
 
-    def missing(self, fields: _Fields) -> _Fields:
+    def missing(self, fields: list[Field]) -> list[Field]:
         """Date and Message-ID where the header section has none (RFC 5322 3.6)."""
         if not self.complete:
             return []
-        present = {name for name, _ in fields}
-        made = [("Date", _now), ("Message-ID", lambda: _message_id(cast(ReversePath, self.sender), fields))]
-        return [(name, make()) for name, make in made if name.lower() not in present]
+        present = [field.key for field in fields]
+        made = [] if "date" in present else [Field("Date", _now())]
+        if "message-id" not in present:
+            made.append(Field("Message-ID", _message_id(self.reverse_path, fields)))
+        return made
 
     def needs_utf8(self, reasons: Sequence[str]) -> bool:
         """True where the mail object goes with SMTPUTF8; ``reasons`` in the header section demand it.
 
         Raises ``NotSupportedError`` where the server does not offer it.
         """
-        paths = [cast(ReversePath, self.sender), *cast("list[ForwardPath]", self.recipients)]
+        paths = (self.reverse_path, *self.forward_paths)
         needing = [str(path) for path in paths if path.needs_smtputf8]
         needing += [reason for reason in reasons if reason not in needing]
-        if needing and not self.capabilities.smtputf8:
-            raise NotSupportedError(
-                f"the server does not offer SMTPUTF8 (RFC 6531), which these need: {', '.join(needing)}",
-                keyword="SMTPUTF8",
-            )
         if needing:
-            self.mail_params = replace(self.mail_params or MailFromParams(), smtputf8=True)
+            if not self.capabilities.smtputf8:
+                raise NotSupportedError(
+                    f"the server does not offer SMTPUTF8 (RFC 6531), which these need: {', '.join(needing)}",
+                    keyword="SMTPUTF8",
+                )
+            self.mail_params = dataclasses.replace(self.mail_params or MailFromParams(), smtputf8=True)
         return self.mail_params is not None and self.mail_params.smtputf8
 
     @property
@@ -139,8 +143,8 @@ class _Draft:
     def finished(self, content: Content) -> MailObject:
         """The mail object."""
         return MailObject(
-            cast(str, self.sender),
-            cast("Sequence[str]", self.recipients),
+            self.reverse_path,
+            self.forward_paths,
             content,
             mail_params=self.mail_params,
             rcpt_params=self.rcpt_params,
@@ -150,22 +154,20 @@ class _Draft:
 # The envelope.
 
 
-def _resent_prefix(fields: _Fields) -> str:
-    names = [name for name, text in fields if name in _RESENT and text]
+def _resent_prefix(fields: list[Field]) -> str:
+    names = [field.key for field in fields if field.key in _RESENT and field.text]
     if len(names) > len(set(names)):
         raise InputError("the message was resent more than once: give sender and recipients")
     return "resent-" if names else ""
 
 
-def _mailboxes(fields: _Fields, name: str) -> Iterator[Mailbox]:
-    for field, text in fields:
-        if field == name:
-            yield from addresses.flatten(addresses.of_field(name, text, bare=True))
+def _mailboxes(fields: list[Field], name: str) -> list[Mailbox]:
+    return [mailbox for field in fields if field.key == name for mailbox in flatten(field.entries(name))]
 
 
-def _originator(fields: _Fields, prefix: str) -> str:
+def _originator(fields: list[Field], prefix: str) -> ReversePath:
     for name in _ORIGINATORS:
-        found = list(_mailboxes(fields, prefix + name))
+        found = _mailboxes(fields, prefix + name)
         if len(found) > 1:
             raise InputError(f"{(prefix + name).title()} names {len(found)} mailboxes; who is the sender?")
         if found:
@@ -180,8 +182,8 @@ def _path(kind: type[_Path], name: str, mailbox: Mailbox) -> _Path:
         raise InputError(f"{name}: {error}") from None
 
 
-def _destinations(fields: _Fields, prefix: str) -> list[str]:
-    paths: dict[tuple[str, str], str] = {}
+def _destinations(fields: list[Field], prefix: str) -> list[ForwardPath]:
+    paths: dict[tuple[str, str], ForwardPath] = {}
     for name in _DESTINATIONS:
         for mailbox in _mailboxes(fields, prefix + name):
             path = _path(ForwardPath, prefix + name, mailbox)
@@ -197,28 +199,33 @@ def _destinations(fields: _Fields, prefix: str) -> list[str]:
 
 def _now() -> str:
     # In UTC: the zone of this machine is nobody's business.
-    return format_datetime(datetime.now(UTC))
+    year, month, day, hour, minute, second, weekday, *_ = gmtime()
+    date = f"{_DAYS[weekday]}, {day:02} {_MONTHS[month - 1]} {year:04}"
+    return f"{date} {hour:02}:{minute:02}:{second:02} +0000"
 
 
-def _message_id(sender: ReversePath, fields: _Fields) -> str:
+def _message_id(sender: ReversePath, fields: list[Field]) -> str:
     """Unique (RFC 5322 3.6.4), and silent about this host, process and clock."""
     domain = sender.domain or _domain_of_from(fields) or "localhost"
-    return f"<{secrets.token_hex(16)}@{domain}>"
+    return f"<{os.urandom(16).hex()}@{domain}>"
 
 
-def _unsent(fields: _Fields) -> frozenset[str]:
+def _unsent(fields: list[Field]) -> frozenset[str]:
     """Fields that stay here: Bcc, and those of nobody, which are no fields (RFC 5322 3.6.2, 3.6.3).
 
     Of what a signature may cover only Bcc.
     """
-    if any(name == "dkim-signature" or name.startswith("arc-") for name, _ in fields):
+    optional = [field for field in fields if field.key in _OPTIONAL]
+    empty = {field.key for field in optional if not field.text}
+    if any(field.key == "dkim-signature" or field.key[:4] == "arc-" for field in fields):
         return _BLIND
-    return _BLIND | (_OPTIONAL - {name for name, text in fields if text})
+    return _BLIND | empty.difference([field.key for field in optional if field.text])
 
 
-def _domain_of_from(fields: _Fields) -> str:
+def _domain_of_from(fields: list[Field]) -> str:
     try:
-        return next((domain_to_ascii(mailbox.domain) for mailbox in _mailboxes(fields, "from")), "")
+        found = _mailboxes(fields, "from")
+        return domain_to_ascii(found[0].domain) if found else ""
     except InputError:
         return ""
 
@@ -226,30 +233,30 @@ def _domain_of_from(fields: _Fields) -> str:
 # A message object.
 
 
-def _from_object(message: Message[Any, Any], draft: _Draft) -> MailObject:
+def _from_object(message: Message[Any, Any] | Part, draft: _Draft) -> MailObject:
     with only_input_errors():
-        fields = headers.fields(message)
+        part = Part(message) if isinstance(message, Message) else message
+        fields = part.fields
+        headers.check(fields)
         draft.address(fields)
-        copy = parts.twin(message)
-        for name in _unsent(fields):
-            del copy[name]
-        for name, value in draft.missing(fields):
-            parts.put(copy, name, value)
-        return draft.finished(Content.of(_written(copy, draft)))
+        unsent = _unsent(fields)
+        part.fields = [field for field in fields if field.key not in unsent] + draft.missing(fields)
+        utf8 = draft.needs_utf8(_needs(part))
+        return draft.finished(bodies.fitted(part, utf8=utf8, seven_bit=draft.seven_bit))
 
 
-def _written(message: Message[Any, Any], draft: _Draft) -> bytes:
-    utf8 = draft.needs_utf8(_needs(message))
-    return bodies.fitted(message, utf8=utf8, seven_bit=draft.seven_bit)
-
-
-def _needs(message: Message[Any, Any]) -> list[str]:
+def _needs(message: Part) -> list[str]:
     """What of the header section can only go with SMTPUTF8; an attached message's own is content."""
-    needs = [address for field in message.raw_items() for address in headers.internationalized(*field)]
-    if writing.is_signed(message):
-        for name, value in message.raw_items():
-            if not headers.write_signed(name, value, message.policy).isascii():
-                needs.append(f"the signed field {name.lower()}")
+    needs = [
+        address
+        for field in message.fields
+        if field.key in headers.ADDRESS_FIELDS and not field.text.isascii()
+        for address in field.internationalized
+    ]
+    if message.is_signed:
+        for field in message.fields:
+            if not headers.write_signed(field, message.policy).isascii():
+                needs.append(f"the signed field {field.key}")
     return needs
 
 
@@ -272,10 +279,10 @@ def _from_file(file: BinaryIO, draft: _Draft) -> MailObject:
 
 def _head(section: raw.Section, draft: _Draft) -> bytes:
     """The header section without Bcc, after the fields that it lacks."""
-    fields = [(field.name, field.text) for field in section.fields]
+    fields = [Field(field.name, field.text) for field in section.fields]
     draft.address(fields)
-    draft.needs_utf8([f"the field {name}" for name, text in fields if not text.isascii()])
-    added = [f"{name}: {value}\r\n".encode("ascii") for name, value in draft.missing(fields)]
+    draft.needs_utf8([f"the field {field.key}" for field in fields if not field.text.isascii()])
+    added = [field.written() for field in draft.missing(fields)]
     return b"".join(added) + raw.without(section, _unsent(fields))
 
 

@@ -14,15 +14,17 @@ from typing import Any, Final, TypeAlias
 
 from ..errors import NotSupportedError
 from ..message import prepare
-from ..mime import addresses, headers
+from ..mime import headers
+from ..mime.addresses import flatten
+from ..mime.failures import only_input_errors
+from ..mime.headers import Field
+from ..mime.parts import Part
 from ..wire.capabilities import Capabilities
 from ..wire.params import MailFromParams
 from .letter import asks_utf8, one_address, path_of, recipients_of, with_a_labels
 
 Arguments: TypeAlias = tuple[Any, Any, Any, Any, Any]
 """Those of ``send_message``, and those of ``sendmail``."""
-_Fields: TypeAlias = list[tuple[str, str]]
-
 _DESTINATIONS: Final = ("to", "bcc", "cc")
 _ANYBODY: Final = "postmaster"
 """For ``prepare``, which would validate paths: what ``smtplib`` takes for one (``John``) is none."""
@@ -38,6 +40,9 @@ def mended(given: Arguments, *, utf8: bool, eight_bit: bool) -> Arguments:
     """
     message, from_addr, to_addrs, options, rcpt_options = given
     options = tuple(options or ())
+    if isinstance(message, Message):
+        with only_input_errors():
+            message = Part(message)
     sender, recipients = _envelope(message, from_addr, to_addrs)
     # They go on as they were given, since who is refused is told by that.
     needs_utf8 = not all(_in_ascii(address).isascii() for address in (sender, *recipients))
@@ -75,15 +80,16 @@ def _in_ascii(address: str) -> str:
 # -- the envelope ----------------------------------------------------------------
 
 
-def _envelope(message: Message[Any, Any], from_addr: Any, to_addrs: Any) -> tuple[str, list[str]]:
+def _envelope(message: Part, from_addr: Any, to_addrs: Any) -> tuple[str, list[str]]:
     """Who sends to whom: as given, else from Sender or From, and from To, Bcc and Cc.
 
     Of the Resent- fields where the message was resent once (RFC 5322 3.6.6).
     """
     if from_addr is not None and to_addrs is not None:
         return one_address(from_addr), list(recipients_of(to_addrs))
-    fields = headers.fields(message)
-    blocks = [name for name, _ in fields].count("resent-date")
+    fields = message.fields
+    headers.check(fields)
+    blocks = [field.key for field in fields].count("resent-date")
     if blocks > 1:
         raise ValueError("message has more than one 'Resent-' header block")
     prefix = "resent-" if blocks else ""
@@ -97,10 +103,10 @@ def _envelope(message: Message[Any, Any], from_addr: Any, to_addrs: Any) -> tupl
     return one_address(from_addr), list(recipients_of(to_addrs))
 
 
-def _addresses(fields: _Fields, names: Sequence[str]) -> Iterator[str]:
+def _addresses(fields: list[Field], names: Sequence[str]) -> Iterator[str]:
     """Those in all fields of these names, in the order of the names."""
     for wanted in names:
-        for name, text in fields:
-            if name == wanted:
-                for mailbox in addresses.flatten(addresses.of_field(name, text, bare=True)):
+        for field in fields:
+            if field.key == wanted:
+                for mailbox in flatten(field.entries(wanted)):
                     yield mailbox.address

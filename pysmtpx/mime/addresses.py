@@ -75,6 +75,14 @@ _TOKEN: Final = re.compile(
     )""",
     re.VERBOSE | re.DOTALL,
 )
+_WORD: Final = r'[^ \t()<>@,;:\\".\[\]]'
+_SPEC: Final = rf"{_WORD}++(?:\.{_WORD}++)*+@{_WORD}++(?:\.{_WORD}++)*+"
+_PLAIN: Final = re.compile(
+    rf"""\ *+(?:(?P<phrase> {_WORD}[^\t()<>@,;:\\"\[\]]*+ | "[^"\\]*+"\ *+ )?(?P<open><))?
+    (?!=\?)(?P<address>{_SPEC})(?(open)>)\ *+(?P<end>,|\Z)""",
+    re.VERBOSE,
+)
+"""A mailbox as nearly all are, ``local-part@domain`` or ``name <local-part@domain>``, up to the comma."""
 _IN_COMMENT: Final = re.compile(r"[()]|\\.?", re.DOTALL)
 _LOCAL_PART: Final = re.compile(r"[aq](?:\.[aq])*+|\.*+a(?:\.++a)*+\.*")
 """Also with dots at an end, or several in a row: no grammar has them, and such mailboxes exist."""
@@ -91,6 +99,8 @@ def parse(text: str, *, bare: bool = False) -> list[Address]:
     route (RFC 5321 C), and for a word without a domain before a display name: it
     may be a part of that, with a comma in it.
     """
+    if (plain := _plain(text)) is not None:
+        return plain
     entries: list[Address] = []
     run: list[_Token] = []
     group: tuple[str, list[Mailbox]] | None = None
@@ -144,6 +154,19 @@ def items(text: str) -> list[str]:
     except InputError:
         return [text]
     return [piece for start, end in pairwise([0, *ends, len(text)]) if (piece := text[start:end])]
+
+
+def _plain(text: str) -> list[Address] | None:
+    """The mailboxes of a list that holds none but plain ones; None where it takes more to read it."""
+    found: list[Address] = []
+    position = 0
+    while match := _PLAIN.match(text, position):
+        phrase, _, address, end = match.groups("")
+        found.append(Mailbox(address, phrase.rstrip(" ")))
+        if not end:
+            return found
+        position = match.end()
+    return None
 
 
 def _refused(why: str, text: str) -> InputError:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from email.errors import CharsetError, MessageError
 from typing import Final
 
@@ -15,15 +13,18 @@ FAILURES: Final = (MessageError, TypeError, ValueError, LookupError, AttributeEr
 _SHOWN: Final = 100
 
 
-@contextmanager
-def only_input_errors() -> Iterator[None]:
+class only_input_errors:
     """Within the block such a failure is raised as ``InputError``; a ``SmtpError`` stays what it is."""
-    try:
-        yield
-    except SmtpError:
-        raise
-    except FAILURES as error:
-        raise InputError(f"the message cannot be written: {told(error)}") from error
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        """Nothing: what counts is how the block ends."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Raise it as ``InputError``."""
+        if isinstance(error, FAILURES) and not isinstance(error, SmtpError):
+            raise InputError(f"the message cannot be written: {told(error)}") from error
 
 
 def told(error: Exception) -> str:

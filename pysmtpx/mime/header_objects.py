@@ -15,11 +15,14 @@ from typing import Any, Final, NamedTuple
 from ..errors import InputError
 from ..shortening import shown
 from . import addresses, words
+from .addresses import Address
 
 _WHOLE: Final = frozenset({"comment", "bare-quoted-string"})
 """What quotes its content anew when it is written as text."""
 _CLOSED: Final = frozenset({"angle-addr", "domain-literal", "group"})
 """What ends with a closing sign, which the parser supplies where it is missing."""
+_REWRITTEN: Final = frozenset({"encoded-word", "comment"})
+"""What does not stand in the tree as it was written."""
 _CLOSERS: Final = frozenset(">];")
 _ENCODED: Final = frozenset({"encoded-address", "obs-local-part"})
 """An encoded word in an address, which is forbidden (RFC 2047 5). One in front of a local part the parser
@@ -32,40 +35,67 @@ class _Piece(NamedTuple):
     text: str
 
 
-def text(name: str, value: Any) -> str:
-    """The text of an ``AddressHeader`` as it was written; encoded words are encoded anew.
+def read(name: str, value: Any) -> tuple[str, list[Address] | None]:
+    """The text of an ``AddressHeader`` as it was written, and what it lists where that had to be read.
 
-    Nothing is closed that was left open. Raises ``InputError`` where the text
-    cannot be had for certain, and for an ``Address`` that holds several.
+    Encoded words are encoded anew, nothing is closed that was left open. Raises
+    ``InputError`` where the text cannot be had for certain, and for an
+    ``Address`` that holds several.
     """
     tree = getattr(value, "_parse_tree", None)
     if tree is None:
         if any(isinstance(defect, InvalidHeaderDefect) for defect in value.defects):
             raise InputError(f"{name} is not an address list: {shown(str(value))}")
-        return str(value)
+        return str(value), None
+    found = str(value)
+    if value.defects or found != _leaves(tree):
+        found = _written(name, value, tree)
+    return found, None if value.defects else _counted(name, found, len(value.addresses))
+
+
+def _leaves(tree: Any) -> str | None:
+    """The characters of a tree in one short pass; None for a tree that needs more."""
+    found: list[str] = []
+    waiting = [tree]
+    while waiting:
+        token = waiting.pop()
+        while token and not isinstance(token, str):
+            if token.token_type in _REWRITTEN:
+                return None
+            if token.token_type == "bare-quoted-string":
+                token = str(token)
+            else:
+                token, *behind = token
+                waiting += behind[::-1]
+        if token:
+            found.append(token)
+    return "".join(found)
+
+
+def _written(name: str, value: Any, tree: Any) -> str:
     pieces = list(_pieces(name, tree))
     found = "".join(_spaced(pieces))
     if not value.defects:
-        _check_count(name, found, len(value.addresses))
         return found
     kinds = {piece.kind for piece in pieces}
     if not _ENCODED.isdisjoint(kinds):
         raise InputError(f"{name}: an encoded word or an obsolete local part in an address: {shown(found)}")
     if "invalid-obs-local-part" in kinds:
-        _check_count(name, found, 1)
+        _counted(name, found, 1)
     return found
 
 
-def _check_count(name: str, found: str, expected: int) -> None:
-    """Refuse an address that may hide in the text of another."""
+def _counted(name: str, found: str, expected: int) -> list[Address] | None:
+    """What the text lists, None where it is no list; refuses an address that may hide in another's text."""
     try:
-        boxes = list(addresses.flatten(addresses.parse(found, bare=True)))
+        listed = addresses.parse(found, bare=True)
     except InputError:
-        return  # whoever needs the envelope says what is wrong
-    if len(boxes) > expected:
+        return None  # whoever needs the envelope says what is wrong
+    if sum(1 for _ in addresses.flatten(listed)) > expected:
         raise InputError(
             f"{name}: of these addresses one may hide in another; give the recipients: {shown(found)}"
         )
+    return listed
 
 
 def _spaced(pieces: list[_Piece]) -> Iterator[str]:

@@ -9,18 +9,18 @@ anew by the few rules below; and every field is checked after it was written.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from email.errors import MessageError
 from email.header import Header
 from email.headerregistry import AddressHeader
-from email.message import Message
 from email.policy import SMTP, Policy
 from typing import Any, Final
 
 from ..errors import InputError
 from ..wire.limits import MAX_TEXT_LINE
 from . import addresses, header_objects, parameters, words
-from .addresses import Group, Mailbox
+from .addresses import Address, Group, Mailbox
 from .parameters import WIDTH
 
 ADDRESS_FIELDS: Final = frozenset(
@@ -58,97 +58,163 @@ _JOINING: Final = ("@", ".", '"', "\\", "[", "]")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
-def write(name: str, value: Any, *, utf8: bool = False) -> bytes:
-    """One header field as octets with CRLF.
+class Field:
+    """A header field, name and value as ``Message.raw_items()`` gives them, that is read once."""
 
-    ``value`` is what ``Message.raw_items()`` gives. With ``utf8`` text that is
-    not ASCII goes as UTF-8 (RFC 6532), else in encoded words and A-labels.
-    Raises ``InputError`` for a name or value that would end the field and begin
-    another (CVE-2024-6923), for NUL, and for a line over 998 octets that cannot
-    be folded.
-    """
-    octets = _as_it_is(_checked_name(name), value)
-    if octets is None or not octets.isascii():
-        octets = _anew(name, value, utf8).encode("utf-8")
-    _check(name, octets)
-    return octets
+    __slots__ = ("_entries", "_source", "_text", "is_made_here", "key", "name", "value")
+
+    def __init__(self, name: str, value: Any) -> None:
+        if not isinstance(name, str):
+            raise _bad_name()
+        self.name = name
+        self.key = name.lower()
+        """By which it is looked for."""
+        self.value = value
+        self.is_made_here = value.__class__ is not str and hasattr(value, "fold")
+        """True for a header object, which nobody has folded yet."""
+        self._source: str | None = None
+        self._text: str | None = None
+        self._entries: list[Address] | None = None
+
+    @property
+    def source(self) -> str:
+        """The value as it came, with its line ends. Raises ``InputError`` where it is no text."""
+        if self._source is None:
+            self._source, self._entries = _source(self.name, self.value)
+        return self._source
+
+    @property
+    def text(self) -> str:
+        """The value in one line, raw octets read as UTF-8 where they are.
+
+        Raises ``InputError`` for a line end that no white space follows: a field
+        within the field.
+        """
+        if self._text is None:
+            source = text = self.source
+            if "\n" in source or "\r" in source:
+                text = "".join(_lines(self.name, source))
+            if not text.isascii():
+                text = _decoded(text)
+            if text != source:
+                self._entries = None
+            self._text = text.strip(" \t")
+        return self._text
+
+    def entries(self, called: str) -> list[Address]:
+        """What its address list holds. Raises ``InputError``, by this name of the field, where it is none."""
+        text = self.text
+        if self._entries is None:
+            self._entries = addresses.of_field(called, text, bare=True)
+        return self._entries
+
+    @property
+    def internationalized(self) -> list[str]:
+        """The addresses in it that need SMTPUTF8: their local part is not ASCII (RFC 6531 3.2)."""
+        if self.key not in ADDRESS_FIELDS or self.text.isascii():
+            return []
+        boxes = addresses.flatten(self.entries(self.name))
+        return [box.address for box in boxes if not box.local_part.isascii()]
+
+    def written(self, *, utf8: bool = False) -> bytes:
+        """As octets with CRLF.
+
+        With ``utf8`` text that is not ASCII goes as UTF-8 (RFC 6532), else in
+        encoded words and A-labels. Raises ``InputError`` for a name or value that
+        would end the field and begin another (CVE-2024-6923), for NUL, and for a
+        line over 998 octets that cannot be folded.
+        """
+        _check_name(self.name)
+        if line := self._line():
+            return line.encode("ascii")
+        octets = _as_it_is(self)
+        if octets is None or not octets.isascii():
+            octets = _anew(self, utf8).encode("utf-8")
+        _check(self.name, octets)
+        return octets
+
+    def _line(self) -> str:
+        """All of it, where that is one line in ASCII and not to be altered; else empty."""
+        if not self.is_made_here:
+            line, width = f"{self.name}: {self.source}", MAX_TEXT_LINE
+        elif self.key not in _PARAMETER_FIELDS:
+            line, width = f"{self.name}: {self.text}", WIDTH
+        elif parameters.is_canonical(self.text):
+            line, width = f"{self.name}: {self.text}", WIDTH - 1
+        else:
+            return ""
+        if len(line) > width or not line.isascii() or "\n" in line or "\r" in line or "\0" in line:
+            return ""
+        return f"{line}\r\n"
 
 
-def write_signed(name: str, value: Any, policy: Policy = SMTP, *, refolded: bool = False) -> bytes:
+def check(fields: Iterable[Field]) -> None:
+    """Raise ``InputError`` for a value that is no text, or would be more than one field."""
+    for field in fields:
+        value = field.value
+        if value.__class__ is not str or "\n" in value or "\r" in value:
+            _ = field.text
+
+
+def write_signed(field: Field, policy: Policy = SMTP, *, refolded: bool = False) -> bytes:
     """A field under a signature: as it came, or as ``policy`` writes what was made here.
 
     That is what ``as_bytes`` of the signed part gave whoever signed it. With
     ``refolded`` also a field that came from elsewhere goes through the policy.
     Raises ``InputError`` where neither is a field that can be sent.
     """
-    octets = _as_it_is(_checked_name(name), value)
-    if name.lower() == "dkim-signature" and hasattr(value, "fold"):
+    _check_name(name := field.name)
+    octets, value = _as_it_is(field), field.value
+    if field.key == "dkim-signature" and field.is_made_here:
         # Some policies make encoded words of a long tag.
-        octets = _folded(name, text_of(name, value)).encode("ascii", "replace")
-    elif refolded or hasattr(value, "fold") or isinstance(value, Header) or _is_text(value):
-        octets = _by_policy(name, value, policy)
+        octets = _folded(name, field.text).encode("ascii", "replace")
+    elif refolded or field.is_made_here or isinstance(value, Header) or _is_text(value):
+        octets = _by_policy(field, policy)
     if octets is None:
         raise InputError(f"{name} is under a signature and cannot be sent as it is")
     _check(name, octets)
     return octets
 
 
-def write_attached(name: str, value: Any) -> bytes:
+def write_attached(field: Field) -> bytes:
     """A field of an attached message, which somebody else wrote: in ASCII if that can be, else as it came.
 
     Raises ``InputError`` only for what would begin another field.
     """
     with suppress(InputError):
-        written = write(name, value)
+        written = field.written()
         if written.isascii():
             return written
     with suppress(InputError):
-        if name.lower() in ADDRESS_FIELDS and (text := _by_words(name, text_of(name, value))):
-            return _folded(name, text).encode("ascii")
-    return as_it_came(name, value)
+        if field.key in ADDRESS_FIELDS and (text := _by_words(field.name, field.text)):
+            return _folded(field.name, text).encode("ascii")
+    return as_it_came(field)
 
 
-def as_it_came(name: str, value: Any) -> bytes:
+def as_it_came(field: Field) -> bytes:
     """A field without a look at whether a server takes it.
 
     Raises ``InputError`` only for what would begin another field.
     """
-    return b"\r\n".join(_field_lines(_checked_name(name), value)) + b"\r\n"
-
-
-def text_of(name: str, value: Any) -> str:
-    """A field's value in one line, raw octets read as UTF-8 where they are.
-
-    Raises ``InputError`` for a line end that no white space follows: a field
-    within the field.
-    """
-    unfolded = "".join(_lines(name, _source(name, value)))
-    return _decoded(unfolded).strip(" \t")
+    _check_name(field.name)
+    return b"\r\n".join(_field_lines(field)) + b"\r\n"
 
 
 def internationalized(name: str, value: Any) -> list[str]:
-    """The addresses in a field that need SMTPUTF8: their local part is not ASCII (RFC 6531 3.2)."""
-    if name.lower() not in ADDRESS_FIELDS:
-        return []
-    text = text_of(name, value)
-    if text.isascii():
-        return []
-    boxes = addresses.flatten(addresses.of_field(name, text, bare=True))
-    return [box.address for box in boxes if not box.local_part.isascii()]
+    """``Field.internationalized`` of name and value."""
+    return Field(name, value).internationalized
 
 
-def fields(message: Message[Any, Any]) -> list[tuple[str, str]]:
-    """Name in lower case and value in one line of every field of the header section."""
-    return [(name.lower(), text_of(name, value)) for name, value in message.raw_items()]
-
-
-def _source(name: str, value: Any) -> str:
-    if isinstance(value, Header):
-        return value.encode()
+def _source(name: str, value: Any) -> tuple[str, list[Address] | None]:
+    """``Field.source``, and what it lists where that had to be read."""
+    if value.__class__ is str:
+        return value, None
     if isinstance(value, AddressHeader):
-        return header_objects.text(name, value)
+        return header_objects.read(name, value)
     if isinstance(value, str):
-        return str(value)
+        return str(value), None
+    if isinstance(value, Header):
+        return value.encode(), None
     raise InputError(f"the value of {name} is {type(value).__name__}, not text")
 
 
@@ -159,18 +225,19 @@ def _lines(name: str, source: str) -> list[str]:
     return lines
 
 
-def _as_it_is(name: str, value: Any) -> bytes | None:
+def _as_it_is(field: Field) -> bytes | None:
     """The field as it came from elsewhere, or None where it was made here or is not fit to be sent."""
-    octets = _field_lines(name, value)
+    octets = _field_lines(field)
     # A line of white space alone looks like the end of the header section.
-    if hasattr(value, "fold") or not all(line.strip(b" \t") for line in octets[1:]):
+    if field.is_made_here or not all(line.strip(b" \t") for line in octets[1:]):
         return None
     is_long = any(len(line) > MAX_TEXT_LINE for line in octets)
     return None if is_long else b"\r\n".join(octets) + b"\r\n"
 
 
-def _field_lines(name: str, value: Any) -> list[bytes]:
-    lines = _lines(name, _source(name, value))
+def _field_lines(field: Field) -> list[bytes]:
+    name = field.name
+    lines = _lines(name, field.source)
     lines[0] = f"{name}: {lines[0]}" if lines[0] or len(lines) == 1 else f"{name}:"
     return [_octets(name, line) for line in lines]
 
@@ -180,25 +247,28 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and not value.isascii() and not _SURROGATE.search(value)
 
 
-def _by_policy(name: str, value: Any, policy: Policy) -> bytes | None:
+def _by_policy(field: Field, policy: Policy) -> bytes | None:
     """As the standard library writes it, but for what takes it too long (CPython gh-138223)."""
-    text = text_of(name, value)
+    text = field.text
     if len(text) > _MAX_BY_POLICY:
         return None
-    if name.lower() in _PARAMETER_FIELDS:
+    if field.key in _PARAMETER_FIELDS:
         names = (segment.partition("=")[0] for segment in parameters.split(text))
         if max(map(len, names)) > _MAX_PARAMETER_NAME:
             return None
     try:
-        return policy.clone(linesep="\r\n").fold_binary(name, value)
+        return policy.clone(linesep="\r\n").fold_binary(field.name, field.value)
     except (ArithmeticError, AttributeError, LookupError, MessageError, TypeError, ValueError):
         return None  # then nobody signed it so
 
 
-def _checked_name(name: str) -> str:
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise InputError("a header field's name holds a character that is not allowed (RFC 5322 3.6.8)")
-    return name
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise _bad_name()
+
+
+def _bad_name() -> InputError:
+    return InputError("a header field's name holds a character that is not allowed (RFC 5322 3.6.8)")
 
 
 def _octets(name: str, text: str) -> bytes:
@@ -218,14 +288,12 @@ def _decoded(text: str) -> str:
         return text
 
 
-def _anew(name: str, value: Any, utf8: bool) -> str:
-    text = text_of(name, value)
-    key = name.lower()
+def _anew(field: Field, utf8: bool) -> str:
+    name, key, text = field.name, field.key, field.text
     if key in _PARAMETER_FIELDS:
         return parameters.folded(name, text)
     if key in ADDRESS_FIELDS and not text.isascii():
-        entries = addresses.of_field(name, text, bare=True)
-        return _folded(name, ", ".join(_address(name, entry, utf8) for entry in entries))
+        return _folded(name, ", ".join([_address(name, entry, utf8) for entry in field.entries(name)]))
     is_unfoldable = key in _FREE_TEXT_FIELDS and max(map(len, text.split()), default=0) > WIDTH
     return _folded(name, text if _goes_plain(text, utf8) and not is_unfoldable else _words(name, text))
 

@@ -25,6 +25,8 @@ _MIN_PIECE: Final = 24
 
 _SPECIAL: Final = re.compile(r'[";()]|\\.?', re.DOTALL)
 _TOKEN: Final = re.compile(r"[!#-&*+\-.0-9A-Z^-~]+")
+_CANONICAL: Final = re.compile(r"""[^\s";()\\]++(?:;[ ][^\s";()\\]++(?:"[^"\\]*+")?)*+""", re.VERBOSE)
+"""What ``folded`` would not write in another way, if it is short."""
 _QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*+)"?', re.DOTALL)
 _QUOTED_PAIR: Final = re.compile(r"\\(.)", re.DOTALL)
 _UNITS: Final = re.compile(r"(?:%[0-9A-Fa-f]{2})|.", re.DOTALL)
@@ -76,7 +78,10 @@ def bare(text: str) -> str:
 
 def first(text: str) -> str:
     """What stands before the parameters, in lower case: the type, the disposition."""
-    return bare(next(split(text))).lower()
+    head = text.partition(";")[0]
+    if '"' in head or "(" in head or "\\" in head:
+        head = bare(next(split(text)))
+    return head.strip(" \t").lower()
 
 
 def get(text: str, name: str) -> str | None:
@@ -104,6 +109,11 @@ def replaced(text: str, name: str, value: str) -> str:
     head, *segments = split(text)
     kept = [each for each in segments if each.partition("=")[0].partition("*")[0].strip().lower() != name]
     return "; ".join([head, *filter(None, kept), f'{name}="{value}"'])
+
+
+def is_canonical(text: str) -> bool:
+    """True for a value that ``folded`` leaves as it is, where it is ASCII and shorter than a line."""
+    return _CANONICAL.fullmatch(text) is not None
 
 
 def folded(name: str, text: str) -> str:

@@ -1,22 +1,21 @@
-"""The parts of a message as they are kept, read without the policies of ``email``.
+"""The parts of a message, read from an ``email`` one without its policies.
 
 These parse a field in quadratic time when it is asked for, so what a stranger
-wrote into a part is read here from the field as it came.
+wrote into a part is read here from the field as it came, and once.
 """
 
 from __future__ import annotations
 
 import binascii
-import copy
 import re
 from collections.abc import Iterator
 from email.message import Message
-from typing import Any, Final, TypeAlias, cast
+from email.policy import Policy
+from typing import Any, Final
 
 from ..errors import InputError
-from . import headers, parameters
-
-Part: TypeAlias = "Message[Any, Any]"
+from . import parameters
+from .headers import Field
 
 MAX_DEPTH: Final = 100
 """Parts within parts; as many as Postfix takes (mime_nesting_limit)."""
@@ -28,132 +27,162 @@ _TYPE: Final = re.compile(r"[^\s/]+/[^\s/]+")
 _BOUNDARY: Final = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
 
 
-def twin(part: Part, depth: int = 0) -> Part:
-    """A copy to work on: another header section and other parts, the same text.
+class Part:
+    """A part of a message, or all of it, that may be altered: the ``email`` message stays as it is.
 
-    Raises ``InputError`` for parts nested more than ``MAX_DEPTH`` deep, and
-    for what is no part.
+    Header objects and texts are those of the ``email`` message, which nobody alters.
     """
-    if depth > MAX_DEPTH:
-        raise InputError(f"the message has parts nested more than {MAX_DEPTH} deep")
-    if not isinstance(part, Message):
-        raise InputError(f"a part of the message is {type(part).__name__}, not an email message")
-    made = copy.copy(part)
-    made_of = vars(made)
-    made_of["_headers"] = list(part.raw_items())
-    if isinstance(payload := made_of["_payload"], list):
-        made_of["_payload"] = [twin(child, depth + 1) for child in payload]
-    return made
 
+    __slots__ = (
+        "_content_type",
+        "_encoding",
+        "children",
+        "content",
+        "default_type",
+        "epilogue",
+        "fields",
+        "is_leaf",
+        "policy",
+        "preamble",
+    )
 
-def payload(part: Part) -> Any:
-    """A list of parts, or the text of a leaf as it came, octets as surrogates; None without content."""
-    return vars(part)["_payload"]
+    def __init__(self, message: Message[Any, Any], depth: int = 0) -> None:
+        """Raises ``InputError`` for parts nested more than ``MAX_DEPTH`` deep, and for what is no part."""
+        if depth > MAX_DEPTH:
+            raise InputError(f"the message has parts nested more than {MAX_DEPTH} deep")
+        if not isinstance(message, Message):
+            raise InputError(f"a part of the message is {type(message).__name__}, not an email message")
+        self.fields = [Field(name, value) for name, value in message.raw_items()]
+        """The header section, in order."""
+        self.policy: Policy = message.policy
+        self.default_type = message.get_default_type()
+        """What a part is that does not say it."""
+        self.preamble: str | None = message.preamble
+        self.epilogue: str | None = message.epilogue
+        payload = vars(message)["_payload"]
+        self.is_leaf = not isinstance(payload, list)
+        """True for a part that holds text, or nothing."""
+        self.children = [] if self.is_leaf else [Part(child, depth + 1) for child in payload]
+        """The parts of a part; none for a leaf."""
+        self.content = payload if self.is_leaf else None
+        """The text of a leaf as it came, octets as surrogates; None without one."""
+        self._content_type: str | None = None
+        self._encoding: str | None = None
 
+    def copy(self) -> Part:
+        """Another one that may be altered, of the same fields and texts."""
+        made = object.__new__(Part)
+        for name in Part.__slots__:
+            setattr(made, name, getattr(self, name))
+        made.fields = list(self.fields)
+        made.children = [child.copy() for child in self.children]
+        return made
 
-def children(part: Part) -> list[Part]:
-    """The parts of a part; none for a leaf."""
-    found = payload(part)
-    return cast("list[Part]", found) if isinstance(found, list) else []
+    def walk(self) -> Iterator[Part]:
+        """The part and all parts below it."""
+        waiting = [self]
+        while waiting:
+            found = waiting.pop()
+            waiting += found.children[::-1]
+            yield found
 
+    # Fields.
 
-def is_leaf(part: Part) -> bool:
-    """True for a part that holds text, or nothing."""
-    return not isinstance(payload(part), list)
+    def has(self, name: str) -> bool:
+        """Whether there is a field of this name, in lower case."""
+        return name in [field.key for field in self.fields]
 
+    def field(self, name: str) -> str:
+        """The value of the first field of this name, in one line; empty without one."""
+        key = name.lower()
+        for field in self.fields:
+            if field.key == key:
+                return field.text
+        return ""
 
-def is_sealed(part: Part) -> bool:
-    """True for a message in a transfer encoding that encodes it: what seem to be its parts are none."""
-    return encoding(part) not in PLAIN and maintype(part) == "message"
+    def put(self, name: str, value: str) -> None:
+        """Give a field another value, where it stands."""
+        self._content_type = self._encoding = None
+        key = name.lower()
+        places = [place for place, field in enumerate(self.fields) if field.key == key]
+        if not places:
+            self.fields.append(Field(name, value))
+            return
+        self.fields[places[0]] = Field(self.fields[places[0]].name, value)
+        for place in reversed(places[1:]):
+            del self.fields[place]
 
+    @property
+    def content_type(self) -> str:
+        """Type and subtype in lower case; what counts instead where they are missing or make no sense."""
+        if self._content_type is None:
+            found = parameters.first(self.field("content-type"))
+            other = "text/plain" if found else self.default_type
+            self._content_type = found if _TYPE.fullmatch(found) else other
+        return self._content_type
 
-def walk(part: Part) -> Iterator[Part]:
-    """The part and all parts below it."""
-    waiting = [part]
-    while waiting:
-        waiting += reversed(children(found := waiting.pop()))
-        yield found
+    @property
+    def maintype(self) -> str:
+        """The first half of ``content_type``."""
+        return self.content_type.partition("/")[0]
 
+    @property
+    def encoding(self) -> str:
+        """The transfer encoding in lower case, without comments (RFC 2045 6.1)."""
+        if self._encoding is None:
+            self._encoding = parameters.first(self.field("content-transfer-encoding"))
+        return self._encoding
 
-def field(part: Part, name: str) -> str:
-    """The value of the first field of this name, in one line; empty without one."""
-    key = name.lower()
-    return next((headers.text_of(*each) for each in part.raw_items() if each[0].lower() == key), "")
+    @property
+    def boundary(self) -> str:
+        """The boundary, where it is one (RFC 2046 5.1.1); else empty."""
+        found = (parameters.get(self.field("content-type"), "boundary") or "").rstrip()
+        return found if _BOUNDARY.fullmatch(found) else ""
 
+    # Content.
 
-def content_type(part: Part) -> str:
-    """Type and subtype in lower case; what counts instead where they are missing or make no sense."""
-    found = parameters.first(field(part, "Content-Type"))
-    if _TYPE.fullmatch(found):
-        return found
-    return "text/plain" if found else part.get_default_type()
+    @property
+    def is_signed(self) -> bool:
+        """True for a signature that covers fields and body (RFC 6376 3.5)."""
+        return self.has("dkim-signature")
 
+    @property
+    def is_sealed(self) -> bool:
+        """True for a message in a transfer encoding that encodes it: what seem to be its parts are none."""
+        return self.encoding not in PLAIN and self.maintype == "message"
 
-def maintype(part: Part) -> str:
-    """The first half of ``content_type``."""
-    return content_type(part).partition("/")[0]
+    @property
+    def octets(self) -> bytes:
+        """Those of a leaf as they stand, encoded or not. Raises ``InputError`` for what is no text."""
+        found = self.content
+        if found is None:
+            return b""
+        if not isinstance(found, str):
+            kind = type(found).__name__
+            raise InputError(f"the content of a {self.content_type} part is {kind}, not text")
+        try:
+            return found.encode("ascii", "surrogateescape")
+        except UnicodeEncodeError:
+            # Not the error: it holds the whole text.
+            raise InputError(
+                f"a {self.content_type} part has text in no charset: give it by set_content, or name one"
+            ) from None
 
+    @property
+    def decoded(self) -> bytes:
+        """The octets of a leaf. Raises ``InputError`` where its transfer encoding is unknown or broken."""
+        octets, name = self.octets, self.encoding
+        if name in PLAIN:
+            return octets
+        if name == "quoted-printable":
+            return binascii.a2b_qp(octets)
+        try:
+            if name == "base64":
+                return binascii.a2b_base64(octets + b"==")
+        except binascii.Error:
+            raise InputError(f"a {self.content_type} part is not the base64 that it says") from None
+        raise InputError(f"a {self.content_type} part has an unknown transfer encoding")
 
-def encoding(part: Part) -> str:
-    """The transfer encoding in lower case, without comments (RFC 2045 6.1)."""
-    return parameters.first(field(part, "Content-Transfer-Encoding"))
-
-
-def boundary(part: Part) -> str:
-    """The boundary, where it is one (RFC 2046 5.1.1); else empty."""
-    found = (parameters.get(field(part, "Content-Type"), "boundary") or "").rstrip()
-    return found if _BOUNDARY.fullmatch(found) else ""
-
-
-def text(part: Part) -> bytes:
-    """The octets of a leaf as they stand, encoded or not. Raises ``InputError`` for what is no text."""
-    found = payload(part)
-    if found is None:
-        return b""
-    if not isinstance(found, str):
-        raise InputError(f"the content of a {content_type(part)} part is {type(found).__name__}, not text")
-    try:
-        return found.encode("ascii", "surrogateescape")
-    except UnicodeEncodeError:
-        # Not the error: it holds the whole text.
-        raise InputError(
-            f"a {content_type(part)} part has text in no charset: give it by set_content, or name one"
-        ) from None
-
-
-def decoded(part: Part) -> bytes:
-    """The octets of a leaf. Raises ``InputError`` where its transfer encoding is unknown or broken."""
-    octets, name = text(part), encoding(part)
-    if name in PLAIN:
-        return octets
-    if name == "quoted-printable":
-        return binascii.a2b_qp(octets)
-    try:
-        if name == "base64":
-            return binascii.a2b_base64(octets + b"==")
-    except binascii.Error:
-        raise InputError(f"a {content_type(part)} part is not the base64 that it says") from None
-    raise InputError(f"a {content_type(part)} part has an unknown transfer encoding")
-
-
-def put(part: Part, name: str, value: str) -> None:
-    """Give a field another value, where it stands."""
-    key = name.lower()
-    fields = vars(part)["_headers"]
-    places = [place for place, (each, _) in enumerate(fields) if each.lower() == key]
-    if places:
-        fields[places[0]] = (fields[places[0]][0], value)
-    else:
-        fields.append((name, value))
-    for place in reversed(places[1:]):
-        del fields[place]
-
-
-def put_below(part: Part, below: list[Part]) -> None:
-    """Give a part other parts."""
-    vars(part)["_payload"] = below
-
-
-def put_content(part: Part, octets: bytes) -> None:
-    """Make a leaf of these octets."""
-    vars(part)["_payload"] = octets.decode("ascii", "surrogateescape")
+    def become(self, octets: bytes) -> None:
+        """Make it a leaf of these octets."""
+        self.is_leaf, self.children, self.content = True, [], octets.decode("ascii", "surrogateescape")

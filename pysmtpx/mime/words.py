@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import binascii
 import re
-from email import base64mime, quoprimime
+from bisect import bisect_right
 from email.charset import QP, Charset
 from typing import Final, NamedTuple
 
@@ -18,6 +18,9 @@ FOLD: Final = "\r\n "
 """Between two words where the field is folded."""
 _WORD_WIDTH: Final = 64
 """Characters of a word where the field's name is not known: most lines with one keep to 76 (RFC 2047 2)."""
+_PLAIN: Final = b"-!*+/0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_QUOTED: Final = tuple("_" if n == 32 else chr(n) if n in _PLAIN else f"={n:02X}" for n in range(256))
+"""Each octet in the encoding Q, as it may also stand in a display name (RFC 2047 4.2, 5)."""
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -49,21 +52,32 @@ class _Coding(NamedTuple):
     """In the encoding Q, else in B (RFC 2047 4)."""
 
     def word(self, text: str) -> str:
-        encode = quoprimime.header_encode if self.is_quoted else base64mime.header_encode
-        return encode(text.encode(self.codec, self.errors), self.charset)
+        octets = text.encode(self.codec, self.errors)
+        if not octets:
+            return ""
+        if self.is_quoted:
+            return f"=?{self.charset}?q?{''.join([_QUOTED[octet] for octet in octets])}?="
+        return f"=?{self.charset}?b?{binascii.b2a_base64(octets, newline=False).decode('ascii')}?="
 
 
 def _cut(text: str, coding: _Coding, width: int) -> list[str]:
     """Words of whole characters, none longer than this unless a single one is (RFC 2047 2, 5)."""
+    whole = coding.word(text)
+    if len(whole) <= width:
+        return [whole]
     found: list[str] = []
     start = 0
-    while start < len(text) or not found:
-        word, end = coding.word(text[start : start + 1]), start + 1
-        while end < len(text) and len(longer := coding.word(text[start : end + 1])) <= width:
-            word, end = longer, end + 1
-        found.append(word)
+    while start < len(text):
+        end = _end_of_word(text, start, coding, width)
+        found.append(coding.word(text[start:end]))
         start = end
     return found
+
+
+def _end_of_word(text: str, start: int, coding: _Coding, width: int) -> int:
+    """By halves: the longer the text the longer its word, and each character takes an octet at least."""
+    ends = range(start + 2, min(start + width, len(text)) + 1)
+    return start + 1 + bisect_right(ends, width, key=lambda end: len(coding.word(text[start:end])))
 
 
 def _coding(text: str, charset: str) -> _Coding:

@@ -6,15 +6,14 @@ that was signed in another way than its signer did.
 
 from __future__ import annotations
 
-import re
 import secrets
-from collections.abc import Iterator
 from email.policy import SMTP, Policy
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from ..errors import InputError
-from . import headers, parameters, parts, signatures
-from .parts import Part
+from . import headers, parameters, signatures
+from .headers import Field
+from .parts import PLAIN, Part
 
 _DELIVERY_STATUS: Final = ("message/delivery-status", "message/global-delivery-status")
 
@@ -35,32 +34,25 @@ class Style(NamedTuple):
     is_open: bool = False
     """A multipart without epilogue ends with its last delimiter, and not with a line end behind that."""
 
-    def fields(self, part: Part) -> Iterator[bytes]:
+    def fields(self, part: Part) -> list[bytes]:
         """The header section of a part."""
-        for name, value in part.raw_items():
-            if self.signed:
-                yield self._signed_field(name, value)
-            elif self.attached:
-                yield headers.write_attached(name, value)
-            else:
-                yield headers.write(name, value, utf8=self.utf8)
+        if self.signed:
+            return [self._signed_field(field) for field in part.fields]
+        if self.attached:
+            return [headers.write_attached(field) for field in part.fields]
+        return [field.written(utf8=self.utf8) for field in part.fields]
 
-    def _signed_field(self, name: str, value: Any) -> bytes:
+    def _signed_field(self, field: Field) -> bytes:
         try:
-            return headers.write_signed(name, value, self.policy, refolded=self.refolded)
+            return headers.write_signed(field, self.policy, refolded=self.refolded)
         except InputError:
             if not self.attached:
                 raise
-            return headers.as_it_came(name, value)
+            return headers.as_it_came(field)
 
     def of_attached(self, message: Part) -> Style:
         """For a message within the message."""
-        return self if self.signed else Style(attached=True, signed=is_signed(message), policy=message.policy)
-
-
-def is_signed(message: Part) -> bool:
-    """True for a signature that covers fields and body (RFC 6376 3.5)."""
-    return any(name.lower() == "dkim-signature" for name, _ in message.raw_items())
+        return self if self.signed else Style(attached=True, signed=message.is_signed, policy=message.policy)
 
 
 def serialize(message: Part, *, utf8: bool = False) -> bytes:
@@ -69,7 +61,7 @@ def serialize(message: Part, *, utf8: bool = False) -> bytes:
     What is signed is written as it was when it was signed. Raises
     ``InputError`` for what cannot be written, or not in that way.
     """
-    return _whole(message, Style(utf8=utf8, signed=is_signed(message), policy=message.policy))
+    return _whole(message, Style(utf8=utf8, signed=message.is_signed, policy=message.policy))
 
 
 def attached(message: Part) -> bytes:
@@ -87,7 +79,7 @@ def _whole(message: Part, style: Style) -> bytes:
 
 def _is_open_to_doubt(part: Part) -> bool:
     """True for a multipart below whose last delimiter may have had no line end of its own."""
-    return any(not each.epilogue and parts.maintype(each) == "multipart" for each in parts.walk(part))
+    return any(not each.epilogue and each.maintype == "multipart" for each in part.walk())
 
 
 def _octets(part: Part, style: Style) -> bytes:
@@ -96,10 +88,10 @@ def _octets(part: Part, style: Style) -> bytes:
 
 
 def _body(part: Part, style: Style) -> bytes:
-    below = parts.children(part)
-    if parts.is_leaf(part):
-        return _lines(parts.text(part))
-    kind = parts.content_type(part)
+    if part.is_leaf:
+        return _lines(part.octets)
+    below = part.children
+    kind = part.content_type
     if kind == "multipart/signed" and len(below) > 1:
         signed = _as_signed(below[0], below[1], style)
         return _multipart(part, [signed, *(_octets(child, style) for child in below[1:])], style)
@@ -114,25 +106,27 @@ def _body(part: Part, style: Style) -> bytes:
 
 def _block(part: Part, style: Style) -> bytes:
     """A block of a delivery status: fields (RFC 3464 2.1), and lines that ``email`` found to be none."""
-    lines = _lines(parts.text(part))
+    lines = _lines(part.octets)
     ended = lines if not lines or lines.endswith(b"\r\n") else lines + b"\r\n"
     return b"".join([*style.fields(part), ended])
 
 
 def _attached(part: Part, message: Part, style: Style) -> bytes:
-    encoding = parts.encoding(part)
-    if encoding in parts.PLAIN:
+    encoding = part.encoding
+    if encoding in PLAIN:
         octets = _whole(message, style.of_attached(message))
         if encoding in ("", "7bit") and not style.signed and not octets.isascii():
-            parts.put(part, "Content-Transfer-Encoding", "8bit")
+            part.put("Content-Transfer-Encoding", "8bit")
         return octets
     # RFC 2046 5.2.1 forbids to encode a message; some do it, and ``email`` takes the code for a message.
     octets = _octets(message, Style(attached=True, signed=True))
-    return octets if list(message.raw_items()) else octets.removeprefix(b"\r\n")
+    return octets if message.fields else octets.removeprefix(b"\r\n")
 
 
 def _lines(text: bytes) -> bytes:
-    return text.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
+    if b"\r" in text:
+        text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    return text.replace(b"\n", b"\r\n")
 
 
 # multipart
@@ -153,22 +147,26 @@ def _margin(text: str) -> bytes:
 
 def _boundary(part: Part, below: list[bytes], style: Style) -> str:
     """The part's own boundary, or a new one that is in none of its parts."""
-    found = parts.boundary(part)
+    found = part.boundary
     while not found or _stands_in(found, below):
         if found and style.signed:
             raise InputError("a multipart under a signature has a boundary that stands in its parts")
         found = f"==============={secrets.randbelow(10**19):019d}=="
-        parts.put(
-            part,
-            "Content-Type",
-            parameters.replaced(parts.field(part, "Content-Type"), "boundary", found),
-        )
+        part.put("Content-Type", parameters.replaced(part.field("Content-Type"), "boundary", found))
     return found
 
 
 def _stands_in(boundary: str, below: list[bytes]) -> bool:
-    delimiter = re.compile(rb"^--%b(?:--)?[ \t]*\r?$" % re.escape(boundary.encode("ascii")), re.MULTILINE)
-    return any(delimiter.search(octets) for octets in below)
+    """Whether a line would be taken for the delimiter, or for the last one (RFC 2046 5.1.1)."""
+    delimiter = b"--" + boundary.encode("ascii")
+    lines = [
+        line.removesuffix(b"\r").removeprefix(delimiter)
+        for octets in below
+        if delimiter in octets
+        for line in octets.split(b"\n")
+        if line.startswith(delimiter)
+    ]
+    return not all(end.removeprefix(b"--").strip(b" \t") for end in lines)
 
 
 # multipart/signed
@@ -177,7 +175,7 @@ def _stands_in(boundary: str, below: list[bytes]) -> bool:
 def _as_signed(part: Part, signature: Part, style: Style) -> bytes:
     """The part as its signature covers it (RFC 1847 2.1); as it most likely was where that does not show."""
     first = _octets(part, style._replace(signed=True, policy=part.policy))
-    shown = parts.decoded(signature)
+    shown = signature.decoded
     if signatures.covers(shown, first) is not False:
         return first
     others = (_octets(part, each) for each in _styles(part, style)[1:])
@@ -200,7 +198,7 @@ def _styles(part: Part, style: Style) -> list[Style]:
     for by, refolded in ((policy, False), (policy, True), (SMTP, True), (flat, True)):
         way = own._replace(policy=by, refolded=refolded)
         try:
-            key = tuple(b"".join(way.fields(each)) for each in parts.walk(part))
+            key = tuple(b"".join(way.fields(each)) for each in part.walk())
         except InputError:
             if not found:
                 raise

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 from ..errors import InputError, SmtpError
 from ..message import NARROW, WIDE, AnyMessage, prepare
-from ..mime import parts, raw
+from ..mime import raw
+from ..mime.parts import Part
 from ..wire.capabilities import Capabilities
 from ..wire.envelope import MailObject, part
 from ..wire.params import MailFromParams, RcptToParams
@@ -43,7 +44,7 @@ class Forms:
         """Why no mail object can be made of the message."""
         self._narrow: MailObject | None = None
         """The same for a server without 8BITMIME, where that makes a difference."""
-        self._original: _Email | None = None
+        self._original: _Email | Part | None = None
         """What that is made from."""
 
     def freeze(self) -> None:
@@ -58,8 +59,8 @@ class Forms:
         content = mail.content.frozen()
         if content is not mail.content:
             self.whole = part(mail, range(len(mail.recipients)), content)
-        if self._original is not None:
-            self._original = parts.twin(self._original)
+        if isinstance(self._original, Message):
+            self._original = Part(self._original)
 
     @property
     def resident(self) -> int:
@@ -93,10 +94,10 @@ class Forms:
         return self._narrow
 
     def _prepare(
-        self, message: AnyMessage, capabilities: Capabilities, like: MailObject | None = None
+        self, message: AnyMessage | Part, capabilities: Capabilities, like: MailObject | None = None
     ) -> MailObject:
         try:
-            if like is not None and isinstance(message, Message):
+            if like is not None and isinstance(message, Message | Part):
                 message = _stamped(message, like)
             return prepare(message, capabilities, **self._envelope._asdict())
         except SmtpError:
@@ -110,11 +111,11 @@ def _is_8bit(mail: MailObject) -> bool:
     return measure is not None and measure.is_8bit
 
 
-def _stamped(message: _Email, sent: MailObject) -> _Email:
+def _stamped(message: _Email | Part, sent: MailObject) -> Part:
     """A copy of the message with the Date and Message-ID that it was given in its first form."""
-    twin = parts.twin(message)
+    copy = message.copy() if isinstance(message, Part) else Part(message)
     head = b"".join(map(bytes, sent.content.for_bdat(binary=True)))[: raw.MAX_HEADER + 1]
     for field in raw.section(head).fields:
-        if field.name in ("date", "message-id") and field.name not in twin:
-            twin[field.name] = field.text
-    return twin
+        if field.name in ("date", "message-id") and not copy.has(field.name):
+            copy.put(field.name, field.text)
+    return copy

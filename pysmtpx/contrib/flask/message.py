@@ -15,8 +15,9 @@ from typing import Any, Final, Protocol, TypeAlias
 from flask import current_app
 
 from ...errors import InputError
-from ...mime import headers, writing
+from ...mime import writing
 from ...mime.failures import only_input_errors
+from ...mime.parts import Part
 from ...mime.words import FOLD, words
 from ...wire.address import ForwardPath, domain_to_ascii
 from ...wire.result import SendResult
@@ -164,8 +165,9 @@ class Message:
         """
         message = self._message()
         with only_input_errors():
-            utf8 = any(headers.internationalized(*field) for field in message.raw_items())
-            return writing.serialize(message, utf8=utf8)
+            part = Part(message)
+            utf8 = any(field.internationalized for field in part.fields)
+            return writing.serialize(part, utf8=utf8)
 
     def as_string(self) -> str:
         """``as_bytes`` as text."""

@@ -1,0 +1,37 @@
+"""How much code a message runs through, as ``benchmarks.calls`` counts it."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from benchmarks import calls
+from pysmtpx.mime import parameters
+
+AT_MOST = 0.75
+"""Calls of ours beside one of smtplib's, which does less: it adds no Date and no Message-ID."""
+
+
+def test_a_call_is_counted_with_what_it_calls():
+    found = calls.count(lambda: parameters.first("A/B; c=d"))
+    assert (found.calls, found.moves, found.deepest) == (5, 0, 1)  # the lambda, first and three of str
+    assert [name.rpartition("/")[2] for name in found.files] == ["parameters.py"]
+
+
+@pytest.fixture(scope="module")
+def rows() -> dict[str, str]:
+    lines = calls.calls().markdown().splitlines()
+    return {line.split(" | ")[0].removeprefix("| "): line for line in lines if " | " in line}
+
+
+@pytest.mark.parametrize("kind", calls.KINDS)
+def test_an_email_message_costs_less_than_by_smtplib(rows, kind):
+    found = re.search(r"([\d.]+) × \|", rows[f"`send_message`, {kind}"])
+    assert found is not None
+    assert float(found[1]) <= AT_MOST
+
+
+@pytest.mark.parametrize("name", ["SmtpConnection.send", "SmtpPool.send", "pool.connection()", "send_many"])
+def test_every_way_to_send_has_a_row(rows, name):
+    assert any(name in row for row in rows)
