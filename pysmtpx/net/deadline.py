@@ -32,6 +32,12 @@ class Deadline:
         """The same, but at most this many seconds from now."""
         return Deadline(min(self._at, monotonic() + seconds))
 
+    def window(self, seconds: float) -> tuple[float, float]:
+        """When so many seconds have passed, or this before them, and how many are left until then."""
+        moment = monotonic()
+        end = min(self._at, moment + seconds)
+        return end, end - moment
+
     def stop(self) -> None:
         """Let it have passed, from another thread; whoever waits by it notices at his next look."""
         self._at = -math.inf

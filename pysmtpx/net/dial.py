@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import math
 import os
@@ -123,6 +122,8 @@ def resolve(host: str, port: int, deadline: Deadline) -> list[Address]:
     left behind where the deadline passes first. Whoever asks for the same name
     meanwhile waits for the same one, each until a deadline of its own.
     """
+    if (address := _written_out(host, port)) is not None:
+        return [address]
     try:
         return _look_up(host, port, socket.AI_NUMERICHOST)
     except (OSError, UnicodeError):
@@ -136,6 +137,16 @@ def resolve(host: str, port: int, deadline: Deadline) -> list[Address]:
             f"{name} cannot be looked up: {found.strerror or found}", stage=Stage.CONNECT
         ) from found
     return found
+
+
+def _written_out(host: str, port: int) -> Address | None:
+    """The address of a host that is one in its usual spelling: nobody has to be asked."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.inet_pton(family, host)
+    except (OSError, ValueError):  # a name, an address with a zone, or one in a spelling of old
+        return None
+    return (family, (host, port, 0, 0)) if family == socket.AF_INET6 else (family, (host, port))
 
 
 class _LookUp:
@@ -210,6 +221,8 @@ def _look_up(host: str, port: int, flags: int) -> list[Address]:
 def _interleaved(addresses: Iterable[Address]) -> list[Address]:
     """The first family's addresses and the other's in turn (RFC 8305 4)."""
     left = list(addresses)
+    if len(left) < 2:
+        return left
     ordered: list[Address] = []
     while left:
         wanted = ordered[-1][0] if ordered else None
@@ -239,6 +252,8 @@ class Unwell:
 
     def last(self, addresses: list[Address]) -> list[Address]:
         """The same, in their order, but for those that were unwell: they come last."""
+        if not self._until:
+            return addresses
         moment = now()
         return sorted(addresses, key=lambda address: self._until.get(address, -math.inf) > moment)
 
@@ -273,9 +288,10 @@ class Addresses:
     def settle(self, reached: Address | None, failed: list[Address]) -> None:
         """One was reached, and some were not."""
         self._reached = reached
-        for address in failed:
-            self._unwell.note(address)
-        self._left = [address for address in self._left or () if address not in failed]
+        if failed:
+            for address in failed:
+                self._unwell.note(address)
+            self._left = [address for address in self._left or () if address not in failed]
 
     def share(self, deadline: Deadline) -> Deadline:
         """What of the time the one that was reached may take, so that something is left for the others."""
@@ -302,7 +318,8 @@ class _Race:
         self._source = source
         self._keep = keep
         self._sockets: list[socket.socket] = []
-        self._selector = _Selector()
+        self._selector: Any = None
+        """Of those that wait for an answer; on this machine the first mostly has it at once."""
         self._failures: list[tuple[str, OSError]] = []
         self.failed: list[Address] = []
         self.reached: Address | None = None
@@ -319,17 +336,19 @@ class _Race:
     def run(self, addresses: deque[Address], deadline: Deadline) -> socket.socket:
         while True:
             if addresses:
-                self._start(addresses.popleft())
-            elif not self._selector.get_map():
+                if (winner := self._start(addresses.popleft())) is not None:
+                    return winner
+            elif not self._waiting():
                 raise self._failed()
-            if not self._selector.get_map():
+            if not self._waiting():
                 continue
             if (winner := self._first(min(STAGGER, deadline.remaining()))) is not None:
                 return winner
             if deadline.remaining() <= 0:
                 raise Timeout(f"no address answered in time: {self._told()}", stage=Stage.CONNECT)
 
-    def _start(self, address: Address) -> None:
+    def _start(self, address: Address) -> socket.socket | None:
+        """Begin an attempt; the socket, where the answer is there at once."""
         family, target = address
         sock: socket.socket | None = None
         try:
@@ -339,13 +358,27 @@ class _Race:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             if self._source is not None:
                 sock.bind(self._source)
-            # Not connect_ex(): guards of test suites and tracers stand at connect().
-            with contextlib.suppress(BlockingIOError):
+            try:
+                # Not connect_ex(): guards of test suites and tracers stand at connect().
                 sock.connect(target)
-            self._selector.register(sock, selectors.EVENT_WRITE, address)
+            except BlockingIOError:
+                self._wait_for(sock, address)
+                return None
         except OSError as error:
             pass_alarm(error)
             self._lost(address, error, sock)
+            return None
+        self.reached = address
+        return sock
+
+    def _wait_for(self, sock: socket.socket, address: Address) -> None:
+        if self._selector is None:
+            self._selector = _Selector()
+        self._selector.register(sock, selectors.EVENT_WRITE, address)
+
+    def _waiting(self) -> list[Address]:
+        """The addresses that have not answered yet."""
+        return [] if self._selector is None else [key.data for key in self._selector.get_map().values()]
 
     def _first(self, seconds: float) -> socket.socket | None:
         """The first attempt to succeed within this time, or None after a failure or the time."""
@@ -373,7 +406,7 @@ class _Race:
         return failure
 
     def _told(self) -> str:
-        waiting = [(str(key.data[1][0]), "no answer") for key in self._selector.get_map().values()]
+        waiting = [(str(address[1][0]), "no answer") for address in self._waiting()]
         lost = [(address, error.strerror or str(error)) for address, error in self._failures]
         return "; ".join(f"{address}: {why}" for address, why in lost + waiting) or "no address"
 
@@ -382,7 +415,8 @@ class _Race:
         for sock in self._sockets:
             if sock is not but:
                 sock.close()
-        self._selector.close()
+        if self._selector is not None:
+            self._selector.close()
 
 
 # -- our own name ------------------------------------------------------------------

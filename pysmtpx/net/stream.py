@@ -7,7 +7,6 @@ outlives STARTTLS. Every failure of the system is put into the words of
 
 from __future__ import annotations
 
-import os
 import socket
 import ssl
 import sys
@@ -33,10 +32,6 @@ from .wait import READ, WRITE, Waiter, pass_alarm
 
 _QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None) if sys.platform == "linux" else None
 _RECEIVE: Final = 64 * 1024
-_LOOKS: Final = 100 if (os.cpu_count() or 1) > 1 else 0
-"""Looks for the reply of a server on this machine, some 50 microseconds in all; with one processor it could
-not even answer meanwhile."""
-_MOST_UNLOOKED: Final = 255
 
 
 class Stream:
@@ -45,13 +40,10 @@ class Stream:
     __slots__ = (
         "_broken",
         "_is_shaking",
-        "_looks",
-        "_missed",
         "_parser",
         "_quickack",
         "_sock",
         "_turned",
-        "_unlooked",
         "_waiter",
         "_want",
         "closed",
@@ -67,11 +59,9 @@ class Stream:
         self._waiter = Waiter(sock)
         self._parser = ReplyParser()
         self._broken: SmtpError | None = None
-        self._quickack = _QUICKACK if sock.family in (socket.AF_INET, socket.AF_INET6) else None
+        self._quickack = _QUICKACK  # until a socket that is not TCP refuses it
         self._turned = False
         self._want = READ | WRITE
-        self._looks = _LOOKS if _is_local(sock) else 0
-        self._missed = self._unlooked = 0
         self.is_tls = isinstance(sock, ssl.SSLSocket)
         """Whether the octets are encrypted."""
         # Under TLS 1.3 until the server has said something: it may refuse our certificate after our own
@@ -117,7 +107,7 @@ class Stream:
             self._push(memoryview(data)[sent:], deadline, watch)
         elif is_guarded:
             return 0  # nothing was there, and nothing was read since
-        return self._has_input()
+        return self._broken is not None or self._parser.has_input
 
     def _offer(self, data: bytes | memoryview) -> int:
         """One write without waiting; how many octets went."""
@@ -150,7 +140,7 @@ class Stream:
                 break
             if ready & READ:
                 self._pull()
-                if watch and self._has_input():
+                if watch and (self._broken is not None or self._parser.has_input):
                     break
             # A slice at a time: what TLS did not take must be offered again as it was, however long.
             left = left[self._offer(left[:SLICE]) :]
@@ -192,14 +182,10 @@ class Stream:
         if self._turned:
             self._turned = False
             self.round_trips += 1
-        limit: Deadline | None = None
-        left = seconds
+        end, left = deadline.window(seconds)
         while self._broken is None:
-            if not self._is_ready():
-                limit = limit or deadline.within(seconds)
-                left = limit.remaining()
-                if not self._waiter.wait(READ, left):
-                    raise Timeout("no reply came in time")
+            if not self._wait_to_read(left):
+                raise Timeout("no reply came in time")
             self._pull()
             reply = self._parser.next()
             if reply is not None:
@@ -207,38 +193,21 @@ class Stream:
             # What came in time is taken, but octets that make no reply buy no time.
             if left <= 0:
                 raise Timeout("no reply came in time")
-            limit = limit or deadline.within(seconds)
-            left = limit.remaining()
+            left = Deadline(end).remaining()
         raise self._broken
 
-    def _is_ready(self) -> bool:
-        """Whether octets are there to be read; asks for them, and looks for a moment."""
-        sock = self._sock
-        # TLS may hold decrypted octets that the descriptor does not show.
-        if isinstance(sock, ssl.SSLSocket) and sock.pending():
+    def _wait_to_read(self, seconds: float) -> bool:
+        """Whether octets, or the end, are there within this time."""
+        if self.is_tls and self._has_pending():
             return True
         if self._quickack is not None:
             # The server's Nagle waits for our delayed acknowledgement: 40 ms each.
             self._acknowledge(self._quickack)
-        return self._look()
+        return bool(self._waiter.wait(READ, seconds))
 
-    def _look(self) -> bool:
-        """Look for a reply a few dozen times before going to sleep for it.
-
-        A server on this machine answers in less time than it takes to be put to
-        sleep and woken. Where it did not, looking is left off for twice as many
-        waits as before: a server that takes its time costs next to nothing.
-        """
-        if self._unlooked:
-            self._unlooked -= 1
-            return False
-        for _ in range(self._looks):
-            if self._waiter.wait(READ, 0):
-                self._missed = 0
-                return True
-        self._missed = min(2 * self._missed + 1, _MOST_UNLOOKED)
-        self._unlooked = self._missed
-        return False
+    def _has_pending(self) -> bool:
+        """Whether TLS holds decrypted octets that the descriptor does not show."""
+        return isinstance(self._sock, ssl.SSLSocket) and bool(self._sock.pending())
 
     def _pull(self) -> None:
         """One read without waiting; a failure or the end is kept in ``_broken``."""
@@ -266,16 +235,11 @@ class Stream:
         except ProtocolError as error:
             self._broken = self._broken or error
 
-    def _has_input(self) -> bool:
-        return self._broken is not None or self._parser.has_input
-
     def _peek(self) -> bool:
         """Read without waiting; whether anything, or the end, is there."""
-        sock = self._sock
-        # TLS may hold decrypted octets that the descriptor does not show.
-        if (isinstance(sock, ssl.SSLSocket) and sock.pending()) or self._waiter.wait(READ, 0):
+        if (self.is_tls and self._has_pending()) or self._waiter.wait(READ, 0):
             self._pull()
-        return self._has_input()
+        return self._broken is not None or self._parser.has_input
 
     def _fail(self, text: str, error: Exception) -> None:
         """Note a broken line."""
@@ -379,17 +343,6 @@ class Stream:
     def __repr__(self) -> str:
         state = "closed" if self.closed else "TLS" if self.is_tls else "clear"
         return f"<Stream fd={self._sock.fileno()} {state}>"
-
-
-def _is_local(sock: socket.socket) -> bool:
-    """Whether the peer is on this machine."""
-    if sock.family not in (socket.AF_INET, socket.AF_INET6):
-        return True
-    try:
-        peer = str(sock.getpeername()[0])
-    except OSError:
-        return False
-    return peer.startswith("127.") or peer == "::1"
 
 
 def _block_limit(octets: int) -> float:

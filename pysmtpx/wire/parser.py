@@ -95,7 +95,8 @@ class ReplyParser:
                 self._data, self._at = b"".join((data[start:], self._more)), 0
                 self._more.clear()
             else:
-                self._wait()
+                if start < len(data) or self._breach:
+                    self._wait()
                 return None
 
     def _take(self, line: bytes) -> Reply | None:

@@ -350,8 +350,8 @@ def test_round_trips(line: Line) -> None:
 def test_quickack_is_asked_for_where_the_line_istcp() -> None:
     ours, theirs = socket.socketpair()
     line = Line(Stream(ours), theirs)
-    assert line.stream._quickack is None
     theirs.sendall(b"250 ok\r\n")
     assert line.reply().code == 250
+    assert line.stream._quickack is None, "a UNIX socket refused it, and is not asked again"
     line.stream.close()
     theirs.close()
