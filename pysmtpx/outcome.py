@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from email.message import Message
-from itertools import repeat
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from .errors import SmtpError
+from .flow.recipients import Ledger
 from .wire.envelope import MailObject
-from .wire.reply import Reply
 from .wire.result import RejectedRecipient, SendResult
 
 Status: TypeAlias = Literal["accepted", "rejected", "unknown", "unsent"]
-
-_ACCEPTED: Final = Reply(250)
-"""What an acceptance amounts to where an error names the path only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +37,8 @@ class Outcome:
         """The outcome that a result or an error amounts to."""
         if isinstance(fate, SendResult):
             return cls(mail, "accepted", fate)
-        result = _accepted(fate)
+        # Never with the reply of the error, which refused the others.
+        result = Ledger.told(fate).result() if fate.accepted_recipients else None
         if fate.unknown_recipients:
             return cls(mail, "unknown", result, fate)
         if result is not None:
@@ -75,19 +71,3 @@ class Outcome:
         told = self.error if self.error is not None else self.result
         assert told is not None
         return told
-
-
-def _accepted(error: SmtpError) -> SendResult | None:
-    """What an error that came after somebody had accepted says of these and of who was refused."""
-    if not error.accepted_recipients:
-        return None
-    # Never the reply of the error, which refused the others.
-    replies = tuple(reply for _, reply in acceptances(error))
-    return SendResult(error.accepted_recipients, error.rejected_recipients, replies[-1], replies)
-
-
-def acceptances(fate: SendResult | SmtpError) -> Iterator[tuple[str, Reply]]:
-    """Each recipient who accepted, with the final reply to it where that is known, else a plain 250."""
-    if isinstance(fate, SmtpError):
-        return zip(fate.accepted_recipients, fate.accepted_replies or repeat(_ACCEPTED), strict=False)
-    return zip(fate.accepted_recipients, fate.replies or repeat(fate.reply), strict=False)

@@ -157,23 +157,9 @@ class Conversations(Commands):
         """Say on a loss that did not come from a flow whose message may have been delivered."""
         if hasattr(error, "unknown_recipients"):
             return
-        lost: SmtpError = DeliveryUnknown() if self._content_begun else ConnectionLost()
-        finals = zip(self._accepted, self._finals, strict=False)
-        lost.accepted_recipients = tuple(path for path, reply in finals if is_acceptance(reply[0]))
-        # Of an address that stands twice: acceptance outranks doubt, and doubt outranks a refusal.
-        open_ = {*lost.accepted_recipients, *self._accepted[len(self._finals) :]}
-        last = self._refused_finally()
-        refused = {path: reply for path, reply in (self._refused | last).items() if path not in open_}
-        lost.rejected_recipients = tuple(
-            verdicts.rejection(path, reply, Stage.FINAL if path in last else Stage.RCPT)
-            for path, reply in refused.items()
-        )
-        left = tuple(path for path in recipients if path not in {*refused, *lost.accepted_recipients})
-        if self._content_begun:
-            lost.unknown_recipients = left
-        else:
-            lost.unsent_recipients = left
-        verdicts.carrying(error, lost)
+        committed = self._content_begun
+        lost: SmtpError = DeliveryUnknown() if committed else ConnectionLost()
+        verdicts.carrying(error, self._steps.lost(lost, recipients, committed=committed))
 
     def _send_by_flow(self, letter: Letter) -> Refused:
         if self.does_esmtp and asks_utf8(letter.mail_options):
@@ -181,12 +167,12 @@ class Conversations(Commands):
         plan = make_plan(letter, self._features, esmtp=self.does_esmtp, lmtp=self._is_lmtp)
         account = Account(letter.recipients, lmtp=plan.lmtp)
         try:
-            self._run(_transaction(plan, account))
+            result = self._run(_transaction(plan, account))
         except SmtpError as error:
             if error.stage is Stage.INPUT:
-                account.broken(error)  # the server had gone before: nothing was written
+                account.verdict(error)  # the server had gone before: nothing was written
             raise verdicts.raised(error, account, letter.sender) from error
-        return verdicts.refused(account)
+        return verdicts.refused(result.rejected_recipients)
 
     def _send_stepwise(self, letter: Letter) -> Refused:
         """By the single commands, in the order and with the exceptions of ``smtplib``."""
@@ -209,7 +195,8 @@ class Conversations(Commands):
         if count == len(recipients):
             raise self._given_up(0, SMTPRecipientsRefused(refused))
         self._send_content(octets)
-        return refused | self._refused_finally()
+        last = (each for each in self._steps.ledger().rejected if each.stage is Stage.FINAL)
+        return refused | verdicts.refused(last)
 
     def _send_content(self, octets: bytes) -> None:
         try:
@@ -217,8 +204,8 @@ class Conversations(Commands):
         except SMTPDataError as error:
             raise self._given_up(error.smtp_code, error) from None
         if not is_acceptance(code):
-            refused = self._refused | self._refused_finally()
-            one = len(self._finals) < 2
+            refused = verdicts.refused(self._steps.ledger().rejected)
+            one = len(self._steps.finals) < 2
             raise self._given_up(code, SMTPDataError(code, text) if one else SMTPRecipientsRefused(refused))
 
     def _given_up(self, code: int, error: _E) -> _E:
@@ -228,14 +215,6 @@ class Conversations(Commands):
         else:
             self._rset()
         return error
-
-    def _refused_finally(self) -> Refused:
-        """Under LMTP: who was refused after the content."""
-        return {
-            path: reply
-            for path, reply in zip(self._accepted, self._finals, strict=False)
-            if not is_acceptance(reply[0])
-        }
 
     def send_message(
         self,

@@ -23,7 +23,7 @@ from ..wire.reply import Reply
 from . import letter, secrets, standard
 from .dialing import deadline_for, is_real
 from .lines import Lines, wait_until
-from .verdicts import is_acceptance, pair
+from .verdicts import Steps, is_acceptance, pair, reply_of
 from .wire import Wire
 
 _CHALLENGE: Final = 334
@@ -83,12 +83,8 @@ class Commands(standard.SMTP):
     """A reply is owed to us or, after 334 or 354, something to the server."""
     _content_begun = False
     """The last DATA was answered by 354."""
-    _accepted: tuple[str, ...] = ()
-    """Whose RCPT was accepted in the transaction under way, by single commands."""
-    _refused: dict[str, tuple[int, bytes]] = {}  # noqa: RUF012 - a new one for each transaction
-    """Whose RCPT was refused in it."""
-    _finals: tuple[tuple[int, bytes], ...] = ()
-    """Under LMTP: the final replies, one for each of these (RFC 2033 4.2)."""
+    _steps_taken: Steps | None = None
+    """Of the transaction under way, if there are any."""
 
     command_encoding = "ascii"
     """Here too: a subclass may connect before it calls the constructor."""
@@ -286,9 +282,15 @@ class Commands(standard.SMTP):
             return self.getreply()
 
     def _begin_transaction(self) -> None:
-        self._accepted = self._finals = ()
-        self._refused = {}
+        self._steps_taken = None
         self._content_begun = False
+
+    @property
+    def _steps(self) -> Steps:
+        """What the single commands of the transaction under way came to."""
+        if self._steps_taken is None:
+            self._steps_taken = Steps()
+        return self._steps_taken
 
     def _demand_utf8(self) -> None:
         if not self.has_extn("smtputf8"):
@@ -303,10 +305,7 @@ class Commands(standard.SMTP):
         with Within(self):
             self.putcmd("rcpt", argument)
             code, text = self.getreply()
-        if is_acceptance(code):
-            self._accepted += (recip,)
-        else:
-            self._refused[recip] = (code, text)
+        self._steps.note_rcpt(recip, (code, text))
         return code, text
 
     def data(self, msg: Any) -> tuple[int, bytes]:
@@ -322,13 +321,15 @@ class Commands(standard.SMTP):
             first = super().data(octets)
             if not self._is_lmtp:
                 return first
-            reply = first
-            while reply[0] != 421:
-                self._finals += (reply,)
-                if len(self._finals) >= len(self._accepted):
-                    return next((each for each in reversed(self._finals) if is_acceptance(each[0])), first)
+            reply, finals, owed = first, self._steps.finals, self._steps.accepted_count
+            best: tuple[int, bytes] | None = None
+            while reply[0] != _CLOSING:
+                finals.append(reply_of(reply))
+                best = reply if is_acceptance(reply[0]) else best
+                if len(finals) >= owed:
+                    return best or first
                 reply = self.getreply()
-            if len(self._accepted) > 1:
+            if owed > 1:
                 # It is about no recipient (RFC 2033 4.2).
                 self.close()
                 raise SMTPServerDisconnected(shortened(f"Connection unexpectedly closed: {reply}"))

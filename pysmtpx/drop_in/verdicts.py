@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from smtplib import (
     SMTPAuthenticationError,
     SMTPDataError,
@@ -11,15 +11,17 @@ from smtplib import (
     SMTPSenderRefused,
     SMTPServerDisconnected,
 )
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 from ..errors import RecipientsRejected, SmtpError
 from ..flow.account import Account
+from ..flow.recipients import Ledger
 from ..wire.limits import Stage
 from ..wire.reply import Reply
 from ..wire.result import RejectedRecipient
 
 Refused: TypeAlias = dict[str, tuple[int, bytes]]
+_E = TypeVar("_E", bound=SmtpError)
 
 _CARRIED: Final = (
     "accepted_recipients",
@@ -50,26 +52,42 @@ def lines(reply: Reply) -> Iterator[bytes]:
         yield b"%d%s%s\r\n" % (reply.code, b" " if number == last else b"-", text)
 
 
-def rejection(path: str, answer: tuple[int, bytes], stage: Stage) -> RejectedRecipient:
-    """The other way round: one who was refused, as ``pysmtpx`` names him."""
+def reply_of(answer: tuple[int, bytes]) -> Reply:
+    """The other way round."""
     code, text = answer
-    return RejectedRecipient(path, Reply(code, tuple(text.split(b"\n"))), stage)
+    return Reply(code, tuple(text.split(b"\n")))
 
 
-def refused(account: Account) -> Refused:
-    """Who was refused, at RCPT or, under LMTP, at the end (RFC 2033 4.2).
+def refused(rejected: Iterable[RejectedRecipient]) -> Refused:
+    """Who was refused, keyed by the text that the caller gave, so of two the same the last counts."""
+    return {each.recipient: pair(each.reply) for each in rejected}
 
-    Keyed by the text that the caller gave, so of two the same the last counts.
-    """
-    found: Refused = {}
-    if account.lmtp or account.accepted_count < len(account.recipients):
-        finals = iter(account.finals if account.lmtp else ())
-        for path, reply in zip(account.recipients, account.rcpts, strict=False):
-            if not reply.is_positive:
-                found[path] = pair(reply)
-            elif (final := next(finals, None)) is not None and not final.is_positive:
-                found[path] = pair(final)
-    return found
+
+class Steps(Account):
+    """A transaction by single commands: its recipients are those that were given so far."""
+
+    def __init__(self) -> None:
+        self._given: list[str] = []
+        super().__init__(self._given, lmtp=True)  # under SMTP no final reply is written down here
+
+    def note_rcpt(self, path: str, answer: tuple[int, bytes]) -> None:
+        """Write down a recipient, with the reply to RCPT."""
+        self._given.append(path)
+        self.rcpts.append(reply_of(answer))
+        self.accepted_count += self.rcpts[-1].is_positive
+
+    def lost(self, error: _E, recipients: Iterable[str], *, committed: bool) -> _E:
+        """The error of a loss, with all these; one who stands twice is named once, by the better fate.
+
+        ``committed``: it was perhaps delivered to those whom no reply refused.
+        """
+        self.committed = committed
+        places = {path: place for place, path in enumerate(dict.fromkeys((*self._given, *recipients)))}
+        by_name = Ledger(tuple(places))
+        by_name.merge(self.ledger(), [places[path] for path in self._given])
+        if committed:
+            by_name.doubt_rest()
+        return by_name.on(error)
 
 
 def raised(error: SmtpError, account: Account, sender: str) -> SMTPException:
@@ -86,7 +104,7 @@ def carrying(exception: SMTPException, error: SmtpError) -> SMTPException:
 
 def _kind(error: SmtpError, account: Account, sender: str) -> SMTPException:
     if isinstance(error, RecipientsRejected):
-        return _nobody(account, error)
+        return _nobody(error)
     reply = error.reply
     if account.data is not None and account.data.code < 354:
         reply = account.data  # no answer to DATA, although it is no refusal
@@ -95,18 +113,19 @@ def _kind(error: SmtpError, account: Account, sender: str) -> SMTPException:
     if error.stage in (Stage.INPUT, Stage.MAIL):
         return SMTPSenderRefused(*pair(reply), sender)
     if error.stage is Stage.RCPT:
-        return SMTPRecipientsRefused(refused(account) | _next_one(account, reply))
+        return SMTPRecipientsRefused(refused(error.rejected_recipients) | _next_one(account, reply))
     return SMTPDataError(*pair(reply))
 
 
-def _nobody(account: Account, error: RecipientsRejected) -> SMTPException:
+def _nobody(error: RecipientsRejected) -> SMTPException:
     """Everybody was refused: at RCPT, or under LMTP each by a final reply.
 
-    Where there was but one final reply it is told as ``smtplib`` always did.
+    If there was but one final reply it is told as ``smtplib`` always did.
     """
-    if error.stage is Stage.FINAL and len(account.finals) == 1:
-        return SMTPDataError(*pair(account.finals[0]))
-    return SMTPRecipientsRefused(refused(account))
+    finals = [each.reply for each in error.rejected_recipients if each.stage is Stage.FINAL]
+    if len(finals) == 1:
+        return SMTPDataError(*pair(finals[0]))
+    return SMTPRecipientsRefused(refused(error.rejected_recipients))
 
 
 def _next_one(account: Account, reply: Reply) -> Refused:

@@ -1,4 +1,4 @@
-"""What is known about each recipient of one transaction, and what follows from it.
+"""The replies of one transaction, and what they mean for each of its recipients.
 
 The commit rule: nothing is in doubt until the write with the last octet of the
 content starts; from then until its reply is read, delivery is unknown.
@@ -6,33 +6,36 @@ content starts; from then until its reply is read, delivery is unknown.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import zip_longest
-from typing import Final, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import repeat
+from typing import Final
 
 from ..errors import (
-    AllRecipientsFailed,
     AuthenticationError,
     DataRejected,
-    DeliveryUnknown,
     InputError,
     ProtocolError,
-    RecipientsRejected,
     SenderRejected,
     ServiceUnavailable,
     SmtpError,
 )
 from ..wire.limits import MAX_RCPT_REPLIES, Stage
 from ..wire.reply import Reply
-from ..wire.result import RejectedRecipient, SendResult
-
-_E = TypeVar("_E", bound=SmtpError)
+from ..wire.result import SendResult
+from .recipients import Ledger, recipients_rejected
 
 _MAIL: Final = Stage.MAIL
 _RCPT: Final = Stage.RCPT
 _DATA: Final = Stage.DATA
 _FINAL: Final = Stage.FINAL
 _ENVELOPE: Final = (_MAIL, _RCPT, _DATA)
+_REFUSALS: Final[Mapping[Stage, tuple[type[SmtpError], str]]] = {
+    _MAIL: (SenderRejected, "the reverse-path was refused"),
+    _DATA: (DataRejected, "DATA was refused"),
+    Stage.CONTENT: (DataRejected, "the content was refused while it was written"),
+    _FINAL: (DataRejected, "the message was refused"),
+}
+"""The errors for one reply that refuses the message for all."""
 
 
 class Account:
@@ -43,6 +46,7 @@ class Account:
         "accepted_count",
         "committed",
         "data",
+        "early",
         "finals",
         "lmtp",
         "mail",
@@ -55,7 +59,7 @@ class Account:
         "surplus",
     )
 
-    def __init__(self, recipients: tuple[str, ...], *, lmtp: bool) -> None:
+    def __init__(self, recipients: Sequence[str], *, lmtp: bool) -> None:
         self.recipients = recipients
         self.lmtp = lmtp
         self.mail: Reply | None = None
@@ -64,6 +68,8 @@ class Account:
         self.rcpts: list[Reply] = []
         self.accepted_count = 0
         self.data: Reply | None = None
+        self.early: Reply | None = None
+        """The refusal that came before all of the content was written."""
         self.finals: list[Reply] = []
         self.committed = False
         self.shut: Reply | None = None
@@ -130,14 +136,6 @@ class Account:
         return self.data is not None and self.data.code == 354
 
     @property
-    def accepted(self) -> tuple[str, ...]:
-        """Recipients whose RCPT was accepted."""
-        if self.accepted_count == len(self.recipients):
-            return self.recipients
-        rows = zip(self.recipients, self.rcpts, strict=False)
-        return tuple(path for path, reply in rows if reply.is_positive)
-
-    @property
     def all_refused(self) -> bool:
         """Every RCPT was answered, and none accepted."""
         return not self.accepted_count and len(self.rcpts) == len(self.recipients)
@@ -150,86 +148,80 @@ class Account:
     @property
     def has_refusal(self) -> bool:
         """Any reply is something else than an acceptance."""
-        rcpts_are_accepted = self.accepted_count == len(self.rcpts)
-        return self.mail_refused or not rcpts_are_accepted or not all(r.is_positive for r in self.finals)
+        return self.is_refused or self.accepted_count < len(self.rcpts)
+
+    def ledger(self) -> Ledger:
+        """What the replies say of each recipient by now; they are matched by position.
+
+        Whoever was not refused is in doubt once the end of data was written, until
+        there is a final reply; under LMTP each has one of their own (RFC 2033 4.2).
+        """
+        is_taken = not self.lmtp and bool(self.finals) and self.finals[0].code < 300
+        if is_taken and self.accepted_count == len(self.recipients):
+            return Ledger(self.recipients, self.finals[0])
+        ledger = Ledger(self.recipients)
+        finals = iter(self.finals) if self.lmtp else repeat(self.finals[0] if is_taken else None)
+        # Behind a refused MAIL the replies to RCPT say nothing about the recipients.
+        for place, rcpt in enumerate([] if self.mail_refused else self.rcpts):
+            if not rcpt.is_positive:
+                ledger.refuse(place, rcpt, _RCPT)
+            elif (final := next(finals, None)) is not None:
+                if final.is_positive:
+                    ledger.enter(place, final)
+                else:
+                    ledger.refuse(place, final, _FINAL)
+        if (refusal := self._refused_by()) is not None:
+            if refusal[0].code != 421:  # which refuses nobody: they are unsent
+                ledger.refuse_rest(*refusal)
+        elif self.committed:
+            # Also whose RCPT has no reply yet: a chunk can be on its way before that.
+            ledger.doubt_rest()
+        return ledger
+
+    def _refused_by(self) -> tuple[Reply, Stage] | None:
+        """The reply that refuses all who were not refused before it, and what it answers."""
+        if self.mail is not None and self.mail_refused:
+            return self.mail, _MAIL
+        if self.all_refused:
+            return None
+        if self.early is not None:
+            return self.early, Stage.CONTENT
+        if self.data is not None and self.data.code >= 400:
+            return self.data, _DATA
+        is_final = bool(self.finals) and not (self.lmtp or self.finals[0].is_positive)
+        return (self.finals[0], _FINAL) if is_final else None
 
     # -- what it amounts to -----------------------------------------------------
 
-    def verdict(self) -> SendResult | SmtpError:
-        """The result after the final replies, or the error that they amount to."""
-        if self.mail_refused:
-            return self.sender_refused()
-        if not self.accepted_count:
-            return self.nobody()
-        accepted = self.accepted
-        if not self.lmtp:
-            final = self.finals[0]
-            if not final.is_positive:
-                return self.refusal(DataRejected, final, "the message was refused")
-            return SendResult(accepted, self._rejections(), final, (final,) * len(accepted))
-        if len(self.finals) < len(accepted):
-            return self.unknown("421 came before every recipient had its reply (RFC 2033 4.2)")
-        good = [(p, r) for p, r in zip(accepted, self.finals, strict=True) if r.is_positive]
-        if not good:
-            return self.nobody(Stage.FINAL)
-        paths, replies = zip(*good, strict=True)
-        return SendResult(paths, self._rejections(), replies[-1], replies)
+    def verdict(self, broken: SmtpError | None = None) -> SendResult | SmtpError:
+        """The result after the final replies, or the error that they amount to.
 
-    def refusal(self, kind: type[SmtpError], reply: Reply, text: str) -> SmtpError:
-        """An error by which one reply refuses all who were not refused before it."""
-        error: SmtpError
+        What was said before the transaction was ``broken`` outranks that.
+        """
+        ledger = self.ledger()
+        if not ledger.accepted_count and self._refused_by() is not None:
+            return self.refusal()
+        if broken is not None and broken.stage is not Stage.INPUT:
+            broken.stage = self.stage
+        return ledger.outcome(broken)
+
+    def refusal(self) -> SmtpError:
+        """The error by which the message is refused for all; also for some, if all or nothing was asked."""
+        ledger = self.ledger()
+        reply, stage = self._refused_by() or (None, _RCPT)
+        if reply is None:
+            return ledger.on(recipients_rejected(ledger.rejected, len(self.recipients)))
         if reply.code == 421:
-            return self.shutdown(reply)
+            return ledger.on(self.shutdown(reply))
+        kind, text = _REFUSALS[stage]
         if reply.code == 530:
-            error = AuthenticationError("the server demands AUTH (RFC 4954 6)", stage=self.stage, reply=reply)
-        else:
-            error = kind(text, stage=self.stage, reply=reply)
-        # Behind a refused MAIL the replies to RCPT say nothing about the recipients.
-        before = [] if self.mail_refused else self.rcpts
-        error.rejected_recipients = tuple(
-            RejectedRecipient(path, reply, self.stage)
-            if earlier is None or earlier.is_positive
-            else RejectedRecipient(path, earlier, Stage.RCPT)
-            for path, earlier in zip_longest(self.recipients, before)
-        )
-        return error
-
-    def sender_refused(self) -> SmtpError:
-        """The error for a refused MAIL; replies to RCPT after it mean nothing."""
-        assert self.mail is not None
-        self.stage = Stage.MAIL
-        return self.refusal(SenderRejected, self.mail, "the reverse-path was refused")
-
-    def nobody(self, stage: Stage = Stage.RCPT) -> RecipientsRejected:
-        """The error where refused recipients keep the message from being sent or delivered."""
-        rejections = self._rejections()
-        kind = AllRecipientsFailed if len(rejections) == len(self.recipients) else RecipientsRejected
-        error = kind(len(self.recipients), [r.reply for r in rejections], stage=stage)
-        if stage is Stage.RCPT:
-            return self._unsent(error)
-        error.rejected_recipients = rejections
-        return error
+            kind, text = AuthenticationError, "the server demands AUTH (RFC 4954 6)"
+        return ledger.on(kind(text, stage=stage, reply=reply))
 
     def shutdown(self, reply: Reply) -> ServiceUnavailable:
         """The error for a 421: whoever was not refused by then was not sent to."""
-        error = ServiceUnavailable(
-            "the server is closing the connection (RFC 5321 3.8)", stage=self.stage, reply=reply
-        )
-        return self._unsent(error)
-
-    def broken(self, error: SmtpError) -> SmtpError:
-        """What a loss, timeout or breach amounts to here: what was said before it outranks it."""
-        if self.mail_refused:
-            return self.sender_refused()
-        if self.all_refused:
-            return self.nobody()
-        if self.committed:
-            return self.unknown("the end of data was written and no valid reply came")
-        if self.data is not None and self.data.code >= 400:
-            return self.refusal(DataRejected, self.data, "DATA was refused")
-        if error.stage is not Stage.INPUT:
-            error.stage = self.stage
-        return self._unsent(error)
+        text = "the server is closing the connection (RFC 5321 3.8)"
+        return ServiceUnavailable(text, stage=self.stage, reply=reply)
 
     def doubt(self, surplus: tuple[Reply, Reply | None] | None = None, *, is_alone: bool = False) -> None:
         """A reply too many was read: from the first place where it can have been on, nothing is certain.
@@ -245,57 +237,15 @@ class Account:
             self.rcpts.clear()
             self.accepted_count = 0
             self.mail_refused = False
+            self.early = None
             if self.data is not None and self.data.code >= 400:
                 self.data = None
-
-    def content_failed(self, error: Exception) -> None:
-        """Account for the recipients where the caller's content could not be sent to its end."""
-        if isinstance(error, SmtpError) and not error.rejected_recipients:
-            error.stage = self.stage
-            self._unsent(error)
 
     def content_raised(self, cause: BaseException | None) -> InputError:
         """The error where the caller's content raised something of its own."""
         error = InputError("the content could not be read", stage=self.stage)
         error.__cause__ = cause
         return error
-
-    def unknown(self, text: str) -> DeliveryUnknown:
-        """The error where the end of data was written and a reply is missing."""
-        # Whose RCPT has no reply yet may have been accepted (a chunk can be on its way before that).
-        accepted = self.accepted + self.recipients[len(self.rcpts) :]
-        error = DeliveryUnknown(text, stage=Stage.FINAL)
-        answered = list(zip(accepted, self.finals, strict=False))
-        error.accepted_recipients = tuple(path for path, reply in answered if reply.is_positive)
-        error.accepted_replies = tuple(reply for _, reply in answered if reply.is_positive)
-        error.unknown_recipients = accepted[len(answered) :]
-        error.rejected_recipients = self._rejections()
-        return error
-
-    def _unsent(self, error: _E) -> _E:
-        error.rejected_recipients = self._rejections()
-        error.unsent_recipients = tuple(
-            path
-            for i, path in enumerate(self.recipients)
-            if i >= len(self.rcpts) or self.rcpts[i].is_positive
-        )
-        return error
-
-    def _rejections(self) -> tuple[RejectedRecipient, ...]:
-        """Refused at RCPT or, under LMTP, after the content; in the caller's order.
-
-        Replies are matched by position: an address may stand twice.
-        """
-        if not self.lmtp and self.accepted_count == len(self.rcpts):
-            return ()
-        finals = iter(self.finals if self.lmtp else ())
-        rejections = []
-        for path, reply in zip(self.recipients, self.rcpts, strict=False):
-            if not reply.is_positive:
-                rejections.append(RejectedRecipient(path, reply, Stage.RCPT))
-            elif (final := next(finals, None)) is not None and not final.is_positive:
-                rejections.append(RejectedRecipient(path, final, Stage.FINAL))
-        return tuple(rejections)
 
 
 def are_refusals(replies: Iterable[Reply | None]) -> bool:

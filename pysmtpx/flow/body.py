@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, TypeAlias
 
-from ..errors import DataRejected, InputError, ProtocolError, SmtpError, shifted
+from ..errors import InputError, ProtocolError, SmtpError, shifted
 from ..wire import command
 from ..wire.limits import BDAT_CHUNK, Stage
 from ..wire.reply import Reply
@@ -54,7 +54,7 @@ def by_bdat(plan: Plan, account: Account) -> Flow[tuple[Pieces, bytes]]:
         yield Send(b"".join(held), shown)
         reply: Reply = yield LAST[Stage.CONTENT]
         if not reply.is_positive:
-            _refuse(account, reply, "a chunk was refused")
+            _refuse(account, reply)
     raise AssertionError("the last chunk is marked as the last")
 
 
@@ -125,16 +125,17 @@ def early(account: Account, *, is_begun: bool = True) -> Flow[None]:
     # A server that says it has the message before its end is out of step, and
     # may have delivered what it had.
     account.committed = reply.is_positive
-    _refuse(account, reply, "the content was refused while it was written")
+    _refuse(account, reply)
 
 
-def _refuse(account: Account, reply: Reply, text: str) -> None:
+def _refuse(account: Account, reply: Reply) -> None:
     """Report a reply that ends the content before its time; nothing but closing ends it for us."""
     if reply.code < 400:
         raise ProtocolError(f"{reply.code} came before the end of data", stage=Stage.CONTENT, reply=reply)
     if reply.code == 421:
         raise account.shutdown(reply)
-    raise account.refusal(DataRejected, reply, text)
+    account.early = reply
+    raise account.refusal()
 
 
 def _chunks(slices: Iterator[Octets], size: int | None) -> Iterator[tuple[bytes, Iterator[Octets], bool]]:

@@ -13,6 +13,7 @@ from ..wire.result import SendResult
 from .account import Account
 from .effects import Octets, Report
 from .plan import Plan
+from .recipients import Ledger
 
 Fate: TypeAlias = SendResult | SmtpError
 
@@ -90,17 +91,17 @@ class Tail:
                 self.account.doubt()
             elif surplus is not None:
                 self.account.doubt(surplus, is_alone=self.plan.window == 1)
-            verdict = self.account.broken(error)
-            if verdict is not error:
+            verdict = self.account.verdict(error)
+            if isinstance(verdict, SmtpError) and verdict is not error:
                 verdict.__cause__ = error
             self._settled(verdict)
 
     def failed(self, error: SmtpError) -> None:
         """The content was refused, or could not be read, half-way: only closing takes it back."""
-        self.account.content_failed(error)
         self.closed = True
         self.left = ()
-        self._settled(error)
+        error.stage = self.account.stage
+        self._settled(self.account.verdict(error))
 
     def refused(self, error: SmtpError, then: bytes) -> None:
         """The envelope or DATA was refused; ``then`` brings the session back into step."""
@@ -192,6 +193,5 @@ def anew(error: _E) -> _E:
     """The same error for another message: who has the one it was about is not said of the other."""
     twin = copy(error)
     twin.__cause__ = error.__cause__
-    twin.accepted_recipients = twin.unknown_recipients = twin.unsent_recipients = ()
-    twin.rejected_recipients, twin.accepted_replies, twin.transcript = (), (), ()
-    return twin
+    twin.transcript = ()
+    return Ledger(()).on(twin)

@@ -15,7 +15,6 @@ from typing import Final, TypeAlias
 
 from ..errors import (
     ConnectionLost,
-    DataRejected,
     ProtocolError,
     ServiceUnavailable,
     SmtpError,
@@ -267,11 +266,8 @@ def _batch(lines: tuple[bytes, ...], sent: int, end: int, account: Account) -> t
 
 def _refusal(plan: Plan, account: Account) -> SmtpError | None:
     """Why the content may not follow the envelope, or None."""
-    if account.mail_refused:
-        return account.sender_refused()
-    if account.accepted_count < (len(account.recipients) if plan.options.all_or_nothing else 1):
-        return account.nobody()
-    return None
+    needed = len(account.recipients) if plan.options.all_or_nothing else 1
+    return account.refusal() if account.mail_refused or account.accepted_count < needed else None
 
 
 def _data(account: Account) -> Flow[SmtpError | None]:
@@ -287,7 +283,7 @@ def _data(account: Account) -> Flow[SmtpError | None]:
     if reply.code < 400:
         # A server that answers 250 would read the content as commands.
         raise _no_go_ahead(reply, is_alone=is_alone)
-    return account.refusal(DataRejected, reply, "DATA was refused")
+    return account.refusal()
 
 
 def _no_go_ahead(reply: Reply, *, is_alone: bool) -> ProtocolError:

@@ -23,7 +23,7 @@ from ..wire.params import MailFromParams, RcptToParams
 from ..wire.result import SendResult
 from .forms import Envelope, Forms
 from .health import Health, refusal_of
-from .standing import Standing
+from .tries import Tries
 
 
 class Suspicion(NamedTuple):
@@ -65,7 +65,7 @@ class Job:
         "_lock",
         "_options",
         "_spared",
-        "_standing",
+        "_tries",
         "attempts",
         "began",
         "deadline",
@@ -115,7 +115,7 @@ class Job:
         self._spared = 0
         self.suspicion: Suspicion | None = None
         """Why it is about to be tried on a new connection."""
-        self._standing: Standing | None = None
+        self._tries: Tries | None = None
 
     # -- what is sent -------------------------------------------------------------------
 
@@ -137,8 +137,8 @@ class Job:
     @property
     def recipients_count(self) -> int:
         """How many the next try goes to; 1 where nobody can tell."""
-        if self._standing is not None:
-            return len(self._standing.owed)
+        if self._tries is not None:
+            return len(self._tries.owed)
         try:
             return len(self._forms.prepared().recipients)
         except SmtpError:
@@ -170,10 +170,10 @@ class Job:
 
     def _owed_of(self, mail: MailObject) -> MailObject:
         """The part of a mail object for those who are owed it."""
-        standing = self._standing
-        if standing is None or len(standing.owed) in (0, len(mail.recipients)):
+        tries = self._tries
+        if tries is None or len(tries.owed) in (0, len(mail.recipients)):
             return mail
-        return part(mail, standing.owed)
+        return part(mail, tries.owed)
 
     # -- tries ----------------------------------------------------------------------------
 
@@ -212,8 +212,8 @@ class Job:
         """
         self.attempts += 1
         self._enter(outcome, policy)
-        standing, whole = self._standing, self._forms.whole
-        if standing is None or whole is None or not standing.owed or self.is_recalled:
+        tries, whole = self._tries, self._forms.whole
+        if tries is None or whole is None or not tries.owed or self.is_recalled:
             return None
         delay = policy.pause(self.attempts, self.began, moment)
         if delay is None or (self.deadline is not None and self.deadline.remaining() <= delay):
@@ -224,14 +224,17 @@ class Job:
         return delay
 
     def _enter(self, outcome: SendResult | SmtpError, policy: RetryPolicy) -> None:
-        if self._standing is None:
+        if self._tries is None:
+            if isinstance(outcome, SendResult) and not outcome.rejected_recipients:
+                self.outcome = outcome  # everybody has it, and nobody is owed another try
+                return
             try:
-                self._standing = Standing(self._forms.prepared().recipients)
+                self._tries = Tries(self._forms.prepared().recipients)
             except SmtpError:  # nobody can tell its recipients
                 self.outcome = outcome
                 return
-        self._standing.enter(outcome, policy, whole=self._options.all_or_nothing)
-        self.outcome = self._standing.outcome()
+        self._tries.enter(outcome, policy, whole=self._options.all_or_nothing)
+        self.outcome = self._tries.outcome()
 
     # -- the end --------------------------------------------------------------------------
 

@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import linear
 
 import pysmtpx.smtplib as smtplib
+from pysmtpx.drop_in.verdicts import Steps
+from pysmtpx.errors import DeliveryUnknown
 from pysmtpx.testing import Cut, MailServer
 
 ANN, BOB, EVE, JOE = "ann@example.org", "bob@example.com", "eve@example.com", "joe@example.com"
@@ -132,3 +135,16 @@ def test_command_by_command_of_one_who_stands_twice_the_better_fate_is_told() ->
         error: Any = caught.value
         assert set(error.unknown_recipients) == {BOB}, "the second of the two may have been taken"
         assert [each.recipient for each in error.rejected_recipients] == [EVE]
+
+
+def test_whom_a_loss_leaves_in_doubt_is_told_in_linear_time() -> None:
+    """By single commands there may be many thousands of recipients."""
+
+    def lose(text: str) -> None:
+        paths = [f"r{number}@x.example" for number in range(len(text))]
+        steps = Steps()
+        for path in paths:
+            steps.note_rcpt(path, (250, b"ok"))
+        assert steps.lost(DeliveryUnknown(), paths, committed=True).unknown_recipients == tuple(paths)
+
+    linear.check(lose, "x")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, Self, TypeVar
+from collections.abc import Mapping
+from typing import Any, Final, Self
 
-from ...errors import AllRecipientsFailed, DeliveryUnknown, InputError, SmtpError
-from ...outcome import Outcome, acceptances
-from ...pooling.standing import Fate, Standing
+from ...errors import DeliveryUnknown, InputError, SmtpError
+from ...flow.recipients import Ledger, at
+from ...outcome import Outcome
+from ...pooling.tries import Tries
 from ...retry import RetryPolicy
 from ...wire.envelope import MailObject
 from ...wire.limits import Stage
@@ -16,19 +17,14 @@ from ...wire.reply import EnhancedCode, Reply
 from ...wire.result import RejectedRecipient, SendResult
 
 VERSION: Final = 1
-_NO_MORE: Final = RetryPolicy(attempts=1)
 _MAX_TEXT: Final = 1000
-"""Octets of a reply, and characters of an error, that are kept: one server must not fill the queue."""
+"""Characters of a reply or an error in a report: one server must not fill the queue."""
 
 _Plain = dict[str, Any]
-_Item = TypeVar("_Item")
 
 
-class Account(Standing):
-    """How a message stands, for a try in this process and for the next one in any other.
-
-    ``owed`` are the places of those to whom the next try goes.
-    """
+class Account(Tries):
+    """How a message stands, for a try in this process and for the next one in any other."""
 
     __slots__ = ("attempts", "began")
 
@@ -52,21 +48,18 @@ class Account(Standing):
     @property
     def perhaps_delivered(self) -> int:
         """How many have the message, or may have it."""
-        return sum(not isinstance(fate, RejectedRecipient) for fate in self._fates.values())
+        return len(self.ledger.accepted) + len(self.ledger.unknown)
 
     # -- plain values -------------------------------------------------------------------
 
     def to_plain(self) -> _Plain:
         """What ``from_plain`` takes: text, numbers, lists and dicts."""
-        replies: dict[Reply, int] = {}
-        fates = [[index, *_plain_fate(fate, replies)] for index, fate in sorted(self._fates.items())]
         return {
             "version": VERSION,
             "attempts": self.attempts,
             "began": self.began,
             "owed": list(self.owed),
-            "replies": [_plain_reply(reply) for reply in replies],
-            "fates": fates,
+            **self.ledger.to_plain(),
         }
 
     @classmethod
@@ -77,42 +70,38 @@ class Account(Standing):
                 raise ValueError
             account = cls(recipients, float(plain["began"]))
             account._restore(plain)
-        except (TypeError, ValueError, OverflowError, KeyError, IndexError, AttributeError) as error:
+        except (TypeError, ValueError, OverflowError, KeyError, IndexError) as error:
             raise InputError("malformed account of earlier tries") from error
         return account
 
     def _restore(self, plain: Mapping[str, Any]) -> None:
-        replies = [_reply(each) for each in plain["replies"]]
-        places = range(len(self._recipients))
-        owed = [_at(places, index) for index in plain["owed"]]
-        attempts = plain["attempts"]
+        self.ledger = Ledger.from_plain(self.ledger.recipients, plain)
+        places = range(len(self.ledger.recipients))
+        attempts, owed = plain["attempts"], [at(places, place) for place in plain["owed"]]
         if type(attempts) is not int or attempts < 1 or not math.isfinite(self.began):
             raise ValueError
-        for index, kind, *rest in plain["fates"]:
-            # One at a time, so that an address which stands twice keeps what became of each.
-            self.owed = [_at(places, index)]
-            self.enter(_fate(self._recipients[index], kind, rest, replies), _NO_MORE, whole=False)
-        if not 0 < len(owed) == len(set(owed)) or any(isinstance(self._fates.get(i), Reply) for i in owed):
+        if not 0 < len(owed) == len(set(owed)) or any(type(self.ledger.fates[i]) is Reply for i in owed):
             raise ValueError  # who has the message is owed none
-        self.owed = owed
-        self.attempts = attempts
-        self._tries = attempts + 1  # never taken for a first one, whose result would be all there is
+        self.owed, self.attempts = owed, attempts
+        if self.ledger.unknown:
+            self._doubt = DeliveryUnknown("an earlier try was left in doubt", stage=Stage.FINAL)
 
     # -- what it amounts to -------------------------------------------------------------
 
     def report(self, mail: MailObject) -> _Plain:
         """What became of every recipient, each in one of the four lists, in plain values."""
-        fate = self.outcome()
-        outcome = Outcome.of(mail, fate)
+        told = self.outcome()
+        ledger, outcome = Ledger.told(told), Outcome.of(mail, told)
+        accepted = zip(ledger.accepted, ledger.accepted_replies, strict=True)
         return {
             "status": outcome.status,
-            "accepted": [{"recipient": str(path), **_told(reply)} for path, reply in acceptances(fate)],
+            "accepted": [{"recipient": str(path), **_told(reply)} for path, reply in accepted],
             "rejected": [
                 {"recipient": str(each.recipient), **_told(each.reply), "stage": str(each.stage)}
-                for each in outcome.rejected_recipients
+                for each in ledger.rejected
             ],
-            "unknown": [str(path) for path in outcome.unknown_recipients],
-            "unsent": [str(path) for path in outcome.unsent_recipients],
+            "unknown": [str(path) for path in ledger.unknown],
+            "unsent": [str(path) for path in ledger.unsent],
             "error": None if outcome.error is None else _plain_error(outcome.error),
             "attempts": self.attempts,
         }
@@ -133,55 +122,6 @@ def _plain_error(error: SmtpError) -> _Plain:
         "stage": None if error.stage is None else str(error.stage),
         "temporary": error.temporary,
     }
-
-
-def _plain_reply(reply: Reply) -> list[Any]:
-    code = reply.enhanced
-    enhanced = None if code is None else [code.klass, code.subject, code.detail]
-    # Latin-1 gives each octet a character of its own, whatever the server sent.
-    return [reply.code, enhanced, b"\n".join(reply.lines)[:_MAX_TEXT].decode("latin-1")]
-
-
-def _reply(plain: Any) -> Reply:
-    code, enhanced, text = plain
-    if type(code) is not int or not 200 <= code < 600:
-        raise ValueError
-    klass_and_more = None if enhanced is None else EnhancedCode(*map(int, enhanced))
-    return Reply(code, tuple(text.encode("latin-1").split(b"\n")), klass_and_more)
-
-
-def _at(items: Sequence[_Item], index: object) -> _Item:
-    """The item at this place; Python would count a negative one from the end."""
-    if type(index) is not int or index < 0:
-        raise ValueError
-    return items[index]
-
-
-def _plain_fate(fate: Fate, replies: dict[Reply, int]) -> list[Any]:
-    """Replies are written down once: thousands of recipients may share one."""
-    if isinstance(fate, Reply):
-        return ["accepted", replies.setdefault(fate, len(replies))]
-    if isinstance(fate, RejectedRecipient):
-        return ["rejected", replies.setdefault(fate.reply, len(replies)), str(fate.stage)]
-    return ["unknown"]
-
-
-def _fate(path: str, kind: str, rest: list[Any], replies: list[Reply]) -> SendResult | SmtpError:
-    if kind == "accepted":
-        (number,) = rest
-        reply = _at(replies, number)
-        return SendResult((path,), (), reply, (reply,))
-    if kind == "rejected":
-        number, stage = rest
-        reply = _at(replies, number)
-        refused = AllRecipientsFailed(1, [reply], stage=Stage(stage))
-        refused.rejected_recipients = (RejectedRecipient(path, reply, Stage(stage)),)
-        return refused
-    if kind == "unknown" and not rest:
-        doubt = DeliveryUnknown("an earlier try was left in doubt", stage=Stage.FINAL)
-        doubt.unknown_recipients = (path,)
-        return doubt
-    raise ValueError
 
 
 # What the task raises.

@@ -1,4 +1,4 @@
-"""How a message stands after any sequence of tries: every recipient once, and nothing false about anybody."""
+"""Who is owed another try, and what any sequence of tries comes to: nothing false about anybody."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pysmtpx.errors import (
     SmtpError,
     Timeout,
 )
-from pysmtpx.pooling.standing import Standing
+from pysmtpx.pooling.tries import Tries
 from pysmtpx.retry import RetryPolicy
 from pysmtpx.wire.limits import Stage
 from pysmtpx.wire.reply import Reply
@@ -59,15 +59,15 @@ def all_failed(*rejected: RejectedRecipient) -> AllRecipientsFailed:
 
 
 def after(
-    *tries: SendResult | SmtpError,
+    *outcomes: SendResult | SmtpError,
     recipients: tuple[str, ...] = (A, B, C),
     policy: RetryPolicy = BOLD,
     whole: bool = False,
-) -> Standing:
-    standing = Standing(recipients)
-    for outcome in tries:
-        standing.enter(outcome, policy, whole=whole)
-    return standing
+) -> Tries:
+    tries = Tries(recipients)
+    for outcome in outcomes:
+        tries.enter(outcome, policy, whole=whole)
+    return tries
 
 
 def names(outcome: SendResult | SmtpError) -> list[tuple[str, str]]:
@@ -84,9 +84,9 @@ def names(outcome: SendResult | SmtpError) -> list[tuple[str, str]]:
 
 def test_one_result_is_the_result() -> None:
     result = SendResult((A, C), (refused(B),), OK, (OK, OK))
-    standing = after(result)
-    assert standing.outcome() is result
-    assert standing.owed == []
+    tries = after(result)
+    assert tries.outcome() is result
+    assert tries.owed == []
 
 
 def test_one_error_is_the_error() -> None:
@@ -126,8 +126,8 @@ def test_who_is_owed_another_try(
 def test_the_last_word_is_asked_about_a_refusal_within_a_result() -> None:
     asked: list[SmtpError] = []
     policy = RetryPolicy(temporary=True, retryable=lambda each: asked.append(each) is not None)
-    standing = after(SendResult((A, B), (refused(C, LATER),), OK), policy=policy)
-    assert standing.owed == []
+    tries = after(SendResult((A, B), (refused(C, LATER),), OK), policy=policy)
+    assert tries.owed == []
     assert [type(each) for each in asked] == [AllRecipientsFailed]
     assert asked[0].rejected_recipients == (refused(C, LATER),)
 
@@ -169,21 +169,11 @@ def test_all_or_nothing_refused_for_now() -> None:
 
 def test_acceptances_of_several_tries_are_one_result() -> None:
     first, second = Reply(250, (b"queued as 1",)), Reply(250, (b"queued as 2",))
-    standing = after(
+    tries = after(
         SendResult((B,), (refused(A, LATER), refused(C)), first, (first,)),
         SendResult((A,), (), second, (second,)),
     )
-    assert standing.outcome() == SendResult((A, B), (refused(C),), second, (second, first))
-
-
-def test_an_acceptance_known_from_an_error_has_no_reply_of_the_error() -> None:
-    standing = after(
-        error(ServiceUnavailable, accepted=(A,), unsent=(B, C)), SendResult((B, C), (), OK, (OK, OK))
-    )
-    outcome = standing.outcome()
-    assert isinstance(outcome, SendResult)
-    assert outcome.accepted_recipients == (A, B, C)
-    assert [reply.code for reply in outcome.replies] == [250, 250, 250]
+    assert tries.outcome() == SendResult((A, B), (refused(C),), second, (second, first))
 
 
 def test_an_error_has_the_replies_of_those_who_have_the_message() -> None:
@@ -191,28 +181,23 @@ def test_an_error_has_the_replies_of_those_who_have_the_message() -> None:
     first, second = Reply(250, (b"queued as 1",)), Reply(250, (b"queued as 2",))
     went = error(ServiceUnavailable, accepted=(A,), unsent=(B, C))
     went.accepted_replies = (first,)
-    standing = after(went, error(accepted=(C,), unsent=(B,)))
-    assert isinstance(lost := standing.outcome(), SmtpError)
+    tries = after(went, error(accepted=(C,), unsent=(B,)))
+    assert isinstance(lost := tries.outcome(), SmtpError)
     assert (lost.accepted_recipients, lost.accepted_replies) == ((A, C), (first, Reply(250)))
-    standing = after(went, SendResult((B, C), (), second, (second, second)))
-    assert standing.outcome() == SendResult((A, B, C), (), second, (first, second, second))
+    tries = after(went, SendResult((B, C), (), second, (second, second)))
+    assert tries.outcome() == SendResult((A, B, C), (), second, (first, second, second))
 
 
 def test_doubt_stays_though_a_later_try_is_refused() -> None:
     cause = ConnectionLost("")
     doubt = error(DeliveryUnknown, unknown=(A, B), unsent=(C,))
     doubt.__cause__ = cause
-    standing = after(doubt, all_failed(refused(A), refused(B), refused(C)))
-    outcome = standing.outcome()
+    tries = after(doubt, all_failed(refused(A), refused(B), refused(C)))
+    outcome = tries.outcome()
     assert outcome is doubt
     assert outcome.__cause__ is cause
     assert names(outcome) == [("rejected", C), ("unknown", A), ("unknown", B)]
-    assert standing.owed == []  # a server that refuses it for good is not asked again
-
-
-def test_doubt_ends_by_acceptance() -> None:
-    standing = after(error(DeliveryUnknown, unknown=(A, B, C)), SendResult((A, B, C), (), OK))
-    assert isinstance(standing.outcome(), SendResult)
+    assert tries.owed == []  # a server that refuses it for good is not asked again
 
 
 def test_a_refusal_stands_where_the_next_try_says_nothing() -> None:
@@ -224,17 +209,11 @@ def test_a_refusal_stands_where_the_next_try_says_nothing() -> None:
     assert names(outcome) == [("rejected", A), ("rejected", B), ("rejected", C)]
 
 
-def test_an_acceptance_and_an_old_refusal_are_a_result() -> None:
-    standing = after(SendResult((A, B), (refused(C, LATER),), OK), error(unsent=(C,)))
-    assert standing.outcome() == SendResult((A, B), (refused(C, LATER),), OK, (OK, OK))
-    assert standing.owed == [2]
-
-
 def test_refusals_of_several_tries_are_one_error() -> None:
     last = all_failed(refused(B, LATER))
     last.transcript = ("S: 451",)
-    standing = after(all_failed(refused(A), refused(B, LATER), refused(C)), last)
-    outcome = standing.outcome()
+    tries = after(all_failed(refused(A), refused(B, LATER), refused(C)), last)
+    outcome = tries.outcome()
     assert type(outcome) is AllRecipientsFailed
     assert (outcome.count, outcome.responses) == (3, (NEVER, LATER, NEVER))
     assert outcome.rejected_recipients == (refused(A), refused(B, LATER), refused(C))
@@ -265,10 +244,10 @@ def test_data_refused_after_a_recipient_was() -> None:
 
 def test_an_address_that_stands_twice_is_two_recipients() -> None:
     """FAULTS 56: by position, not by name."""
-    standing = after(SendResult((A,), (refused(A, LATER),), OK, (OK,)), recipients=(A, A))
-    assert standing.owed == [1]
-    standing.enter(SendResult((A,), (), OK, (OK,)), BOLD, whole=False)
-    assert standing.outcome() == SendResult((A, A), (), OK, (OK, OK))
+    tries = after(SendResult((A,), (refused(A, LATER),), OK, (OK,)), recipients=(A, A))
+    assert tries.owed == [1]
+    tries.enter(SendResult((A,), (), OK, (OK,)), BOLD, whole=False)
+    assert tries.outcome() == SendResult((A, A), (), OK, (OK, OK))
 
 
 # -- whatever comes -----------------------------------------------------------------------------
@@ -325,57 +304,57 @@ def expected(history: list[str]) -> str:
 
 @given(stories(twice=False))
 def test_each_recipient_is_told_of_once_and_truly(story: Story) -> None:
-    standing, histories = Standing(story.recipients), [list[str]() for _ in story.recipients]
+    tries, histories = Tries(story.recipients), [list[str]() for _ in story.recipients]
     for fates in story.tries:
-        owed = standing.owed.copy()
+        owed = tries.owed.copy()
         if not owed:
             break
         assert not any("ok" in histories[i] for i in owed), "sent again to somebody who has it"
         for i in owed:
             histories[i].append(fates[i])
-        standing.enter(one_try(story, owed, fates), story.policy, whole=False)
-        outcome = standing.outcome()
+        tries.enter(one_try(story, owed, fates), story.policy, whole=False)
+        outcome = tries.outcome()
         told = [(expected(history), path) for history, path in zip(histories, story.recipients, strict=True)]
         assert sorted(names(outcome)) == sorted(told)
         kinds = {kind for kind, _ in told}
         assert isinstance(outcome, SendResult) is ("accepted" in kinds and not kinds & {"unknown", "unsent"})
         assert isinstance(outcome, DeliveryUnknown) is ("unknown" in kinds)
         assert list(outcome.accepted_recipients) == [path for kind, path in told if kind == "accepted"]
-        for i in standing.owed:
+        for i in tries.owed:
             assert i in owed
             assert fates[i] == "unsent" or story.policy.temporary or story.policy.unknown
             assert fates[i] not in ("ok", "never")
             assert fates[i] != "doubt" or story.policy.unknown
             assert fates[i] != "later" or story.policy.temporary
-        assert {i for i in owed if fates[i] == "unsent"} <= set(standing.owed)
+        assert {i for i in owed if fates[i] == "unsent"} <= set(tries.owed)
 
 
 @given(stories(twice=True))
 def test_addresses_that_stand_twice_are_counted_right(story: Story) -> None:
     """FAULTS 56: nobody is lost, nobody is told of twice, and no more are accepted than the server did."""
-    standing, accepted = Standing(story.recipients), Counter[str]()
+    tries, accepted = Tries(story.recipients), Counter[str]()
     for fates in story.tries:
-        owed = standing.owed.copy()
+        owed = tries.owed.copy()
         if not owed:
             break
         outcome = one_try(story, owed, fates)
         accepted += Counter(outcome.accepted_recipients)
-        standing.enter(outcome, story.policy, whole=False)
-        told = names(standing.outcome())
+        tries.enter(outcome, story.policy, whole=False)
+        told = names(tries.outcome())
         assert Counter(path for _, path in told) == Counter(story.recipients)
         assert Counter(path for kind, path in told if kind == "accepted") == accepted
         left = Counter(story.recipients) - accepted
-        assert not Counter(story.recipients[i] for i in standing.owed) - left
+        assert not Counter(story.recipients[i] for i in tries.owed) - left
 
 
 @given(stories(twice=False))
 def test_all_or_nothing_goes_to_all_whatever_comes(story: Story) -> None:
-    standing = Standing(story.recipients)
+    tries = Tries(story.recipients)
     for fates in story.tries:
-        if not standing.owed:
+        if not tries.owed:
             break
-        assert len(standing.owed) == len(story.recipients)
-        standing.enter(one_try(story, standing.owed.copy(), fates), story.policy, whole=True)
+        assert len(tries.owed) == len(story.recipients)
+        tries.enter(one_try(story, tries.owed.copy(), fates), story.policy, whole=True)
         allowed = {"unsent"} | ({"doubt"} if story.policy.unknown else set())
         allowed |= {"later"} if story.policy.temporary else set()
-        assert bool(standing.owed) is (set(fates) <= allowed)
+        assert bool(tries.owed) is (set(fates) <= allowed)
