@@ -71,6 +71,18 @@ def test_the_rest_follow_on_the_same_connection(count: int, reply: str, lmtp: bo
     line.session.ledger.assert_clean()
 
 
+@pytest.mark.parametrize(("count", "offered"), [(120, [250, 120, 10]), (70, [250, 100, 100, 40])])
+def test_what_a_server_took_is_not_passed_again_nor_is_it_taken_for_less_than_100(
+    count: int, offered: list[int]
+) -> None:
+    """RFC 5321 4.5.3.1.8: a server takes 100; whoever is beyond that costs a round trip of refusals."""
+    result, line = converse(at_most(count), paths=tuple(f"r{i}@x.example" for i in range(250)))
+    assert len(result.accepted_recipients) == 250
+    (verbs,) = line.session.ledger.commands
+    asked = [each.count("RCPT") for each in " ".join(verbs).split("MAIL")[1:]]
+    assert asked == offered
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 9])
 def test_a_limit_that_is_stated_is_never_passed(count: int) -> None:
     result, line = converse(limit=f"LIMITS RCPTMAX={count}")
