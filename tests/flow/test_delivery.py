@@ -143,6 +143,14 @@ def test_a_loss_in_the_second_transaction_keeps_the_first() -> None:
     assert not error.safe_to_retry  # the whole would reach the first two again
 
 
+@pytest.mark.parametrize("answer", [Cut(), "421 bye"])
+def test_whoever_was_put_off_is_unsent_if_the_session_ends_first(answer: Any) -> None:
+    """452 was about their number, so a pool sends to them as to those who had been accepted."""
+    error, _ = converse(lambda event: answer if event.verb == "DATA" else at_most(2)(event))
+    assert error.unsent_recipients == PATHS
+    assert error.rejected_recipients == ()
+
+
 @pytest.mark.parametrize("answer", [Cut(), "450 one message a session", "421 bye"])
 def test_a_second_transaction_that_nobody_asked_for_spoils_nothing(answer: Any) -> None:
     """Those whom 452 refused stay refused by it, whatever becomes of the attempt to do better."""
