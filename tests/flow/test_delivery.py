@@ -151,6 +151,16 @@ def test_whoever_was_put_off_is_unsent_if_the_session_ends_first(answer: Any) ->
     assert error.rejected_recipients == ()
 
 
+def test_452_for_everybody_put_nobody_off() -> None:
+    """It was not about their number, since nobody was taken before: they stay refused by it."""
+    error, _ = converse(
+        lambda event: (Cut() if event.transaction else "452 4.5.3 no") if event.verb == "RCPT" else None,
+        limit="LIMITS RCPTMAX=2",
+    )
+    assert [(r.recipient, r.reply.code) for r in error.rejected_recipients] == [(p, 452) for p in PATHS[:2]]
+    assert error.unsent_recipients == PATHS[2:]
+
+
 @pytest.mark.parametrize("answer", [Cut(), "450 one message a session", "421 bye"])
 def test_a_second_transaction_that_nobody_asked_for_spoils_nothing(answer: Any) -> None:
     """Those whom 452 refused stay refused by it, whatever becomes of the attempt to do better."""
