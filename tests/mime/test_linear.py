@@ -64,10 +64,10 @@ def test_every_field_that_is_written(pattern):
         linear.check(lambda text, start=start: write_attached(Field("From", start + text)), pattern)
 
 
+@pytest.mark.parametrize("pattern", PATTERNS)
 @pytest.mark.parametrize("reader", READERS)
-def test_every_reader(reader):
-    for pattern in PATTERNS:
-        linear.check(READERS[reader], pattern)
+def test_every_reader(reader, pattern):
+    linear.check(READERS[reader], pattern)
 
 
 @pytest.mark.parametrize("pattern", ["250-a\r\n", "250 a\r\n", "250 |a", "250-5.1.1 x\r\n", "\r", "250-\r\n"])
