@@ -10,7 +10,7 @@ from email.message import Message as EmailMessage
 from email.mime.multipart import MIMEMultipart
 from email.mime.text import MIMEText
 from email.utils import formatdate
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, Self, TypeAlias
 
 from flask import current_app
 
@@ -94,6 +94,16 @@ class Message:
         self.mail_options: list[str] = mail_options or []
         self.rcpt_options: list[str] = rcpt_options or []
         self.attachments: list[Attachment] = attachments or []
+
+    @classmethod
+    def like(cls, message: Any) -> Self:
+        """The message itself, or for one of Flask-Mail's own class one with the same attributes."""
+        if isinstance(message, cls):
+            return message
+        twin = cls.__new__(cls)
+        vars(twin).update(vars(message))
+        twin.attachments = [Attachment(**vars(each)) for each in message.attachments]
+        return twin
 
     @property
     def html(self) -> str | None:

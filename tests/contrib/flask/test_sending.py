@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import email
 import os
 import smtplib
 import ssl
 from collections.abc import Callable
+from email import policy
 from pathlib import Path
 from typing import Any
 
+import flask_mail
 import pytest
 from flask import Flask
 from support import certs
@@ -51,6 +54,39 @@ def pool_of(app: Flask) -> SmtpPool:
 
 
 # What arrives.
+
+
+@pytest.mark.parametrize("way", ["extension", "mail", "connection", "message"])
+def test_a_message_of_flask_mails_own_arrives(app: Flask, server: MailServer, mail: Mail, way: str) -> None:
+    """Extensions make their own, and send them by what the application has."""
+    one: Any = flask_mail.Message("Grüße", [TO, "nobody@example.com"], body="Hi.", html="<b>Hi.</b>")
+    one.attach("a.txt", "text/plain", b"file", headers={"X-Part": "1"})
+    with mail.record_messages() as outbox, mail.connect() as connection:
+        if way == "message":
+            one.send(connection)
+        else:
+            {"extension": app.extensions["mail"], "mail": mail, "connection": connection}[way].send(one)
+    assert outbox == [one]
+    assert one.send_result.accepted_recipients == (TO,)
+    assert [each.recipient for each in one.send_result.rejected_recipients] == ["nobody@example.com"]
+    (arrived,) = server.messages
+    assert arrived.sender == "robot@example.org"
+    written = email.message_from_bytes(arrived.content, policy=policy.default)
+    assert (written["Subject"], written["Message-ID"]) == ("Grüße", one.msgId)
+    assert written.get_body(("html",)).get_content() == "<b>Hi.</b>"
+    (part,) = written.iter_attachments()
+    assert (part.get_filename(), part["X-Part"], part.get_content()) == ("a.txt", "1", "file")
+
+
+def test_a_bad_message_of_flask_mails_own_is_refused(app: Flask, server: MailServer, mail: Mail) -> None:
+    one: Any = flask_mail.Message("x", [TO], body="Hi.", cc=["a@example.com\nX: y"])
+    with pytest.raises(flask_mail.BadHeaderError):
+        mail.send(one)
+    refused: Any = flask_mail.Message("x", ["nobody@example.com"], body="Hi.")
+    with pytest.raises(AllRecipientsFailed) as caught:
+        mail.send(refused)
+    assert refused.send_error is caught.value
+    assert server.messages == []
 
 
 def test_a_message_arrives(server: MailServer, mail: Mail) -> None:
