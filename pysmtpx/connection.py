@@ -13,7 +13,7 @@ from .flow.effects import Flow
 from .flow.plan import make_plan
 from .flow.session import demand, exchange, quit_session
 from .flow.stream import Entry
-from .message import AnyMessage, prepare
+from .message import AnyMessage, prepare, written
 from .net.deadline import Deadline
 from .outcome import Outcome
 from .sending import (
@@ -97,7 +97,7 @@ class SmtpConnection:
         """Send a message to one or more recipients (RFC 5321 3.3).
 
         ``message`` is the whole of it as bytes, a buffer, a binary file or an
-        iterable of chunks; line ends become CRLF. Pipelined where the server
+        iterable of chunks, or an ``email`` message; line ends become CRLF. Pipelined where the server
         offers it (RFC 2920); recipients beyond its limit follow in further
         transactions (RFC 5321 4.5.3.1.10, RFC 9422). Returns who was accepted,
         and who was refused with which reply.
@@ -244,6 +244,7 @@ class SmtpConnection:
             return delivery(plan)
 
         try:
+            mail = written(mail, self._capabilities)
             return self._channel.run(begin, Deadline.after(timeout))
         except SmtpError as error:
             account_for(error, mail)

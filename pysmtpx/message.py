@@ -17,7 +17,7 @@ from .mime.headers import Field
 from .mime.parts import Part
 from .wire.address import ForwardPath, ReversePath, domain_to_ascii
 from .wire.capabilities import Capabilities
-from .wire.content import Content, octets
+from .wire.content import Content, Unwritten, octets
 from .wire.envelope import MailObject
 from .wire.limits import SLICE
 from .wire.params import MailFromParams, RcptToParams
@@ -48,7 +48,7 @@ def prepare(
     sender: str | None = None,
     recipients: str | Sequence[str] | None = None,
     mail_params: MailFromParams | None = None,
-    rcpt_params: Sequence[RcptToParams] | None = None,
+    rcpt_params: Sequence[RcptToParams | None] | None = None,
     complete: bool = True,
 ) -> MailObject:
     """The mail object that sends this message to a server with these capabilities.
@@ -83,6 +83,22 @@ def prepare(
     raise InputError(f"a message is an email message, bytes or a binary file, not {kind}")
 
 
+def written(mail: MailObject | AnyMessage, capabilities: Capabilities) -> MailObject:
+    """A mail object of octets: itself, or what ``prepare`` makes of a message with an envelope or without."""
+    if not isinstance(mail, MailObject):
+        return prepare(mail, capabilities)
+    if not isinstance(mail.content, Unwritten):
+        return mail
+    return prepare(
+        mail.content.message,
+        capabilities,
+        sender=mail.sender,
+        recipients=mail.recipients,
+        mail_params=mail.mail_params,
+        rcpt_params=mail.rcpt_params,
+    )
+
+
 @dataclasses.dataclass(slots=True)
 class _Draft:
     """What the caller said about the mail object, and what the message adds to it."""
@@ -91,7 +107,7 @@ class _Draft:
     sender: str | None
     recipients: str | Sequence[str] | None
     mail_params: MailFromParams | None
-    rcpt_params: Sequence[RcptToParams] | None
+    rcpt_params: Sequence[RcptToParams | None] | None
     complete: bool
     reverse_path: ReversePath = dataclasses.field(init=False)
     forward_paths: list[ForwardPath] = dataclasses.field(init=False)

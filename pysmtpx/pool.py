@@ -153,6 +153,8 @@ class SmtpPool:
         *,
         sender: str | None = None,
         recipients: str | Sequence[str] | None = None,
+        mail_params: MailFromParams | None = None,
+        rcpt_params: Sequence[RcptToParams] | None = None,
         **options: Unpack[SendOptions],
     ) -> Future[SendResult]:
         """Queue a message for the workers. The future has the result, or raises what ``send`` would.
@@ -163,13 +165,13 @@ class SmtpPool:
         taken the message; callbacks are called in the worker.
 
         Raises ``InputError`` for what is no message, ``Timeout`` where the queue
-        stays full, ``UsageError`` where the pool is closed or the process ends.
+        stays full, ``UsageError`` where the pool is closed or the process ends,
+        and for an envelope beside that of a ``MailObject``.
         """
         check_mail(message)
-        if isinstance(message, MailObject) and not (sender is None and recipients is None):
-            raise InputError("a MailObject has an envelope of its own")
         future: Future[SendResult] = Future()
-        job = _job(message, Envelope(sender, recipients, None, None), future=future, **options)
+        envelope = Envelope(sender, recipients, mail_params, rcpt_params)
+        job = _job(message, envelope, future=future, **options)
         job.freeze()
         self._engine.put(job)
         return future

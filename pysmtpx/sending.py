@@ -12,7 +12,7 @@ from .errors import InputError, SmtpError
 from .flow.effects import END, LATER, Pause, Report
 from .flow.plan import DEFAULT, Options, make_plan
 from .flow.stream import Entry
-from .message import prepare
+from .message import written
 from .outcome import Outcome
 from .wire.capabilities import Capabilities, Protocol
 from .wire.envelope import MailObject
@@ -81,11 +81,9 @@ def make_entry(
     """One message of a stream, ready to be written, or with the error for which it cannot be."""
     mail: MailObject | None = None
     try:
-        if isinstance(message, MailObject):
-            mail = message
-        else:
-            check_mail(message)
-            mail = prepare(message, capabilities)
+        check_mail(message)
+        mail = message if isinstance(message, MailObject) else None
+        mail = written(message, capabilities)
         plan = make_plan(
             mail, capabilities, protocol=protocol, is_tls=is_tls, options=options, is_local=is_local
         )

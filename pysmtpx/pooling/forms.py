@@ -11,6 +11,7 @@ from ..message import NARROW, WIDE, AnyMessage, prepare
 from ..mime import raw
 from ..mime.parts import Part
 from ..wire.capabilities import Capabilities
+from ..wire.content import Unwritten
 from ..wire.envelope import MailObject, part
 from ..wire.params import MailFromParams, RcptToParams
 
@@ -23,7 +24,16 @@ class Envelope(NamedTuple):
     sender: str | None = None
     recipients: str | Sequence[str] | None = None
     mail_params: MailFromParams | None = None
-    rcpt_params: Sequence[RcptToParams] | None = None
+    rcpt_params: Sequence[RcptToParams | None] | None = None
+
+
+def taken_apart(
+    mail: MailObject | AnyMessage, envelope: Envelope
+) -> tuple[MailObject | AnyMessage, Envelope]:
+    """A mail object whose content is an email message as the two; any other message as it is."""
+    if not (isinstance(mail, MailObject) and isinstance(mail.content, Unwritten)):
+        return mail, envelope
+    return mail.content.message, Envelope(mail.sender, mail.recipients, mail.mail_params, mail.rcpt_params)
 
 
 class Forms:
@@ -36,8 +46,7 @@ class Forms:
     __slots__ = ("_envelope", "_flaw", "_mail", "_narrow", "_original", "whole")
 
     def __init__(self, mail: MailObject | AnyMessage, envelope: Envelope) -> None:
-        self._mail = mail
-        self._envelope = envelope
+        self._mail, self._envelope = taken_apart(mail, envelope)
         self.whole: MailObject | None = None
         """To all recipients, for a server that offers everything; None before the first look at it."""
         self._flaw: SmtpError | None = None

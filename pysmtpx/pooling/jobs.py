@@ -230,7 +230,9 @@ class Job:
                 return
             try:
                 self._tries = Tries(self._forms.prepared().recipients)
-            except SmtpError:  # nobody can tell its recipients
+            except SmtpError:  # it cannot be written
+                if isinstance(self.mail, MailObject) and isinstance(outcome, SmtpError):
+                    account_for(outcome, self.mail)
                 self.outcome = outcome
                 return
         self._tries.enter(outcome, policy, whole=self._options.all_or_nothing)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from email.message import Message
 from io import TextIOBase
 from typing import Any, BinaryIO
 
@@ -24,7 +25,7 @@ from .lines import (
     stuffed,
 )
 
-__all__ = ["Content", "Measure", "Octets", "slices"]
+__all__ = ["Content", "Measure", "Octets", "Unwritten", "slices"]
 
 
 class Content:
@@ -40,8 +41,11 @@ class Content:
     replayable: bool
 
     @classmethod
-    def of(cls, source: bytes | bytearray | memoryview | BinaryIO | Iterable[bytes] | Content) -> Content:
-        """Wrap bytes, a buffer, a binary file (from where it stands) or chunks of bytes.
+    def of(
+        cls,
+        source: bytes | bytearray | memoryview | BinaryIO | Iterable[bytes] | Message[Any, Any] | Content,
+    ) -> Content:
+        """Wrap bytes, a buffer, a binary file (from where it stands), chunks of bytes or an email message.
 
         Raises ``InputError`` for text, a text file or any other type.
         """
@@ -49,6 +53,8 @@ class Content:
             return source
         if isinstance(source, bytes):
             return _Memory(bytes(source))
+        if isinstance(source, Message):
+            return Unwritten(source)
         return _streamed(source)
 
     @property
@@ -100,6 +106,17 @@ class Content:
         is, and everything is allowed.
         """
         raise NotImplementedError
+
+
+class Unwritten(Content):
+    """An ``email`` message: its octets depend on the server, and ``message.written`` makes them."""
+
+    __slots__ = ("message",)
+
+    replayable = True
+
+    def __init__(self, message: Message[Any, Any]) -> None:
+        self.message = message
 
 
 class _Memory(Content):

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import BinaryIO, TypeAlias
+from email.message import Message
+from typing import Any, BinaryIO, TypeAlias
 
 from ..errors import InputError, UsageError
 from .address import ForwardPath, ReversePath
 from .content import Content
 from .params import MailFromParams, RcptToParams
 
-Source: TypeAlias = bytes | bytearray | memoryview | BinaryIO | Iterable[bytes] | Content
+Source: TypeAlias = (
+    "bytes | bytearray | memoryview | BinaryIO | Iterable[bytes] | Message[Any, Any] | Content"
+)
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -22,8 +25,10 @@ class MailObject:
     for what ``strict=False`` of ``ForwardPath`` allows: LMTP servers and those on
     loopback take that, for others it is refused when it is about to be sent;
     ``content`` is bytes, a buffer, a binary file or an iterable of chunks of
-    bytes, each as a whole message with headers. ``rcpt_params``, where given,
-    has one entry for each recipient.
+    bytes, each as a whole message with headers; or an ``email`` message, which is
+    then written for the server at hand as ``send_message`` does it, whatever
+    its headers say of the envelope. ``rcpt_params``, where given, has one entry
+    for each recipient.
 
     Raises ``InputError`` for a bad path, no recipient, or content of another
     type, and ``UsageError`` where ``rcpt_params`` has another length than

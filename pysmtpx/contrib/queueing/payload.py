@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 from ...errors import InputError, MessageTooLarge, NotSupportedError, UsageError
 from ...flow.plan import Options, make_plan
 from ...message import NARROW, WIDE, AnyMessage, prepare
-from ...pooling.forms import Envelope
+from ...pooling.forms import Envelope, taken_apart
 from ...wire.address import ForwardPath, ReversePath
 from ...wire.capabilities import Capabilities, Protocol
 from ...wire.content import Content
@@ -78,12 +78,10 @@ def make_submission(
     sent, ``MessageTooLarge`` for content of more than ``max_size`` octets.
     """
     envelope = Envelope(sender, recipients, mail_params, rcpt_params)
-    if not isinstance(message, MailObject):
-        mail = _prepared(message, envelope)
-    elif all(each is None for each in envelope):
-        mail = message
-    else:
+    if isinstance(message, MailObject) and any(each is not None for each in envelope):
         raise UsageError("a MailObject has an envelope of its own")
+    message, envelope = taken_apart(message, envelope)
+    mail = message if isinstance(message, MailObject) else _prepared(message, envelope)
     mail = part(mail, range(len(mail.recipients)), _octets(mail.content, max_size))
     _check(mail, allow_long_lines)
     return Submission(mail, bool(all_or_nothing), bool(allow_long_lines))
