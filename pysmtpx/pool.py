@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -38,6 +39,8 @@ _WINDOW: Final = 64
 """Messages between the iterable and the caller of ``send_many``, at least."""
 _WINDOW_SECONDS: Final = 30.0
 """Where the rate is limited, what it allows in so many seconds."""
+_SECONDS_OF_A_MESSAGE: Final = 1.0
+"""Of a slow server: what waits behind others must have its turn in half of its time."""
 _OF_ITS_OWN: Final = Envelope()
 """The envelope of a mail object, or what the headers of a message say."""
 
@@ -202,14 +205,20 @@ class SmtpPool:
             return job
 
         engine = self._engine
-        return FanOut(engine.feed, engine.rack, make, messages, window=self._window(), ordered=ordered).run()
+        window = self._window(options.get("timeout", SEND_TIMEOUT))
+        return FanOut(engine.feed, engine.rack, make, messages, window=window, ordered=ordered).run()
 
-    def _window(self) -> int:
+    def _window(self, timeout: float | None) -> int:
+        """How many messages may wait: none of them must run out of its time in the queue."""
         settings = self._engine.settings
-        most = max(_WINDOW, 4 * settings.limits.connections * (settings.in_flight + 1))
-        if self._rate is not None:  # a message must not run out of time in the queue
-            most = min(most, max(settings.limits.connections, int(self._rate * _WINDOW_SECONDS)))
-        return most
+        connections = settings.limits.connections
+        seconds = min(_WINDOW_SECONDS, math.inf if timeout is None else timeout / 2)
+        most = max(_WINDOW, 4 * connections * (settings.in_flight + 1))
+        if timeout is not None:
+            most = min(most, int(seconds * connections / _SECONDS_OF_A_MESSAGE))
+        if self._rate is not None:
+            most = min(most, int(seconds * self._rate))
+        return max(connections * settings.in_flight, most)
 
     @contextlib.contextmanager
     def connection(self, *, timeout: float | None = CONNECT_TIMEOUT) -> Iterator[SmtpConnection]:

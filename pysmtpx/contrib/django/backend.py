@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
-from collections.abc import Generator, Sequence
-from concurrent.futures import Future
-from typing import Any, Final, TypeGuard
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any, Final, TypeGuard, cast
 
 from django.core import mail
 from django.core.exceptions import ImproperlyConfigured
 from django.core.mail.backends import smtp
 from django.views.decorators.debug import sensitive_variables
 
-from ...errors import InputError, SmtpError
+from ...errors import InputError, SmtpError, UsageError
 from ...frames import conceals_settings
+from ...outcome import Outcome
 from ...pool import SmtpPool
 from ...pooling.shelf import again
 from ...server import Server
+from ...wire.envelope import MailObject
 from ...wire.limits import Stage
-from ...wire.result import SendResult
 from ..pools import shared_pool
 from ..smtplib_errors import joined
 from .message import draft
@@ -110,32 +111,54 @@ class EmailBackend(Sending, smtp.EmailBackend):  # type: ignore[misc]
         self.connection = None
 
     def _fates(self, messages: Sequence[Any]) -> Generator[tuple[Any, Fate], None, None]:
-        window: deque[tuple[Any, Future[SendResult]]] = deque()
-        # Workers wait for a server that is away. Somebody waits for us, so one message tries it first.
-        is_up = len(messages) > 1 and self.pool.stats().connections > 0
-        try:
-            for number, message in enumerate(messages):
-                while window and not (is_up and len(window) < self.options.window()):
-                    told = _first(window)
-                    is_up = is_up and not self._is_away(told[1])
-                    yield told
-                if is_up:
-                    window.append((message, self._submit(message)))
+        waiting = deque(messages)
+        one_by_one = len(messages) == 1
+        while waiting:
+            # Workers wait for a server that is away. Somebody waits for us, so one message tries it first.
+            if not one_by_one and self.pool.stats().connections:
+                one_by_one = yield from self._send_many(waiting)
+                continue
+            message = waiting.popleft()
+            fate = self._send(message)
+            yield message, fate
+            if self._is_away(fate):
+                yield from ((each, _unsent(fate, each)) for each in waiting)
+                return
+
+    def _send_many(self, waiting: deque[Any]) -> Generator[tuple[Any, Fate], None, bool]:
+        """By the pool's workers, several at a time: all that wait, unless the server goes away meanwhile.
+
+        True where the pool takes no more so: it was closed, or we are in a callback of it.
+        """
+        taken: deque[tuple[Any, Fate]] = deque()
+        is_away = False
+
+        def drafts() -> Iterator[MailObject]:
+            while waiting and not is_away:
+                message = waiting.popleft()
+                try:
+                    mail = draft(message)
+                except Exception as error:
+                    taken.append((message, error))
                     continue
-                fate = self._send_here(message)
-                yield message, fate
-                if self._is_away(fate):
-                    yield from ((each, _unsent(fate, each)) for each in messages[number + 1 :])
-                    return
-                is_up = True
-            while window:
-                yield _first(window)
-        except BaseException as interrupt:
-            # What no worker has taken is not sent, and of the rest nobody will be told.
-            taken = sum(not future.cancel() for _, future in window)
-            if taken:
-                interrupt.add_note(f"{taken} messages of this call were under way, and may be delivered")
-            raise
+                taken.append((message, None))
+                yield mail
+
+        is_refused = False
+        try:
+            many = self.pool.send_many(drafts(), ordered=True, **self.options.send_options)
+            with contextlib.closing(cast("Generator[Outcome, None, None]", many)) as outcomes:
+                for outcome in outcomes:
+                    while taken[0][1] is not None:  # it was not handed on
+                        yield taken.popleft()
+                    message, _ = taken.popleft()
+                    fate = outcome.error or outcome.result
+                    yield message, fate
+                    is_away = self._is_away(fate)
+        except UsageError:
+            is_refused = True
+        yield from taken
+        return is_refused
 
     def _is_away(self, fate: Fate) -> TypeGuard[SmtpError]:
         """Whether that is about the server, which cannot be reached or does not let us in."""
@@ -143,39 +166,13 @@ class EmailBackend(Sending, smtp.EmailBackend):  # type: ignore[misc]
             return False
         return not self.pool.stats().connections
 
-    def _send_here(self, message: Any) -> Fate:
+    def _send(self, message: Any) -> Fate:
         """In the calling thread."""
         try:
-            content, sender, recipients = draft(message)
-            return self.pool.send_message(
-                content, sender=sender, recipients=recipients, **self.options.send_options
-            )
+            mail = draft(message)
+            return self.pool.send(mail.sender, mail.recipients, mail.content, **self.options.send_options)
         except Exception as error:
             return error
-
-    def _submit(self, message: Any) -> Future[SendResult]:
-        """By the pool's workers: several at a time."""
-        try:
-            content, sender, recipients = draft(message)
-            return self.pool.submit(
-                content, sender=sender, recipients=recipients, **self.options.send_options
-            )
-        except Exception as error:
-            future: Future[SendResult] = Future()
-            future.set_exception(error)
-            return future
-
-
-def _first(window: deque[tuple[Any, Future[SendResult]]]) -> tuple[Any, Fate]:
-    """Wait for the first of these, and take it out."""
-    message, future = window[0]
-    error = future.exception()
-    window.popleft()
-    if error is None:
-        return message, future.result()
-    if isinstance(error, Exception):
-        return message, error
-    raise error
 
 
 def _unsent(error: SmtpError, message: Any) -> SmtpError:

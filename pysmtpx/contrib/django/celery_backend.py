@@ -65,10 +65,7 @@ class CeleryEmailBackend(Sending, BaseEmailBackend):  # type: ignore[misc]
         for message in messages:
             message.send_task = None
             try:
-                content, sender, recipients = draft(message)
-                message.send_task = celery.enqueue(
-                    app, content, sender=sender, recipients=recipients, **keywords
-                )
+                message.send_task = celery.enqueue(app, draft(message), **keywords)
             except Exception as error:
                 yield message, error
             else:

@@ -7,7 +7,7 @@ from copy import copy
 from email.errors import MessageError
 from email.message import Message
 from email.utils import unquote
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 import django
 from django.conf import settings
@@ -20,6 +20,7 @@ from ...mime.failures import told
 from ...mime.headers import ADDRESS_FIELDS, internationalized
 from ...shortening import shown
 from ...wire.address import ForwardPath, ReversePath
+from ...wire.envelope import MailObject
 
 _NULL: Final = ("", "<>")
 """The null reverse-path."""
@@ -27,16 +28,8 @@ _NULL: Final = ("", "<>")
 _Path = TypeVar("_Path", ReversePath, ForwardPath)
 
 
-class Draft(NamedTuple):
-    """What a Django message is sent as."""
-
-    message: Message[Any, Any]
-    sender: ReversePath
-    recipients: list[ForwardPath]
-
-
-def draft(email_message: Any) -> Draft:
-    """The draft of a ``django.core.mail.EmailMessage``.
+def draft(email_message: Any) -> MailObject:
+    """The mail object of a ``django.core.mail.EmailMessage``: its envelope, and its email message.
 
     The message is what its ``message()`` makes, but for two things that Django
     does to addresses. Domains are A-labels of IDNA 2008, as in the envelope:
@@ -53,7 +46,7 @@ def draft(email_message: Any) -> Draft:
     message = _made(source)
     if django.VERSION < (6, 0):
         _restore_addresses(message, source)
-    return Draft(message, sender, recipients)
+    return MailObject(sender, recipients, message)
 
 
 def _made(source: Any) -> Message[Any, Any]:

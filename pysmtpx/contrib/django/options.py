@@ -117,17 +117,6 @@ class Options:
         """A new pool; opens nothing. Raises what ``wrong`` makes."""
         return self._right(self._pool)
 
-    def window(self) -> int:
-        """Messages of one call that may be in the pool at a time: enough for every connection, and not more.
-
-        Those that wait run out of their time.
-        """
-        most = 4 * int(self.values.get("max_connections", 4)) * int(self.values.get("in_flight", 1))
-        rate = self.values.get("rate")
-        if rate is not None:
-            most = min(most, int(rate * min(self.values.get("timeout") or 60, 60) / 2))
-        return max(1, most)
-
     def _right(self, make: Callable[[], _Made]) -> _Made:
         try:
             return made(OWN_SETTING if self.alias is None else "OPTIONS", make)

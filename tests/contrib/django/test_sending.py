@@ -21,6 +21,7 @@ from support.pools import Hold, in_threads
 
 import pysmtpx
 from pysmtpx.contrib.django import EmailBackend, message_sent
+from pysmtpx.contrib.django.message import draft
 from pysmtpx.contrib.pools import close_pools
 from pysmtpx.testing import MailServer
 
@@ -338,7 +339,7 @@ def test_an_interrupt_tells_of_what_is_under_way(site: Any) -> None:
             site.connection().send_messages(mails)
         hold.go.set()
         close_pools()
-    assert caught.value.__notes__ == ["1 messages of this call were under way, and may be delivered"]
+    assert caught.value.__notes__ == ["perhaps delivered: a@x.example"]
 
 
 def test_send_mass_mail_overlaps(site: Any) -> None:
@@ -379,6 +380,47 @@ def test_an_interrupt_withdraws_what_is_queued(site: Any) -> None:
             assert len(server.messages) < 10
     finally:
         message_sent.disconnect(interrupt)
+
+
+def test_a_list_is_sent_from_a_callback_of_the_pool(site: Any) -> None:
+    with MailServer() as server:
+        site.use(server, max_connections=2)
+        message("first@x.example").send()
+        done: list[int] = []
+        future = site.connection().pool.submit(draft(message("second@x.example")))
+        future.add_done_callback(
+            lambda _: done.append(site.connection().send_messages([message(), message(), message()]))
+        )
+        future.result()
+        site.connection().pool.drain()
+        assert done == [3]
+        assert len(server.messages) == 5
+
+
+def test_a_pool_that_is_closed_in_the_middle_of_a_list(site: Any) -> None:
+    """Whoever closes the shared pools, another one takes what is left, and everybody is told of."""
+    mails = [message(f"{n}@x.example") for n in range(200)]
+    told: list[Any] = []
+
+    def close(message: Any, **_: Any) -> None:
+        told.append(message)
+        if len(told) == 3:
+            close_pools()
+
+    message_sent.connect(close)
+    try:
+        with MailServer() as server:
+            site.use(server, max_connections=1, fail_silently=True)
+            message("warm@x.example").send()
+            site.connection().send_messages(mails)
+            arrived = [each.addresses[0] for each in server.messages]
+    finally:
+        message_sent.disconnect(close)
+    assert len(arrived) == len(set(arrived))
+    for each in mails:
+        assert (each.send_result is not None) == (each.to[0] in arrived)
+        assert (each.send_result is None) == (each.send_error is not None)
+    assert mails[199].send_result is not None
 
 
 def test_a_rate_holds_for_many_messages(site: Any) -> None:
