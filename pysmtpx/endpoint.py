@@ -53,6 +53,8 @@ def default_port(host: str, protocol: Protocol, tls: TlsMode) -> int:
 
 def ip_of(host: str) -> IPv4Address | IPv6Address | None:
     """The IP address that a host is, or None for a name."""
+    if ":" not in host and not host[-1:].isdigit():
+        return None  # to be told so by two parsers takes long
     try:
         return ip_address(host)
     except ValueError:
@@ -73,7 +75,7 @@ def checked_host(value: object) -> str:
     """A path as it is, or a name or address in the form that is looked up."""
     host = checked_text("host", value)
     if not is_path(host):
-        return checked_name(host)
+        return _name(host)
     userinfo, at, _ = host.rpartition("@")
     if at and (":" in userinfo or userinfo.startswith("//")):
         # A path is shown in errors and logs, and a password must not be.
@@ -83,7 +85,12 @@ def checked_host(value: object) -> str:
 
 def checked_name(value: object) -> str:
     """A host as it is looked up: A-labels (RFC 5891), or an IP address in its one spelling."""
-    name = checked_text("host name", value).lower()
+    return _name(checked_text("host name", value))
+
+
+@lru_cache(maxsize=1024)
+def _name(text: str) -> str:
+    name = text.lower()
     bare = name[1:-1] if name.startswith("[") and name.endswith("]") else name
     address = ip_of(bare)
     if address is not None and (bare is name or address.version == 6):
@@ -103,6 +110,8 @@ def checked_own_name(value: object) -> str:
 
 def checked_protocol(value: object) -> Protocol:
     """The protocol of that name."""
+    if type(value) is Protocol:
+        return value
     for protocol in Protocol:
         if value == protocol:
             return protocol

@@ -208,7 +208,9 @@ def _shown(name: str, value: object) -> str:
 
 
 def _mechanisms(value: str | Sequence[str] | None) -> tuple[str, ...]:
-    names = (value,) if isinstance(value, str) else tuple(value or ())
+    if not value and value != "":
+        return ()
+    names = (value,) if isinstance(value, str) else tuple(value)
     return tuple(endpoint.checked_text("auth", name).upper() for name in names)
 
 

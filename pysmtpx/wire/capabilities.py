@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
@@ -12,6 +13,8 @@ from .reply import Reply
 
 _SIZE_DIGITS: Final = 20
 """RFC 1870 3: size-value is 1 to 20 digits."""
+_CACHED: Final = 1024
+"""Octets of a reply whose meaning is remembered: a server says the same to each connection."""
 
 
 class Protocol(StrEnum):
@@ -69,13 +72,8 @@ class Capabilities:
     @classmethod
     def from_reply(cls, reply: Reply) -> Capabilities:
         """Read a positive reply to EHLO or LHLO; never raises, whatever the lines hold."""
-        greeting, *lines = (_words(line) for line in reply.lines)
-        keywords: dict[str, list[str]] = {}
-        for keyword, parameters in filter(None, map(_extension, lines)):
-            if keyword != "SIZE" or keyword not in keywords:  # of two the first counts; it has one number
-                keywords.setdefault(keyword, []).extend(parameters)
-        merged = {keyword: tuple(parameters) for keyword, parameters in keywords.items()}
-        return cls(merged, greeting[0] if greeting else "")
+        is_short = sum(map(len, reply.lines)) <= _CACHED
+        return _of_lines(reply.lines) if is_short else _of_lines.__wrapped__(reply.lines)
 
     @classmethod
     def none(cls, greeting_name: str = "") -> Capabilities:
@@ -160,6 +158,17 @@ class Capabilities:
 
     def _limit(self, name: str) -> int | None:
         return (_number(self.limits.get(name, "")) or None) if "LIMITS" in self.keywords else None
+
+
+@lru_cache(maxsize=64)
+def _of_lines(answer: tuple[bytes, ...]) -> Capabilities:
+    greeting, *lines = (_words(line) for line in answer)
+    keywords: dict[str, list[str]] = {}
+    for keyword, parameters in filter(None, map(_extension, lines)):
+        if keyword != "SIZE" or keyword not in keywords:  # of two the first counts; it has one number
+            keywords.setdefault(keyword, []).extend(parameters)
+    merged = {keyword: tuple(parameters) for keyword, parameters in keywords.items()}
+    return Capabilities(merged, greeting[0] if greeting else "")
 
 
 def _words(line: bytes) -> list[str]:

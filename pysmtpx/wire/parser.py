@@ -15,12 +15,16 @@ _LINE: Final = re.compile(
     rb"([2-5][0-9][0-9])(?:([ -])((?:([245]\.[0-9]{1,3}\.[0-9]{1,3})(?![^ \t]))?.*))?", re.DOTALL
 )
 """Code, separator, text, and the enhanced code with which the text begins."""
+_SEVERAL: Final = re.compile(rb"([2-5][0-9][0-9])-[^\n]*\n(?:\1-[^\n]*\n)*+\1(?: [^\n]*|\r)?\n")
+"""A whole reply of several lines that bear the same code."""
 _HEAD: Final = re.compile(rb"[2-5][0-9][0-9][ -]")
 _HEAD_SIZE: Final = 5
 """Octets that tell whether a line without an end can still become a reply, and what else it is."""
 
 _CACHED: Final = 128
 """Octets of a line that may be remembered: a hostile server fills no more than 32 KiB."""
+_CACHED_LINES: Final = 1024
+"""The same of a reply of several lines, of which fewer are remembered."""
 
 _WRONG_SERVER: Final = (
     (b"HTTP/", "this is an HTTP server: wrong port?"),
@@ -87,9 +91,10 @@ class ReplyParser:
             if end >= 0:
                 self._at = end + 1
                 line = data[start:end]
-                if end - start <= _CACHED and not self._lines and (reply := _single(line)) is not None:
-                    return reply
-                if (reply := self._take(line)) is not None:
+                reply = None
+                if not self._lines and end - start <= _CACHED:
+                    reply = _single(line) if line[3:4] != b"-" else self._known(start)
+                if reply is not None or (reply := self._take(line)) is not None:
                     return reply
             elif self._more and len(data) - start < MAX_REPLY_LINE:
                 self._data, self._at = b"".join((data[start:], self._more)), 0
@@ -98,6 +103,14 @@ class ReplyParser:
                 if start < len(data) or self._breach:
                     self._wait()
                 return None
+
+    def _known(self, start: int) -> Reply | None:
+        """The reply of several lines that begins here, where it is short, and all of it is there."""
+        whole = _SEVERAL.match(self._data, start)
+        if whole is None or len(whole[0]) > _CACHED_LINES:
+            return None
+        self._at = whole.end()
+        return _several(whole[0])
 
     def _take(self, line: bytes) -> Reply | None:
         match = _LINE.fullmatch(line.removesuffix(b"\r"))
@@ -153,6 +166,14 @@ def _single(line: bytes) -> Reply | None:
     if match is None or match[2] == b"-":
         return None
     return _reply(match[1], (match[3] or b"",), match[4])
+
+
+@lru_cache(maxsize=32)
+def _several(octets: bytes) -> Reply:
+    """The reply of several lines, of which each is known to be one."""
+    lines = [_LINE.fullmatch(line.removesuffix(b"\r")) for line in octets[:-1].split(b"\n")]
+    first, *_ = found = [line for line in lines if line is not None]
+    return _reply(first[1], tuple(line[3] or b"" for line in found), first[4])
 
 
 def _reply(code: bytes, lines: tuple[bytes, ...], status: bytes | None) -> Reply:
