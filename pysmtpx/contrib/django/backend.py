@@ -167,10 +167,17 @@ class EmailBackend(Sending, smtp.EmailBackend):  # type: ignore[misc]
         return not self.pool.stats().connections
 
     def _send(self, message: Any) -> Fate:
-        """In the calling thread."""
+        """In the calling thread; within a callback of the pool, which must not wait, by its workers."""
+        pool, options = self.pool, self.options.send_options
         try:
             mail = draft(message)
-            return self.pool.send(mail.sender, mail.recipients, mail.content, **self.options.send_options)
+            try:
+                return pool.send(mail.sender, mail.recipients, mail.content, **options)
+            except UsageError:
+                if pool.closed:
+                    raise
+                pool.submit(mail, **options)
+                return None
         except Exception as error:
             return error
 

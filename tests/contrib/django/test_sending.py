@@ -397,6 +397,24 @@ def test_a_list_is_sent_from_a_callback_of_the_pool(site: Any) -> None:
         assert len(server.messages) == 5
 
 
+def test_where_a_call_must_not_wait_the_message_is_queued(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``AdminEmailHandler`` sends wherever something is logged, also in a worker of the pool."""
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise pysmtpx.UsageError("not from a callback of the pool")
+
+    monkeypatch.setattr(pysmtpx.SmtpPool, "send", refuse)
+    with MailServer() as server:
+        site.use(server)
+        assert site.connection().send_messages([message(), message()]) == 2
+        site.connection().pool.drain()
+        assert len(server.messages) == 2
+        close_pools()
+        monkeypatch.setattr(pysmtpx.SmtpPool, "closed", property(lambda self: True))
+        with pytest.raises(pysmtpx.UsageError):
+            message().send()
+
+
 def test_a_pool_that_is_closed_in_the_middle_of_a_list(site: Any) -> None:
     """Whoever closes the shared pools, another one takes what is left, and everybody is told of."""
     mails = [message(f"{n}@x.example") for n in range(200)]
