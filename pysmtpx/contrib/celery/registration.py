@@ -20,7 +20,7 @@ from ...wire.params import MailFromParams, RcptToParams
 from ..queueing.payload import MAX_SIZE, make_submission, pack
 from ..queueing.signing import Keys
 from ..queueing.tries import SendFailed
-from .task import PATIENT, MailTask, Servers, call, keys_of
+from .task import DEFAULT_RETRY, MailTask, Servers, call, keys_of
 
 _tasks: Final[weakref.WeakKeyDictionary[Any, dict[str, MailTask]]] = weakref.WeakKeyDictionary()
 """By app and by the name of the task."""
@@ -99,7 +99,7 @@ def register(
     name: str = "pysmtpx.send",
     queue: str | None = None,
     rate_limit: str | None = None,
-    retry: RetryPolicy = PATIENT,
+    retry: RetryPolicy = DEFAULT_RETRY,
     timeout: float | None = SEND_TIMEOUT,
     resend_redelivered: bool = True,
     on_outcome: Callable[[Mapping[str, Any]], None] | None = None,
@@ -144,14 +144,14 @@ def register(
     this name.
     """
     mail_task = MailTask(
-        server,
+        server=server,
         queue=queue,
         policy=retry,
         timeout=timeout,
         resend_redelivered=resend_redelivered,
         on_outcome=on_outcome,
         max_size=max_size,
-        keys=Keys.of(signing_keys),
+        own_keys=Keys.of(signing_keys),
         pool_options=pool_options,
     )
     del server, pool_options, signing_keys

@@ -8,6 +8,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from celery.exceptions import Reject
@@ -34,7 +35,7 @@ _Address: TypeAlias = str | os.PathLike[str] | Server
 Servers: TypeAlias = _Address | Sequence[_Address] | Callable[[], "_Address | Sequence[_Address]"]
 """What a pool takes, or a function that returns it, or the name of one."""
 
-PATIENT: Final = RetryPolicy(attempts=10, backoff=30.0, max_backoff=600.0, temporary=True)
+DEFAULT_RETRY: Final = RetryPolicy(attempts=10, backoff=30.0, max_backoff=600.0, temporary=True)
 """Tries for about forty minutes: greylisting passes meanwhile, and so does a restart of the server."""
 
 KEYS_SETTING: Final = "pysmtpx_signing_keys"
@@ -44,41 +45,32 @@ _ONE_TRY: Final = RetryPolicy(attempts=1)
 """The pool's. A second count inside each try would multiply with Celery's, and hold a process meanwhile."""
 _DOTTED: Final = re.compile(r"[^\W\d][\w.]*:[^\W\d]\w*")
 """``package.module:function``. No host name, path or URL has this form."""
-_PATIENCE: Final = 900.0
+_LONGEST_WAIT: Final = 900.0
 """Seconds: half of what RabbitMQ waits for an acknowledgement, a quarter of what Redis does."""
 _MARGIN: Final = 0.9
 """The share of Celery's time limit that a try may take."""
 
 
+@dataclass(eq=False, repr=False)  # it holds secrets, and is itself the key of its pool
 class MailTask:
     """One registered task: where it sends, and how."""
 
-    def __init__(
-        self,
-        server: Servers,
-        *,
-        queue: str | None,
-        policy: RetryPolicy,
-        timeout: float | None,
-        resend_redelivered: bool,
-        on_outcome: Callable[[Mapping[str, Any]], None] | None,
-        max_size: int,
-        keys: Keys | None,
-        pool_options: dict[str, Any],
-    ) -> None:
-        if not isinstance(policy, RetryPolicy):
+    server: Servers
+    queue: str | None
+    policy: RetryPolicy
+    timeout: float | None
+    resend_redelivered: bool
+    on_outcome: Callable[[Mapping[str, Any]], None] | None
+    max_size: int
+    own_keys: Keys | None
+    pool_options: dict[str, Any]
+    _pool: SmtpPool | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.policy, RetryPolicy):
             raise InputError("retry is a RetryPolicy")
-        self.queue = queue
-        self.max_size = max_size
-        self._keys = keys
-        self._server = server
-        self._policy = policy
-        self._timeout = positive("timeout", timeout)
-        self._resend_redelivered = resend_redelivered
-        self._on_outcome = on_outcome
-        self._options = pool_options
-        self._pool: SmtpPool | None = None
-        if not _is_deferred(server):
+        positive("timeout", self.timeout)
+        if not _is_deferred(self.server):
             self._made().close(0)  # says now what is wrong with it; nothing is dialled
 
     # -- the pool -----------------------------------------------------------------------
@@ -100,9 +92,9 @@ class MailTask:
             ) from error
 
     def _made(self) -> SmtpPool:
-        resolved = [_resolved(self._server)]  # whatever that raises is none of the options' fault
+        resolved = [_resolved(self.server)]  # whatever that raises is none of the options' fault
         # Taken out of the list, since error pages show what is in a frame: a URL may have a password.
-        return made("the pool", lambda: SmtpPool(resolved.pop(), retry=_ONE_TRY, **self._options))
+        return made("the pool", lambda: SmtpPool(resolved.pop(), retry=_ONE_TRY, **self.pool_options))
 
     def close(self) -> None:
         """Close the pool of this process, where there is one; the next message gets a new one."""
@@ -113,7 +105,7 @@ class MailTask:
 
     def keys(self, app: Any) -> Keys | None:
         """The signing keys of this task, else those of its application. Raises ``InputError``."""
-        return self._keys or keys_of(app)
+        return self.own_keys or keys_of(app)
 
     def run(self, task: Any, payload: object, plain: object, signature: object) -> dict[str, Any]:
         """The body of the task: the report, or ``SendFailed``, or Celery's ``Retry``.
@@ -130,7 +122,7 @@ class MailTask:
         account = Account(paths, now) if plain is None else Account.from_plain(paths, plain)
         before = account.perhaps_delivered
         fate = self._try(task, submission, account)
-        delay = account.note(fate, self._policy, time.time(), whole=submission.all_or_nothing)
+        delay = account.note(fate, self.policy, time.time(), whole=submission.all_or_nothing)
         if delay is not None and not task.request.called_directly:  # that has no next try
             self._again(
                 task, payload, submission, account, delay, is_same=account.perhaps_delivered == before
@@ -139,7 +131,7 @@ class MailTask:
 
     def _try(self, task: Any, submission: Submission, account: Account) -> SendResult | SmtpError:
         mail = submission.part(account.owed)
-        if not self._resend_redelivered and (task.request.delivery_info or {}).get("redelivered"):
+        if not self.resend_redelivered and (task.request.delivery_info or {}).get("redelivered"):
             return _doubt(mail, "it was handed to a worker before, which did not report")
         try:
             return self.pool.send(
@@ -148,7 +140,7 @@ class MailTask:
                 mail.content,
                 mail_params=mail.mail_params,
                 rcpt_params=mail.rcpt_params,  # type: ignore[arg-type]
-                timeout=_seconds(task, self._timeout),
+                timeout=_seconds(task, self.timeout),
                 all_or_nothing=submission.all_or_nothing,
                 allow_long_lines=submission.allow_long_lines,
             )
@@ -194,9 +186,9 @@ class MailTask:
         }
 
     def _finish(self, task: Any, report: dict[str, Any]) -> dict[str, Any]:
-        if self._on_outcome is not None:
+        if self.on_outcome is not None:
             try:
-                self._on_outcome(report)
+                self.on_outcome(report)
             except Exception:
                 _log.exception("on_outcome failed for task %s", task.request.id)
         if report["status"] != "accepted":
@@ -250,7 +242,7 @@ def _longest_wait(task: Any) -> float:
     """For the next try: a worker holds it unacknowledged meanwhile, and a broker's patience has an end."""
     options = task.app.conf.broker_transport_options or {}
     visibility = options.get("visibility_timeout")
-    return float(visibility) / 2 if visibility else _PATIENCE
+    return float(visibility) / 2 if visibility else _LONGEST_WAIT
 
 
 def _doubt(mail: MailObject, why: str) -> DeliveryUnknown:

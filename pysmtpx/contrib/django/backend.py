@@ -22,9 +22,9 @@ from ...wire.envelope import MailObject
 from ...wire.limits import Stage
 from ..pools import shared_pool
 from ..smtplib_errors import joined
-from .message import draft
+from .message import mail_object
 from .options import DJANGO, OWN, OWN_SETTING, Options, mailer, own_settings, refuse_unknown, wrong
-from .sending import Fate, Sending
+from .sending import Result, Sending
 
 _OF_A_MESSAGE: Final = (Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.CONTENT, Stage.FINAL)
 
@@ -110,7 +110,7 @@ class EmailBackend(Sending, smtp.EmailBackend):  # type: ignore[misc]
         """Nothing but the counterpart of ``open``: the pool keeps its connections for the next one."""
         self.connection = None
 
-    def _fates(self, messages: Sequence[Any]) -> Generator[tuple[Any, Fate], None, None]:
+    def _send_each(self, messages: Sequence[Any]) -> Generator[tuple[Any, Result], None, None]:
         waiting = deque(messages)
         one_by_one = len(messages) == 1
         while waiting:
@@ -119,25 +119,25 @@ class EmailBackend(Sending, smtp.EmailBackend):  # type: ignore[misc]
                 one_by_one = yield from self._send_many(waiting)
                 continue
             message = waiting.popleft()
-            fate = self._send(message)
-            yield message, fate
-            if self._is_away(fate):
-                yield from ((each, _unsent(fate, each)) for each in waiting)
+            result = self._send(message)
+            yield message, result
+            if self._is_away(result):
+                yield from ((each, _unsent(result, each)) for each in waiting)
                 return
 
-    def _send_many(self, waiting: deque[Any]) -> Generator[tuple[Any, Fate], None, bool]:
+    def _send_many(self, waiting: deque[Any]) -> Generator[tuple[Any, Result], None, bool]:
         """By the pool's workers, several at a time: all that wait, unless the server goes away meanwhile.
 
         True where the pool takes no more so: it was closed, or we are in a callback of it.
         """
-        taken: deque[tuple[Any, Fate]] = deque()
+        taken: deque[tuple[Any, Result]] = deque()
         is_away = False
 
-        def drafts() -> Iterator[MailObject]:
+        def mails() -> Iterator[MailObject]:
             while waiting and not is_away:
                 message = waiting.popleft()
                 try:
-                    mail = draft(message)
+                    mail = mail_object(message)
                 except Exception as error:
                     taken.append((message, error))
                     continue
@@ -146,31 +146,31 @@ class EmailBackend(Sending, smtp.EmailBackend):  # type: ignore[misc]
 
         is_refused = False
         try:
-            many = self.pool.send_many(drafts(), ordered=True, **self.options.send_options)
+            many = self.pool.send_many(mails(), ordered=True, **self.options.send_options)
             with contextlib.closing(cast("Generator[Outcome, None, None]", many)) as outcomes:
                 for outcome in outcomes:
                     while taken[0][1] is not None:  # it was not handed on
                         yield taken.popleft()
                     message, _ = taken.popleft()
-                    fate = outcome.error or outcome.result
-                    yield message, fate
-                    is_away = self._is_away(fate)
+                    result = outcome.error or outcome.result
+                    yield message, result
+                    is_away = self._is_away(result)
         except UsageError:
             is_refused = True
         yield from taken
         return is_refused
 
-    def _is_away(self, fate: Fate) -> TypeGuard[SmtpError]:
+    def _is_away(self, result: Result) -> TypeGuard[SmtpError]:
         """Whether that is about the server, which cannot be reached or does not let us in."""
-        if not isinstance(fate, SmtpError) or isinstance(fate, InputError) or fate.stage in _OF_A_MESSAGE:
+        if not isinstance(result, SmtpError) or isinstance(result, InputError):
             return False
-        return not self.pool.stats().connections
+        return result.stage not in _OF_A_MESSAGE and not self.pool.stats().connections
 
-    def _send(self, message: Any) -> Fate:
+    def _send(self, message: Any) -> Result:
         """In the calling thread; within a callback of the pool, which must not wait, by its workers."""
         pool, options = self.pool, self.options.send_options
         try:
-            mail = draft(message)
+            mail = mail_object(message)
             try:
                 return pool.send(mail.sender, mail.recipients, mail.content, **options)
             except UsageError:

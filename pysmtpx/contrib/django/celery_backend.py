@@ -13,9 +13,9 @@ from django.views.decorators.debug import sensitive_variables
 from ...errors import SmtpError
 from ...frames import conceals_settings
 from ..queueing.signing import Keys
-from .message import draft
+from .message import mail_object
 from .options import imported, own_settings, refuse_unknown, wrong
-from .sending import Fate, Sending
+from .sending import Result, Sending
 
 SETTING: Final = "PYSMTPX_CELERY"
 """The setting that holds the options where there is no ``MAILERS``: a dict."""
@@ -54,7 +54,7 @@ class CeleryEmailBackend(Sending, BaseEmailBackend):  # type: ignore[misc]
         is_of_broker = isinstance(error, KombuError | ConnectionError | TimeoutError)
         return super()._is_ours(error) if isinstance(error, SmtpError) else is_of_broker
 
-    def _fates(self, messages: Sequence[Any]) -> Generator[tuple[Any, Fate], None, None]:
+    def _send_each(self, messages: Sequence[Any]) -> Generator[tuple[Any, Result], None, None]:
         from .. import celery  # only who uses it needs Celery
 
         app = celery_app(self.options.get("app"), self.alias)
@@ -65,7 +65,7 @@ class CeleryEmailBackend(Sending, BaseEmailBackend):  # type: ignore[misc]
         for message in messages:
             message.send_task = None
             try:
-                message.send_task = celery.enqueue(app, draft(message), **keywords)
+                message.send_task = celery.enqueue(app, mail_object(message), **keywords)
             except Exception as error:
                 yield message, error
             else:

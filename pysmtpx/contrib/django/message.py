@@ -28,7 +28,7 @@ _NULL: Final = ("", "<>")
 _Path = TypeVar("_Path", ReversePath, ForwardPath)
 
 
-def draft(email_message: Any) -> MailObject:
+def mail_object(email_message: Any) -> MailObject:
     """The mail object of a ``django.core.mail.EmailMessage``: its envelope, and its email message.
 
     The message is what its ``message()`` makes, but for two things that Django

@@ -12,7 +12,7 @@ from ...wire.result import SendResult
 from ..smtplib_errors import joined
 from .signals import announce
 
-Fate = SendResult | Exception | None
+Result = SendResult | Exception | None
 """What became of a message; None is that somebody else sends it."""
 
 
@@ -36,9 +36,9 @@ class Sending:
         """
         sent, first = 0, None
         messages = [each for each in email_messages or () if each.recipients()]
-        with contextlib.closing(self._fates(messages)) as fates:
-            for message, fate in fates:
-                is_sent, error = self._settle(message, fate)
+        with contextlib.closing(self._send_each(messages)) as results:
+            for message, result in results:
+                is_sent, error = self._settle(message, result)
                 sent += is_sent
                 if first is None and not (self.fail_silently and self._is_ours(error)):
                     first = error
@@ -46,11 +46,11 @@ class Sending:
             raise first
         return sent
 
-    def _settle(self, message: Any, fate: Fate) -> tuple[bool, Exception | None]:
+    def _settle(self, message: Any, given: Result) -> tuple[bool, Exception | None]:
         """Write down and announce what became of a message; whether it was taken, and what was wrong."""
-        result, error = (None, fate) if isinstance(fate, Exception) else (fate, None)
-        if isinstance(fate, SmtpError):
-            result, error = Outcome.of(message, fate).result, joined(fate, str(message.from_email))
+        result, error = (None, given) if isinstance(given, Exception) else (given, None)
+        if isinstance(given, SmtpError):
+            result, error = Outcome.of(message, given).result, joined(given, str(message.from_email))
         message.send_result, message.send_error = result, error
         announce(type(self), message, result, error)
         return result is not None or error is None, error
@@ -60,5 +60,5 @@ class Sending:
         is_theirs = isinstance(error, InputError) and not isinstance(error, MessageTooLarge)
         return isinstance(error, SmtpError) and not is_theirs
 
-    def _fates(self, messages: Sequence[Any]) -> Generator[tuple[Any, Fate], None, None]:
+    def _send_each(self, messages: Sequence[Any]) -> Generator[tuple[Any, Result], None, None]:
         raise NotImplementedError

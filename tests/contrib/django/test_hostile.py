@@ -16,7 +16,7 @@ from support import hostile, linear
 from support.places import resolve_to
 
 import pysmtpx
-from pysmtpx.contrib.django.message import draft
+from pysmtpx.contrib.django.message import mail_object
 from pysmtpx.testing import MailServer
 
 # One and the same.
@@ -144,7 +144,7 @@ def test_our_own_reading_of_an_address_is_linear(pattern: str) -> None:
 
     def run(text: str) -> object:
         sent = Text("s", "b", text, [text], cc=[text], reply_to=[text], headers={"Sender": text})
-        return draft(sent)
+        return mail_object(sent)
 
     linear.check(run, pattern)
 

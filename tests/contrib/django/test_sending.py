@@ -21,7 +21,7 @@ from support.pools import Hold, in_threads
 
 import pysmtpx
 from pysmtpx.contrib.django import EmailBackend, message_sent
-from pysmtpx.contrib.django.message import draft
+from pysmtpx.contrib.django.message import mail_object
 from pysmtpx.contrib.pools import close_pools
 from pysmtpx.testing import MailServer
 
@@ -387,7 +387,7 @@ def test_a_list_is_sent_from_a_callback_of_the_pool(site: Any) -> None:
         site.use(server, max_connections=2)
         message("first@x.example").send()
         done: list[int] = []
-        future = site.connection().pool.submit(draft(message("second@x.example")))
+        future = site.connection().pool.submit(mail_object(message("second@x.example")))
         future.add_done_callback(
             lambda _: done.append(site.connection().send_messages([message(), message(), message()]))
         )
