@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Generator
-from typing import TypeVar, cast
+from functools import partial
+from typing import Any, Self, TypeVar
 
-from .driver import Driver, Source
+from .driver import Driver
 from .errors import ConnectionLost, SmtpError, Timeout, UsageError
-from .flow.effects import Flow, Pause, Report
-from .flow.flight import flight
-from .flow.stream import Entry, stream
+from .flow.effects import Flow
+from .flow.pipeline import Done, Pipeline
+from .flow.plan import Plan
 from .net.deadline import Deadline
 from .wire.limits import REUSE_LIMIT, Stage
 
@@ -81,82 +82,58 @@ class Channel:
             if not fresh:
                 self._check_idle()
             limit = deadline if seconds is None else deadline.within(seconds)
-            return cast(_T, self._driver.drive(flow, limit))
+            return self._driver.drive(flow, limit)
 
         return self._step(converse, deadline, None)
 
     # -- a stream of messages -------------------------------------------------------------
 
     def stream(
-        self,
-        take: Callable[[bool], Entry | Pause],
-        *,
-        seconds: float | None,
-        overlap: bool = False,
-        in_flight: int = 1,
-        reused: bool = False,
-    ) -> Generator[Report, None, None]:
-        """Send the messages that ``take`` gives, and tell what became of each, in order.
+        self, *, seconds: float | None, overlap: bool = False, in_flight: int = 1, reused: bool = False
+    ) -> MailStream:
+        """A stream of messages over this line; the arguments as for ``Pipeline``.
 
-        ``take(wait)`` answers with an ``Entry``, ``LATER`` or ``END``; without
-        ``wait`` at once. ``seconds`` are for each message that has no deadline
-        of its own, from when it is the oldest; the time between two steps of
-        the iterator does not count. With ``overlap`` the end of one message and
-        the envelope of the next share a write; ``in_flight`` above 1 asks for so
-        many whole transactions under way, by BDAT. With ``reused`` the first reply
-        has 20 seconds, since a line that was idle may be half-open.
-
-        The line is the stream's until it ends; another thread waits. What
-        ``take`` raises comes after the reports of all that was under way.
-        Closed early, the iterator closes the channel unless nothing is under
-        way.
+        ``seconds`` are for each message that has no deadline of its own, from when
+        it is the oldest. With ``reused`` the first reply has 20 seconds, since a
+        line that was idle may be half-open.
         """
-        driver, tenant = self._driver, object()
-        flow = flight(in_flight) if in_flight > 1 else stream(overlap=overlap)
-        idle = True
+        pipeline, tenant = Pipeline(overlap=overlap, in_flight=in_flight), object()
+        return MailStream(self, pipeline, tenant, self._held(tenant, pipeline, seconds, reused))
+
+    def _held(
+        self, tenant: object, pipeline: Pipeline, seconds: float | None, reused: bool
+    ) -> Generator[None, None, None]:
+        """The line in the hands of a stream, from the first step of this to its end.
+
+        A generator, since an interrupt may come before the first line of whatever is
+        to give the line back: then that happens as soon as nobody has the stream.
+        """
         try:
-            self._step(lambda: self._admit(tenant), Deadline.after(seconds), tenant)
-            driver.source = Source(take, seconds)
-            driver.brisk = REUSE_LIMIT if reused else None
-            deadline: Deadline | None = Deadline.after(seconds)
-            while True:
-                idle = False
-                report = self._step(lambda: driver.drive(flow, deadline), None, tenant)  # noqa: B023
-                if not isinstance(report, Report):
-                    idle = True
-                    break
-                driver.source.reported()
-                if isinstance(report.outcome, SmtpError):
-                    driver.transcribe(report.outcome)
-                idle = report.idle
-                yield report
-                deadline = None
-                driver.renew()
+            self._step(partial(self._admit, tenant, seconds, reused), Deadline.after(seconds), tenant)
+            yield
         finally:
             try:
-                if not idle:
+                if pipeline.is_busy:
                     self.close()
-                flow.close()
                 self._leave(tenant)
             except BaseException:  # an interrupt in the middle of it; nothing of it is done twice
                 self.close()
                 self._leave(tenant)
                 raise
-        if report is not None:
-            raise report
 
-    def _admit(self, tenant: object) -> None:
+    def _admit(self, tenant: object, seconds: float | None, reused: bool) -> None:
         self._check_open()
         self._check_idle()
+        self._driver.seconds = seconds
+        self._driver.brisk = REUSE_LIMIT if reused else None
         self._tenant = tenant
 
     def _leave(self, tenant: object) -> None:
-        if self.is_foreign:
+        if self.is_foreign or self._tenant is not tenant:
             return  # a thread that is not in this process may have the lock
         with self._lock:
             if self._tenant is tenant:
                 self._turn.notify_all()
-                self._driver.source = None
                 self._tenant = self._holder = None
         if self._driver.closing:
             self.close()
@@ -165,7 +142,7 @@ class Channel:
 
     def _step(self, action: Callable[[], _T], deadline: Deadline | None, tenant: object) -> _T:
         """Do something alone on the line; the tenant's own steps do not wait for a turn."""
-        if self.is_foreign:
+        if self._pid != os.getpid():
             # Two processes on one TLS session corrupt it for both.
             raise UsageError("this connection belongs to the process that made it, and this is a fork of it")
         me = threading.get_ident()
@@ -254,3 +231,89 @@ class Channel:
         except RuntimeError:
             return False
         return True
+
+
+class MailStream:
+    """A stream of messages, which has the line from ``open`` to ``close``; a context manager.
+
+    Another thread waits for its turn meanwhile. The time between two calls does not
+    count. ``push`` and ``finish`` raise only what is no outcome, as an interrupt;
+    the connection is closed then, ``known`` has what had become known, and whatever
+    else was pushed is in doubt.
+    """
+
+    __slots__ = ("_channel", "_held", "_is_running", "_pipeline", "_tenant")
+
+    def __init__(
+        self, channel: Channel, pipeline: Pipeline, tenant: object, held: Generator[None, None, None]
+    ) -> None:
+        self._channel = channel
+        self._pipeline = pipeline
+        self._tenant = tenant
+        self._held = held
+        self._is_running = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a message may be pushed; what is pushed nevertheless is unsent."""
+        return not (self._pipeline.is_closed or self._channel.closed)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a message is under way: before a wait for the next one, ``finish``."""
+        return self._pipeline.is_busy
+
+    def open(self) -> None:
+        """Take the line, once.
+
+        Raises ``ConnectionLost`` and others if the connection is found dead,
+        ``Timeout`` if it does not become free in time, ``UsageError`` from within
+        another call on the same line, or in a forked child.
+        """
+        if self._channel._tenant is not self._tenant:
+            next(self._held)
+
+    def push(self, token: Any, plan: Plan, deadline: Deadline | None = None) -> list[Done]:
+        """Send a message as far as another may follow it, and all before it to its end; what became known.
+
+        ``deadline`` is its own; without one it has the seconds of the stream.
+        """
+        pipeline = self._pipeline
+        return self._drive(pipeline.push(token, plan, deadline), pipeline.deadline(deadline))
+
+    def finish(self) -> list[Done]:
+        """Send all that was pushed to its end; what became known."""
+        pipeline = self._pipeline
+        return self._drive(pipeline.finish(), pipeline.deadline()) if pipeline.is_busy else []
+
+    def known(self) -> list[Done]:
+        """What became known and was not returned, since something was raised."""
+        pipeline = self._pipeline
+        known, pipeline.known = pipeline.known, []
+        return known
+
+    def _drive(self, flow: Flow[None], deadline: Deadline | None) -> list[Done]:
+        channel, is_done = self._channel, False
+        if self._is_running or channel._tenant is not self._tenant:
+            raise UsageError("this stream is in use by the call that this one was made from, or was closed")
+        driver = channel._driver
+        self._is_running = True
+        try:
+            channel._step(lambda: driver.drive(flow, deadline or driver.fresh_deadline()), None, self._tenant)
+            is_done = True
+        finally:
+            self._is_running = False
+            if not is_done:
+                channel.close()
+        return self.known()
+
+    def close(self) -> None:
+        """Give the line back; close the connection if a message is under way. Does nothing twice."""
+        self._held.close()
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -10,21 +10,20 @@ from .channel import Channel
 from .errors import ConnectionLost, ProtocolError, ServiceUnavailable, SmtpError, Timeout, UsageError
 from .flow.delivery import delivery
 from .flow.effects import Flow
-from .flow.plan import make_plan
+from .flow.plan import Plan, make_plan
 from .flow.session import demand, exchange, quit_session
-from .flow.stream import Entry
 from .message import AnyMessage, prepare, written
 from .net.deadline import Deadline
 from .outcome import Outcome
 from .sending import (
     Mail,
-    Messages,
     SendOptions,
     account_for,
     as_options,
-    make_entry,
-    outcomes,
+    check_messages,
+    plan_for,
     possible_in_flight,
+    send_all,
 )
 from .server import Server
 from .wire import command
@@ -225,7 +224,8 @@ class SmtpConnection:
         all_or_nothing: bool = False,
         allow_long_lines: bool = False,
     ) -> SendResult:
-        if protocol is not self.protocol:
+        server, channel = self._server, self._channel
+        if protocol is not server.protocol:
             # One reply or one a recipient: the wrong count puts the session out of step (RFC 2033 4.2).
             raise UsageError(
                 f"{method} is for {protocol.upper()}, and this connection is {self.protocol.upper()}"
@@ -237,15 +237,15 @@ class SmtpConnection:
                 mail,
                 self._capabilities,
                 protocol=protocol,
-                is_tls=self.is_tls,
+                is_tls=channel.is_tls,
                 options=options,
-                is_local=self._server.is_local,
+                is_local=server.is_local,
             )
             return delivery(plan)
 
         try:
             mail = written(mail, self._capabilities)
-            return self._channel.run(begin, Deadline.after(timeout))
+            return channel.run(begin, Deadline.after(timeout))
         except SmtpError as error:
             account_for(error, mail)
             raise
@@ -281,18 +281,16 @@ class SmtpConnection:
         in_flight = possible_in_flight(in_flight, self._capabilities)
         options = as_options(in_flight > 1, all_or_nothing, allow_long_lines)
 
+        check_messages(messages)
         capabilities, protocol, is_tls = self._capabilities, self.protocol, self.is_tls
         is_local = self._server.is_local
 
-        def entry(message: Mail) -> Entry:
-            return make_entry(message, message, capabilities, protocol, is_tls, options, is_local)
+        def plan_of(message: Mail) -> Plan | SmtpError:
+            return plan_for(message, capabilities, protocol, is_tls, options, is_local)
 
-        source = Messages(messages, entry)
         is_overlapped = self._server.overlap if overlap is None else bool(overlap)
-        reports = self._channel.stream(
-            source.take, seconds=timeout, overlap=is_overlapped, in_flight=in_flight
-        )
-        return outcomes(reports)
+        stream = self._channel.stream(seconds=timeout, overlap=is_overlapped, in_flight=in_flight)
+        return send_all(stream, iter(messages), plan_of, is_list=isinstance(messages, Sequence))
 
     # -- single commands ------------------------------------------------------------
 

@@ -8,31 +8,25 @@ from __future__ import annotations
 
 import inspect
 import logging
-import math
 import ssl
-from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from .errors import AuthenticationError, ConnectionLost, ProtocolError, RejectedError, SmtpError, Timeout
 from .flow.effects import (
-    END,
     TOO_LATE,
     WITHHELD,
     Close,
     Effect,
     Flow,
     Hear,
-    Pause,
     Receive,
-    Report,
     Send,
-    Settled,
     StartTls,
-    Take,
+    Transcribe,
+    Until,
 )
 from .flow.hidden import Hidden
-from .flow.stream import Entry
 from .frames import bare
 from .net.answers import AnswerTime
 from .net.deadline import Deadline, now
@@ -43,51 +37,7 @@ from .wire.reply import Reply
 
 _T = TypeVar("_T")
 _log: Final = logging.getLogger("pysmtpx.wire")
-_NEVER: Final = Deadline.after(None)
 _FINAL: Final = Stage.FINAL
-
-
-class Source:
-    """Where a stream's messages come from, and which of them are under way."""
-
-    __slots__ = ("_early", "_last", "_seconds", "_take", "_unsettled")
-
-    def __init__(self, take: Callable[[bool], Entry | Pause], seconds: float | None) -> None:
-        self._take = take
-        self._seconds = math.inf if seconds is None else seconds
-        self._unsettled: deque[Deadline | None] = deque()
-        self._early = 0
-        """Messages that are settled and not yet reported."""
-        self._last: Deadline | None = None
-        """That of the message that was settled last."""
-
-    def take(self, wait: bool) -> tuple[Entry | Pause, Deadline | None]:
-        """The next message, and the deadline from now on where it is the oldest."""
-        entry = self._take(wait)
-        if not isinstance(entry, Entry):
-            return entry, None
-        self._unsettled.append(entry.deadline)
-        return entry, self.deadline() if len(self._unsettled) == 1 else None
-
-    def settled(self) -> None:
-        """The oldest is, and will be reported later."""
-        self._last = self._unsettled.popleft()
-        self._early += 1
-
-    def reported(self) -> None:
-        """The oldest was."""
-        if self._early:
-            self._early -= 1
-        else:
-            self._last = self._unsettled.popleft()
-
-    def deadline(self) -> Deadline:
-        """The deadline of the oldest; without one of its own its time begins now.
-
-        Where all are settled it is that of the last one: to clean up behind it has no more time.
-        """
-        own = self._unsettled[0] if self._unsettled else self._last
-        return own or _NEVER.within(self._seconds)
 
 
 class Driver:
@@ -106,7 +56,8 @@ class Driver:
         """Another thread asked for the end."""
         self.brisk: float | None = None
         """Seconds for the next reply, where the connection had been idle and may be half-open."""
-        self.source: Source | None = None
+        self.seconds: float | None = None
+        """For each message of a stream that has no deadline of its own."""
         self._deadline = Deadline.after(None)
         self._answer_time = answer_time or AnswerTime()
         self._committed: float | None = None
@@ -116,17 +67,14 @@ class Driver:
         self._transcript = Transcript()
         self._talk: Callable[..., None] | None = None
 
-    def drive(self, flow: Flow[_T], deadline: Deadline | None) -> _T | Report:
-        """Run a flow to its end or to its next ``Report``, after which it may be driven on."""
-        if deadline is not None:
-            self._deadline = deadline
-            self._farewell = False
+    def drive(self, flow: Flow[_T], deadline: Deadline) -> _T:
+        """Run a flow to its end."""
+        self._deadline = deadline
+        self._farewell = False
         self._talk = _log.debug if _log.isEnabledFor(logging.DEBUG) else None
         try:
             effect = next(flow)
             while True:
-                if isinstance(effect, Report):
-                    return effect
                 try:
                     result = _PERFORM[type(effect)](self, effect)
                 except BaseException as error:
@@ -142,11 +90,6 @@ class Driver:
             self._left(flow, error)
             raise
 
-    def renew(self) -> None:
-        """After a pause of a stream: the time of the message that is now the oldest begins."""
-        if self.source is not None:
-            self._deadline = self.source.deadline()
-
     def _left(self, flow: Flow[Any], error: BaseException) -> None:
         """An error leaves a flow: keep or close, and say on it what was said last."""
         # First of all: what follows may be interrupted in its turn.
@@ -156,12 +99,7 @@ class Driver:
         if inspect.getgeneratorstate(flow) == inspect.GEN_SUSPENDED:
             _tell(flow, error)
         if isinstance(error, SmtpError):
-            self.transcribe(error)
-
-    def transcribe(self, error: SmtpError) -> None:
-        """Put the last exchanges on an error, once."""
-        if not error.transcript:
-            error.transcript = self._transcript.lines()
+            self._transcribe(Transcribe(error))
 
     # -- effects ----------------------------------------------------------------------
 
@@ -193,11 +131,22 @@ class Driver:
     def _receive(self, effect: Receive) -> Reply:
         if effect.limit is not None:
             self.brisk = effect.limit
-        hidden = effect.hidden
-        if hidden is None:
-            if self._committed is not None and effect.stage is _FINAL:
-                return self._final(effect, self._committed)
+        if effect.hidden is not None:
+            return self._hidden_reply(effect, effect.hidden)
+        since = self._committed if effect.stage is _FINAL else None
+        if since is None:
             return self._reply(effect.stage, effect.last)
+        try:
+            reply = self._reply(_FINAL, effect.last)
+        except Timeout:
+            if effect.limit is None:
+                self._answer_time.note_missing(since)
+            raise
+        self._answer_time.note(since)
+        return reply
+
+    def _hidden_reply(self, effect: Receive, hidden: Hidden) -> Reply:
+        """A reply that may quote a secret."""
         try:
             return self._reply(effect.stage, effect.last, hidden)
         except SmtpError as error:
@@ -207,17 +156,6 @@ class Driver:
                 error.surplus = None  # which may quote the secret as well
             bare(error)
             raise
-
-    def _final(self, effect: Receive, since: float) -> Reply:
-        """A reply to the content, and how long the server took for it."""
-        try:
-            reply = self._reply(_FINAL, effect.last)
-        except Timeout:
-            if effect.limit is None:
-                self._answer_time.note_missing(since)
-            raise
-        self._answer_time.note(since)
-        return reply
 
     def _reply(self, stage: Stage, last: bool, hidden: Hidden | None = None) -> Reply:
         stream = self.stream
@@ -239,23 +177,17 @@ class Driver:
             return stream.farewell if hidden is None else hidden.redacted(stream.farewell)
         return reply
 
-    def _take(self, effect: Take) -> Entry | Pause:
-        """The next message; none for a connection that is over."""
-        source = self.source
-        if source is None or self.stream.closed or self._farewell or self.closing:
-            return END
-        entry, deadline = source.take(effect.wait)
-        if deadline is not None:
-            self._deadline = deadline
-        return entry
+    def _until(self, effect: Until) -> None:
+        self._deadline = effect.deadline or self.fresh_deadline()
 
-    def _settled(self, effect: Settled) -> None:
-        """The transcript of its error is that of now."""
-        if self.source is not None:
-            self.source.settled()
-            self.renew()
-        if isinstance(effect.outcome, SmtpError):
-            self.transcribe(effect.outcome)
+    def fresh_deadline(self) -> Deadline:
+        """The deadline of a message of a stream whose time begins now."""
+        return Deadline.after(self.seconds)
+
+    def _transcribe(self, effect: Transcribe) -> None:
+        """Once: an error that is told again keeps what was said when it was made."""
+        if not effect.error.transcript:
+            effect.error.transcript = self._transcript.lines()
 
     def _close(self, _: Close) -> None:
         self.end("")
@@ -273,8 +205,6 @@ class Driver:
 
     def _ended(self, error: BaseException, effect: Effect) -> BaseException:
         """Close after a failure; the same failure, with what is known of it here."""
-        if type(effect) is Take:
-            return error  # the caller's own; what is under way is finished first
         if self.closing and isinstance(error, ConnectionLost):
             error = ConnectionLost("close() was called")
         if isinstance(error, SmtpError) and error.stage is None:
@@ -293,8 +223,8 @@ _PERFORM: Final[dict[type, Callable[[Driver, Any], Any]]] = {
     Send: Driver._send,
     Receive: Driver._receive,
     Hear: Driver._hear,
-    Take: Driver._take,
-    Settled: Driver._settled,
+    Until: Driver._until,
+    Transcribe: Driver._transcribe,
     StartTls: Driver._start_tls,
     Close: Driver._close,
 }

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from email.message import Message
 from typing import Any, Final, TypeAlias, TypedDict
 
+from .channel import MailStream
 from .errors import InputError, SmtpError
-from .flow.effects import END, LATER, Pause, Report
-from .flow.plan import DEFAULT, Options, make_plan
-from .flow.stream import Entry
+from .flow.pipeline import Done
+from .flow.plan import DEFAULT, Options, Plan, make_plan
 from .message import written
 from .outcome import Outcome
 from .wire.capabilities import Capabilities, Protocol
@@ -69,25 +68,23 @@ def check_messages(messages: object) -> None:
         raise InputError("messages is an iterable of MailObjects and email messages")
 
 
-def make_entry(
-    token: Any,
+def plan_for(
     message: Mail,
     capabilities: Capabilities,
     protocol: Protocol,
     is_tls: bool,
     options: Options,
     is_local: bool = False,
-) -> Entry:
-    """One message of a stream, ready to be written, or with the error for which it cannot be."""
+) -> Plan | SmtpError:
+    """One message of a stream, ready to be written, or the error for which it cannot be."""
     mail: MailObject | None = None
     try:
         check_mail(message)
         mail = message if isinstance(message, MailObject) else None
         mail = written(message, capabilities)
-        plan = make_plan(
+        return make_plan(
             mail, capabilities, protocol=protocol, is_tls=is_tls, options=options, is_local=is_local
         )
-        return Entry(token, plan)
     except SmtpError as raised:
         error = raised
     except Exception as raised:
@@ -95,7 +92,7 @@ def make_entry(
         error.__cause__ = raised
     if mail is not None:
         account_for(error, mail)
-    return Entry(token, None, error)
+    return error
 
 
 def account_for(error: SmtpError, mail: MailObject) -> None:
@@ -104,34 +101,41 @@ def account_for(error: SmtpError, mail: MailObject) -> None:
         error.unsent_recipients = mail.recipients
 
 
-class Messages:
-    """The messages of a stream, from any iterable, in the thread that asks for them.
+def send_all(
+    stream: MailStream,
+    messages: Iterator[Mail],
+    plan_of: Callable[[Mail], Plan | SmtpError],
+    *,
+    is_list: bool,
+) -> Iterator[Outcome]:
+    """Send messages in the thread that asks for the outcomes, which come in order.
 
-    A list is known to have the next one at once. An iterator may take its time,
-    so it is asked only when nothing is under way.
+    A list is known to have the next message at once. An iterator may take its time,
+    so it is asked only when nothing is under way. What it raises comes after all outcomes.
     """
+    failure: Exception | None = None
+    with stream:
+        while stream.is_open:
+            try:
+                message = next(messages)
+            except StopIteration:
+                break
+            except Exception as error:
+                failure = error
+                break
+            plan = plan_of(message)
+            if isinstance(plan, SmtpError):
+                yield from _outcomes(stream.finish())
+                yield Outcome.of(message, plan)
+                continue
+            yield from _outcomes(stream.push(message, plan))
+            if not is_list:
+                yield from _outcomes(stream.finish())
+        yield from _outcomes(stream.finish())
+    if failure is not None:
+        raise failure
 
-    __slots__ = ("_is_ready", "_make", "_messages")
 
-    def __init__(self, messages: Iterable[Mail], make: Callable[[Mail], Entry]) -> None:
-        check_messages(messages)
-        self._is_ready = isinstance(messages, Sequence)
-        self._messages = iter(messages)
-        self._make = make
-
-    def take(self, wait: bool) -> Entry | Pause:
-        """The next one; ``LATER`` where it may take time to get it, and ``wait`` is not set."""
-        if not (wait or self._is_ready):
-            return LATER
-        try:
-            message = next(self._messages)
-        except StopIteration:
-            return END
-        return self._make(message)
-
-
-def outcomes(reports: Generator[Report, None, None]) -> Iterator[Outcome]:
-    """The reports of a stream as its caller sees them."""
-    with contextlib.closing(reports):
-        for report in reports:
-            yield Outcome.of(report.token, report.outcome)
+def _outcomes(known: list[Done]) -> Iterator[Outcome]:
+    for done in known:
+        yield Outcome.of(done.token, done.outcome)

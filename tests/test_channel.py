@@ -25,10 +25,14 @@ from pysmtpx.errors import (
     UsageError,
 )
 from pysmtpx.flow.effects import CLOSE, START_TLS, Flow, Receive, Send
+from pysmtpx.flow.plan import Options, Plan, make_plan
 from pysmtpx.net.deadline import Deadline
 from pysmtpx.net.stream import Stream
+from pysmtpx.wire.capabilities import Capabilities, Protocol
+from pysmtpx.wire.envelope import MailObject
 from pysmtpx.wire.limits import REPLY_LIMITS, Stage
 from pysmtpx.wire.reply import Reply
+from pysmtpx.wire.result import SendResult
 
 
 class Ends:
@@ -324,4 +328,99 @@ def test_close_wakes_whoever_waits(ends: Ends) -> None:
     thread.join(10)
     assert not thread.is_alive()
     assert failures
+    assert ends.channel.closed
+
+
+# -- a stream of messages -----------------------------------------------------------------------
+
+
+def plan_of(content: Any = b"Subject: x\r\n\r\n", *, bdat: bool = False) -> Plan:
+    mail = MailObject("s@x.example", "r@x.example", content)
+    capabilities = Capabilities.from_reply(Reply(250, (b"mail.test", b"PIPELINING", b"CHUNKING")))
+    options = Options(bdat=bdat)
+    return make_plan(mail, capabilities, protocol=Protocol.SMTP, is_tls=False, options=options)
+
+
+GOES_AHEAD = b"250 ok\r\n250 ok\r\n354 go\r\n"
+
+
+def answering(ends: Ends, *answers: bytes) -> threading.Thread:
+    """The server, in a thread: it says one of these after each write."""
+
+    def talk() -> None:
+        for answer in answers:
+            ends.peer.recv(1000)
+            ends.peer.sendall(answer)
+
+    thread = threading.Thread(target=talk)
+    thread.start()
+    return thread
+
+
+def test_a_stream_has_the_line_until_it_is_closed(ends: Ends) -> None:
+    """FAULTS 97."""
+    server = answering(ends, GOES_AHEAD, b"250 ok\r\n", b"250 done\r\n")
+    with ends.channel.stream(seconds=5) as stream:
+        (done,) = stream.push("token", plan_of())
+        assert done.token == "token"
+        assert isinstance(done.outcome, SendResult)
+        with pytest.raises(UsageError):
+            ends.run(ask)
+        assert stream.finish() == []
+        assert stream.is_open
+    with pytest.raises(UsageError):
+        stream.push("late", plan_of())
+    stream.close()
+    assert ends.run(ask).text == "done"
+    server.join()
+
+
+def test_a_stream_that_is_left_in_mid_message_closes_the_line(ends: Ends) -> None:
+    server = answering(ends, GOES_AHEAD)
+    with ends.channel.stream(seconds=5, overlap=True) as stream:
+        assert stream.push(0, plan_of()) == []
+        assert stream.is_busy
+    server.join()
+    assert ends.channel.closed
+    assert ends.closed(), "not an octet of the content was written"
+
+
+def test_the_content_of_a_message_cannot_push_another(ends: Ends) -> None:
+    """FAULTS 97."""
+    raised = []
+
+    def content() -> Iterator[bytes]:
+        try:
+            stream.push(1, plan_of())
+        except UsageError as error:
+            raised.append(error)
+        yield b"Subject: x\r\n\r\n"
+
+    server = answering(ends, GOES_AHEAD, b"250 ok\r\n")
+    with ends.channel.stream(seconds=5) as stream:
+        (done,) = stream.push(0, plan_of(content()))
+    server.join()
+    assert isinstance(done.outcome, SendResult)
+    assert len(raised) == 1
+
+
+def test_what_was_known_before_an_interrupt_can_be_had(ends: Ends) -> None:
+    """FAULTS 96: the content of the second one is interrupted; the first has its answer."""
+
+    def content() -> Iterator[bytes]:
+        yield b"Subject: x\r\n\r\n"
+        raise KeyboardInterrupt
+
+    in_flight, envelope = b"250 ok\r\n" * 4, b"250 ok\r\n" * 2
+    server = answering(ends, in_flight, envelope)
+    with ends.channel.stream(seconds=5, in_flight=2) as stream:
+        assert stream.push(0, plan_of(bdat=True)) == []
+        with pytest.raises(KeyboardInterrupt):
+            stream.push(1, plan_of(content(), bdat=True))
+        (done,) = stream.known()
+        assert done.token == 0
+        assert isinstance(done.outcome, SendResult)
+        assert stream.known() == []
+        assert not stream.is_open
+    server.join()
     assert ends.channel.closed

@@ -24,12 +24,10 @@ from typing import Any, Final, TypeVar
 from ..errors import ConnectionLost, DeliveryUnknown, SmtpError
 from ..flow.account import Account
 from ..flow.effects import Flow, Send
-from ..flow.plan import Plan
-from ..flow.transaction import begin, settle
+from ..flow.transaction import Transaction
 from ..frames import conceals
 from ..wire.limits import Stage
 from ..wire.reply import Reply
-from ..wire.result import SendResult
 from . import login, secrets, verdicts
 from .dialing import is_real, make_context, secured, shared_context
 from .letter import Letter, asks_utf8, make_letter, make_plan, one_address, recipients_of
@@ -167,7 +165,7 @@ class Conversations(Commands):
         plan = make_plan(letter, self._features, esmtp=self.does_esmtp, lmtp=self._is_lmtp)
         account = Account(letter.recipients, lmtp=plan.lmtp)
         try:
-            result = self._run(_transaction(plan, account))
+            result = self._run(Transaction(plan, account).run())
         except SmtpError as error:
             if error.stage is Stage.INPUT:
                 account.verdict(error)  # the server had gone before: nothing was written
@@ -347,10 +345,3 @@ class Conversations(Commands):
         self.helo_resp = self.ehlo_resp = self._wire = None
         self.esmtp_features = {}
         self.does_esmtp = False
-
-
-def _transaction(plan: Plan, account: Account) -> Flow[SendResult]:
-    """One transaction and no more: whoever is refused by 452 is told so, as ever."""
-    tail = yield from begin(plan, account)
-    yield from settle(tail)
-    return tail.value()

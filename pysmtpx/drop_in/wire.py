@@ -66,7 +66,7 @@ class Wire:
                 error.stage = Stage.INPUT  # nothing was written
                 driver.end(str(error))
                 raise
-            return cast(_T, driver.drive(flow, deadline))
+            return driver.drive(flow, deadline)
         finally:
             if not driver.stream.closed:
                 with contextlib.suppress(OSError):  # another thread closed it

@@ -36,7 +36,7 @@ def by_data(plan: Plan, account: Account) -> Flow[tuple[Pieces, bytes]]:
     """Write the content for DATA; its last octets with the end of data, and which of them are a command."""
     account.stage = _CONTENT
     # The terminator goes in the last write, so that the doubt begins with that.
-    return _write(account, b"", _pieces(plan), command.END_OF_DATA)
+    return _write(account, b"", slices(plan), command.END_OF_DATA)
 
 
 def by_bdat(plan: Plan, account: Account) -> Flow[tuple[Pieces, bytes]]:
@@ -47,7 +47,7 @@ def by_bdat(plan: Plan, account: Account) -> Flow[tuple[Pieces, bytes]]:
     any refusal the connection is closed.
     """
     account.stage = _CONTENT
-    for head, pieces, last in _chunks(_pieces(plan), bdat_size(plan)):
+    for head, pieces, last in _chunks(slices(plan), bdat_size(plan)):
         held, shown = yield from _write(account, head, pieces)
         if last:
             return held, shown
@@ -66,23 +66,18 @@ def bdat_size(plan: Plan) -> int | None:
     return measure.raw_size if plan.body == "BINARYMIME" else measure.size
 
 
-def pieces_for_bdat(plan: Plan) -> Iterator[Octets]:
-    """The content in slices, as BDAT carries it."""
-    return plan.content.for_bdat(binary=plan.body == "BINARYMIME", **_allowed(plan))
-
-
-def _pieces(plan: Plan) -> Iterator[Octets]:
-    return pieces_for_bdat(plan) if plan.options.bdat else plan.mail.content.for_data(**_allowed(plan))
-
-
-def _allowed(plan: Plan) -> dict[str, bool]:
-    """What the content may hold, where it could not be measured or has changed since."""
+def slices(plan: Plan) -> Iterator[Octets]:
+    """The content in slices, as DATA or BDAT carries it."""
     as_is = plan.options.as_is
-    return {
+    # What it may hold, where it could not be measured or has changed since.
+    allowed = {
         "allow_8bit": as_is or plan.body not in (None, "7BIT"),
         "allow_long_lines": as_is,
         "allow_nul": False,
     }
+    if plan.options.bdat:
+        return plan.content.for_bdat(binary=plan.body == "BINARYMIME", **allowed)
+    return plan.content.for_data(**allowed)
 
 
 def _write(

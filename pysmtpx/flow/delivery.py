@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 from ..errors import DeliveryUnknown, RecipientsRejected
 from ..shortening import listed
@@ -20,8 +21,7 @@ from .account import Account
 from .effects import Flow
 from .plan import Plan
 from .recipients import Ledger
-from .tail import Fate, Tail
-from .transaction import BROKEN, Meanwhile, begin, settle
+from .transaction import BROKEN, Fate, Transaction
 
 
 def delivery(plan: Plan) -> Flow[SendResult]:
@@ -38,42 +38,44 @@ def delivery(plan: Plan) -> Flow[SendResult]:
     ``accepted_recipients``, and is not safe to retry. Content that can be read
     only once, and all-or-nothing, go in one transaction.
     """
-    tail = yield from deliver(plan)
-    yield from settle(tail)
-    return tail.value()
+    transaction = yield from begin(plan)
+    yield from transaction.end()
+    return transaction.value()
 
 
-def deliver(
-    plan: Plan, lead: Tail | None = None, meanwhile: Meanwhile | None = None, *, idle: bool = False
-) -> Flow[Tail]:
-    """The same up to the tail of its last transaction; the arguments are those of ``begin``."""
+def begin(
+    plan: Plan, before: Transaction | None = None, deadline: Any = None, *, is_idle: bool = False
+) -> Flow[Transaction]:
+    """The same up to the end of its last transaction; the arguments are those of that one."""
     if len(plan.mail.recipients) == 1 or plan.options.all_or_nothing or not plan.content.replayable:
+        # Nobody can be owed a further transaction.
         account = Account(plan.mail.recipients, lmtp=plan.lmtp)
-        return begin(plan, account, lead, meanwhile, idle=idle)
-    return _transactions(plan, lead, meanwhile, idle)
+        return Transaction(plan, account, deadline).begin(before, is_idle=is_idle)
+    return _several(plan, before, deadline, is_idle=is_idle)
 
 
-def _transactions(plan: Plan, lead: Tail | None, meanwhile: Meanwhile | None, idle: bool) -> Flow[Tail]:
+def _several(plan: Plan, before: Transaction | None, deadline: Any, *, is_idle: bool) -> Flow[Transaction]:
     batches = _Batches(plan)
     try:
         while True:
             part, account = batches.next()
-            tail = yield from begin(part, account, lead, meanwhile, idle=idle)
+            transaction = Transaction(part, account, deadline)
+            yield from transaction.begin(before, is_idle=is_idle)
             if account.accepted_count == len(plan.mail.recipients):
-                return tail  # everybody is in this one, and nobody is owed another
-            lead, idle = None, False
-            if tail.is_shiftable:
-                yield from settle(tail)
-            tail.conclude, tail.tell = partial(batches.conclude, account), batches.tell
-            if tail.fate is None:
+                return transaction  # everybody is in this one, and nobody is owed another
+            before, is_idle = None, False
+            if transaction.is_shiftable:
+                yield from transaction.end()
+            transaction.conclude, transaction.tell = partial(batches.conclude, account), batches.tell
+            if transaction.fate is None:
                 if not batches.is_owed_another(account):
-                    return tail  # whoever comes next may share its last write
-                yield from settle(tail)
+                    return transaction  # whoever comes next may share its last write
+                yield from transaction.end()
             else:
-                tail.fate = tail.conclude(tail.fate)
+                transaction.fate = transaction.conclude(transaction.fate)
             if not batches.owed:
-                return tail
-            yield from settle(tail)
+                return transaction
+            yield from transaction.end()
     except BaseException as error:
         batches.tell(error)
         raise

@@ -14,13 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from ..errors import SmtpError
 from ..wire.limits import Stage
 from ..wire.reply import Reply
-from ..wire.result import SendResult
 from .hidden import Hidden
 
 Octets: TypeAlias = bytes | memoryview
@@ -104,39 +102,20 @@ class Close:
     """Close the connection now, without another octet. Resumed with None."""
 
 
-@dataclass(slots=True, frozen=True)
-class Take:
-    """The next message of a stream. Resumed with an ``Entry`` or a ``Pause``.
+class Until(NamedTuple):
+    """The message before is answered, and from now on the time of another one counts. Resumed with None."""
 
-    With ``wait`` it may take any time, so nothing may be under way then;
-    without it the answer comes at once.
-    """
-
-    wait: bool
+    deadline: Any
+    """The ``Deadline`` of that message; None: it has as long as each message of its stream, from now."""
 
 
-@dataclass(slots=True)
-class Settled:
-    """The oldest message of a stream was answered, and its ``Report`` comes later. Resumed with None.
+class Transcribe(NamedTuple):
+    """Put the last exchanges on an error that is to be told. Resumed with None."""
 
-    The time of the next one begins.
-    """
-
-    outcome: SendResult | SmtpError
+    error: SmtpError
 
 
-class Report(NamedTuple):
-    """What became of a message of a stream. Resumed with None, after any time. A tuple: one a message."""
-
-    token: Any
-    outcome: SendResult | SmtpError
-    idle: bool
-    """Nothing else is under way: the connection is in step, or closed."""
-    trouble: bool = False
-    """The server broke on an envelope behind an end of data, this message's or the next one's."""
-
-
-Effect: TypeAlias = Send | Receive | Hear | StartTls | Close | Take | Settled | Report
+Effect: TypeAlias = Send | Receive | Hear | StartTls | Close | Until | Transcribe
 Flow: TypeAlias = Generator[Effect, Any, _T]
 
 WITHHELD: Final = 2
@@ -148,19 +127,5 @@ TOO_LATE: Final = 3
 """What a ``Send`` that commits answers if no answer can be expected in time; nothing was written."""
 
 
-class Pause(Enum):
-    """Why a stream has no message for the moment."""
-
-    LATER = "later"
-    """None is there just now."""
-    END = "end"
-    """There will be none any more."""
-
-
-LATER: Final = Pause.LATER
-END: Final = Pause.END
-
 START_TLS: Final = StartTls()
 CLOSE: Final = Close()
-WAIT: Final = Take(True)
-LOOK: Final = Take(False)

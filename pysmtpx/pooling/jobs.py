@@ -9,13 +9,12 @@ from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from ..errors import ConnectionLost, DeliveryUnknown, InputError, SmtpError, UsageError
-from ..flow.plan import DEFAULT, Options
-from ..flow.stream import Entry
+from ..flow.plan import DEFAULT, Options, Plan
 from ..message import AnyMessage
 from ..net.deadline import Deadline, now
 from ..outcome import Outcome, Status
 from ..retry import RetryPolicy
-from ..sending import account_for, make_entry
+from ..sending import account_for, plan_for
 from ..wire.capabilities import Capabilities, Protocol
 from ..wire.envelope import MailObject, part
 from ..wire.limits import Stage
@@ -144,7 +143,7 @@ class Job:
         except SmtpError:
             return 1
 
-    def entry(
+    def plan(
         self,
         capabilities: Capabilities,
         protocol: Protocol,
@@ -152,7 +151,7 @@ class Job:
         is_tls: bool,
         is_local: bool = False,
         bdat: bool = False,
-    ) -> Entry:
+    ) -> Plan | SmtpError:
         """The transaction for those who are owed one, or why there is none, on such a connection.
 
         ``is_local``: the server is on this host. ``bdat``: by BDAT, whatever the
@@ -164,9 +163,16 @@ class Job:
         except SmtpError as error:
             if self._forms.whole is not None:
                 account_for(error, self._owed_of(self._forms.whole))
-            return Entry(self, None, error, self.deadline)
-        entry = make_entry(self, mail, capabilities, protocol, is_tls, options, is_local)
-        return entry._replace(deadline=self.deadline)
+            return error
+        return plan_for(mail, capabilities, protocol, is_tls, options, is_local)
+
+    def in_doubt(self, error: BaseException) -> SmtpError:
+        """Its outcome if it was under way when something failed that should not."""
+        doubt = DeliveryUnknown("the sending broke off in the middle", stage=Stage.FINAL)
+        if self._forms.whole is not None:
+            doubt.unknown_recipients = self._owed_of(self._forms.whole).recipients
+        doubt.__cause__ = error
+        return doubt
 
     def _owed_of(self, mail: MailObject) -> MailObject:
         """The part of a mail object for those who are owed it."""
@@ -290,14 +296,3 @@ def _is_spent(mail: MailObject) -> bool:
     except InputError:
         return True
     return False
-
-
-def in_doubt(entry: Entry, error: BaseException) -> SmtpError:
-    """The outcome of a message that was under way when something failed that should not."""
-    if entry.plan is None:
-        assert entry.error is not None
-        return entry.error
-    doubt = DeliveryUnknown("the sending broke off in the middle", stage=Stage.FINAL)
-    doubt.unknown_recipients = entry.plan.mail.recipients
-    doubt.__cause__ = error
-    return doubt

@@ -424,7 +424,7 @@ class Rack:
         with self._lock:
             sessions = self._shelf.sessions.copy()
         for session in sessions:
-            if any(id(entry.token) in wanted for entry in session.under_way.copy()):
+            if any(id(job) in wanted for job in session.under_way.copy()):
                 session.close()
 
     @property

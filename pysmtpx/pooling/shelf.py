@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from ..errors import ConnectionLost, SmtpError, UsageError
-from ..flow.tail import anew
+from ..flow.transaction import anew
 from ..wire.limits import Stage
 from .session import Claim, Session, Site
 

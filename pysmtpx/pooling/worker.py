@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable
 from types import FrameType
 from typing import Final
 
+from ..channel import MailStream
 from ..errors import (
     ConnectError,
     ConnectionLost,
@@ -19,8 +21,8 @@ from ..errors import (
     Timeout,
     UsageError,
 )
-from ..flow.effects import END, LATER, Pause, Report
-from ..flow.stream import Entry
+from ..flow.pipeline import Done
+from ..flow.plan import Plan
 from ..net.deadline import now
 from ..sending import possible_in_flight
 from ..wire.limits import Stage
@@ -28,7 +30,7 @@ from ..wire.result import SendResult
 from .bell import Bell
 from .feed import Feed
 from .health import is_idle_end, refusal_of
-from .jobs import Job, Suspicion, in_doubt
+from .jobs import Job, Suspicion
 from .session import Claim, Session
 from .shelf import again, closed
 from .shop import Shop, for_each
@@ -141,7 +143,9 @@ class _Service:
         self._source = source
         self._claim = claim
         self._session: Session | None = None
-        self._reports: Iterator[Report] | None = None
+        self._stream: MailStream | None = None
+        self._known: deque[Done] = deque()
+        """What the stream told, and is not settled yet."""
         self._again: list[Job] = []
         """Taken and not begun: they go back."""
         self._reused = self._heard = self._took = self._broke = False
@@ -150,7 +154,7 @@ class _Service:
         """Seconds for which the connection had been idle."""
         self._fresh = False
         """The next connection must be a new one."""
-        self._is_aside = False
+        self._is_aside = self._is_stepping = False
         self.frame: FrameType | None = None
         """Of the call that serves."""
 
@@ -177,6 +181,8 @@ class _Service:
         if self in stack:
             stack.remove(self)
         self.frame = None
+        if self._stream is not None:
+            self._stream.close()
         self._return()
         self._rack.release(self._claim)
 
@@ -216,11 +222,12 @@ class _Service:
             self._not_leased(failure)
             return
         self._heard = self._took = self._broke = self._fresh = self._is_aside = False
+        self._known.clear()
         self._session = session
-        self._reports = self._stream(session)
-        self._hear()
+        self._stream = self._stream_on(session)
+        self._converse()
 
-    def _stream(self, session: Session) -> Iterator[Report]:
+    def _stream_on(self, session: Session) -> MailStream:
         assert session.channel is not None
         self._reused = session.has_rested
         self._rest = now() - session.since
@@ -228,65 +235,98 @@ class _Service:
         if self._shop.in_flight > 1 and session.site.health.chunking_works:
             self._in_flight = possible_in_flight(self._shop.in_flight, session.capabilities)
         return session.channel.stream(
-            self._take,
             seconds=None,
             overlap=session.site.server.overlap and session.site.health.overlap_works,
             in_flight=self._in_flight,
             reused=self._reused,
         )
 
-    def _hear(self) -> None:
-        """Settle every report of the stream, then put the session down."""
-        session, reports = self._session, self._reports
-        if session is None or reports is None:
+    def _converse(self) -> None:
+        """Push what can be taken and settle what became of it to the end, then put the session down.
+
+        A callback of a message may do that within a step of it: then nothing is left here.
+        """
+        session, stream = self._session, self._stream
+        if session is None or stream is None:
             return
         try:
-            for report in reports:
-                self._settle(session, report)
+            while self._known or self._step(session, stream):
+                if self._known:
+                    self._settle(session, self._known.popleft())
         except BaseException as error:
+            self._known += stream.known()
             self._broken(session, error)
             if not isinstance(error, Exception):
                 raise
+        finally:
+            stream.close()
         self._put_down(session)
+
+    def _step(self, session: Session, stream: MailStream) -> bool:
+        """Push the next message, or finish what is under way; False when the stream is at its end."""
+        if self._stream is not stream:
+            return False
+        self._is_stepping = True
+        try:
+            stream.open()
+            job = self._take(session, stream) if stream.is_open else None
+            if job is not None:
+                self._push(session, stream, job)
+            elif stream.is_busy:
+                self._known += stream.finish()
+            else:
+                return False
+            return True
+        finally:
+            self._is_stepping = False
+
+    def _push(self, session: Session, stream: MailStream, job: Job) -> None:
+        plan = self._plan(job, session)
+        if not isinstance(plan, SmtpError):
+            self._known += stream.push(job, plan, job.deadline)
+            return
+        try:
+            self._known += stream.finish()
+        finally:
+            self._known.append(Done(job, plan))
 
     def _put_down(self, session: Session) -> None:
         if self._session is session:
-            self._session = self._reports = None
+            self._session = self._stream = None
             self._return()
             self._rack.give_back(session)
 
     def step_aside(self) -> None:
         """End the stream after what is under way, and give the connection back."""
         self._is_aside = True
-        if not getattr(self._reports, "gi_running", False):  # else from within a message's own content
-            self._hear()
+        if not self._is_stepping:  # else from within a message's own content
+            self._converse()
             self._rack.yield_up(self._claim)
 
-    def _take(self, wait: bool) -> Entry | Pause:
-        """What the stream asks for its next message."""
-        session = self._session
-        if session is None or self._is_aside or session.is_spent:
-            return END
+    def _take(self, session: Session, stream: MailStream) -> Job | None:
+        """The next message, if the connection may serve one."""
+        if self._is_aside or session.is_spent:
+            return None
         if self._took and (session.must_rest(now()) or self._rack.must_yield(session)):
-            return END
+            return None
+        wait = not stream.is_busy
         if not wait and self._in_flight == 1 and not session.site.health.overlap_works:
-            return LATER  # another connection found out, in the middle of this stream
+            return None  # another connection found out, in the middle of this stream
         while (job := self._source.take(self._claim.bell, eager=wait)) is not None:
             if job.is_recalled:
                 self._drop(job)
             elif job.begin(now()):
                 self._took = True
                 session.served += 1
-                entry = self._entry(job, session)
-                session.under_way.append(entry)
-                return entry
+                session.under_way.append(job)
+                return job
             else:
                 self._source.done(job)
-        return END if wait else LATER
+        return None
 
-    def _entry(self, job: Job, session: Session) -> Entry:
+    def _plan(self, job: Job, session: Session) -> Plan | SmtpError:
         assert session.channel is not None
-        entry = job.entry(
+        plan = job.plan(
             session.capabilities,
             session.site.server.protocol,
             is_tls=session.channel.is_tls,
@@ -294,29 +334,29 @@ class _Service:
             bdat=self._in_flight > 1,
         )
         learnt = session.site.health.recipient_limit
-        if learnt is None or entry.plan is None:
-            return entry
-        return entry._replace(plan=entry.plan._replace(limit=min(learnt, entry.plan.limit or learnt)))
+        if learnt is None or isinstance(plan, SmtpError):
+            return plan
+        return plan._replace(limit=min(learnt, plan.limit or learnt))
 
     # -- what became of it ------------------------------------------------------------
 
-    def _settle(self, session: Session, report: Report) -> None:
-        job: Job = report.token
-        outcome = report.outcome
+    def _settle(self, session: Session, done: Done) -> None:
+        job: Job = done.token
+        outcome = done.outcome
         is_first, self._heard = not self._heard, True
         del session.under_way[0]
         if isinstance(outcome, SendResult):
             session.accepted += 1
             session.refused, is_spared = 0, False
         else:
-            is_spared = report.trouble and _nobody_may_have(outcome) and job.spare()
+            is_spared = done.trouble and _nobody_may_have(outcome) and job.spare()
             is_spared = is_spared or self._is_spared(session, job, outcome, is_first)
             self._broke = self._broke or isinstance(outcome, _BREAKS)
         self._rack.heard(
             session,
             outcome,
             by_bdat=self._in_flight > 1 and not (is_first and self._reused),
-            trouble=report.trouble,
+            trouble=done.trouble,
             spared=is_spared,
         )
         if is_spared:
@@ -372,16 +412,18 @@ class _Service:
         return refusal not in session.site.health.refusals or session.refused >= _IN_A_ROW
 
     def _broken(self, session: Session, error: BaseException) -> None:
-        """The stream ended by what is no report: whatever was taken for it is in doubt."""
-        entries, session.under_way = session.under_way, []
-        if isinstance(error, SmtpError) and not entries:
+        """The stream ended by what is no outcome: whatever was taken for it is in doubt."""
+        jobs, session.under_way = session.under_way, []
+        if isinstance(error, SmtpError) and not jobs:
             # Found dead before anything was taken. A new one counts, or this would go on for ever.
             if not self._took and not self._reused:
                 self._charge(error)
             return
         session.close()
         name = session.site.name
-        for_each(entries, lambda entry: self._conclude(entry.token, in_doubt(entry, error), name))
+        known = {id(done.token): done.outcome for done in self._known}
+        self._known.clear()
+        for_each(jobs, lambda job: self._conclude(job, known.get(id(job)) or job.in_doubt(error), name))
 
     def _conclude(self, job: Job, outcome: SendResult | SmtpError, server: str = "") -> None:
         """Note an outcome: the message is to be tried again later, or has it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,11 +14,9 @@ from support.interrupts import interrupted
 
 from pysmtpx import ConnectionLost, MailObject, Server, SmtpError
 from pysmtpx.channel import Channel
-from pysmtpx.flow.effects import END
-from pysmtpx.flow.plan import DEFAULT
+from pysmtpx.flow.plan import Options, make_plan
 from pysmtpx.net.deadline import Deadline
 from pysmtpx.opening import open_channel
-from pysmtpx.sending import make_entry
 from pysmtpx.testing import Cut, MailServer
 from pysmtpx.wire.capabilities import Protocol
 
@@ -36,22 +35,28 @@ class Attempt:
 
     def __init__(self, server: MailServer, in_flight: int) -> None:
         self.channel, capabilities = open_channel(Server.from_url(server.url), SOON)
-        entries = iter(
-            make_entry(
-                None,
+        self.plans = [
+            make_plan(
                 MailObject(SENDER, f"r{number}@x.example", BODY),
                 capabilities,
-                Protocol.SMTP,
-                False,
-                DEFAULT,
+                protocol=Protocol.SMTP,
+                is_tls=False,
+                options=Options(bdat=in_flight > 1),
             )
             for number in range(3)
-        )
-        self.reports = self.channel.stream(lambda wait: next(entries, END), seconds=20, in_flight=in_flight)
+        ]
+        self.in_flight = in_flight
+
+    def sending(self) -> Iterator[Any]:
+        """Push all, and give what becomes known."""
+        with self.channel.stream(seconds=20, overlap=True, in_flight=self.in_flight) as stream:
+            for number, plan in enumerate(self.plans):
+                yield stream.push(number, plan)
+            yield stream.finish()
 
     def run(self) -> None:
         try:
-            for _ in self.reports:
+            for _ in self.sending():
                 pass
         except SmtpError:
             pass
@@ -77,8 +82,10 @@ def test_one_that_is_closed_early(in_flight: int) -> None:
     with MailServer() as server:
         for place in itertools.count(1):
             attempt = Attempt(server, in_flight)
-            next(attempt.reports)
-            came = interrupted(place, files(), attempt.reports.close)
+            sending = attempt.sending()
+            next(sending)  # and it is under way
+            came = interrupted(place, files(), sending.close)  # type: ignore[attr-defined]
+            del sending
             assert is_in_order(attempt.channel), place
             attempt.channel.close()
             if not came:

@@ -150,7 +150,7 @@ def test_a_loss_ends_the_stream_and_takes_nothing_more() -> None:
         assert statuses(outcomes)[0] == "unknown"
         assert set(statuses(outcomes)[1:]) == {"unsent"}
         assert [outcome.mail for outcome in outcomes] == taken
-        assert len(taken) == 3
+        assert len(taken) == 2
         assert all(outcome.error and outcome.error.safe_to_retry for outcome in outcomes[1:])
         assert_closed(conn)
 
@@ -178,6 +178,46 @@ def test_the_time_of_a_message_runs_out() -> None:
         assert outcomes[0].error is not None
         assert isinstance(outcomes[0].error.__cause__, Timeout)
         assert_closed(conn)
+
+
+def test_overlapped_the_time_of_a_message_begins_behind_the_answer_to_the_one_before() -> None:
+    pause = threading.Event()
+
+    def script(peer: Peer) -> None:
+        peer.greet("PIPELINING")
+        peer.envelope()
+        peer.content()
+        pause.wait(0.6)
+        peer.say(b"250 ok\r\n")
+        for verb in ("MAIL", "RCPT", "DATA"):
+            peer.expect(verb)
+        pause.wait(0.6)
+        peer.say(b"250 ok\r\n" * 2, b"354 go\r\n")
+        peer.content()
+        peer.say(b"250 ok\r\n")
+        peer.rest()
+
+    with ScriptedServer(script) as server, server.connect() as conn:
+        outcomes = list(conn.send_many(mails(2), timeout=1.0, overlap=True))
+        assert statuses(outcomes) == ["accepted"] * 2
+
+
+def test_in_flight_the_time_of_a_message_begins_when_it_is_the_oldest() -> None:
+    pause = threading.Event()
+
+    def script(peer: Peer) -> None:
+        peer.greet("PIPELINING", "CHUNKING")
+        for _ in range(4):
+            for verb in ("RSET", "MAIL", "RCPT"):
+                peer.expect(verb)
+            peer.take(int(peer.expect("BDAT").split()[1]))
+            pause.wait(0.4)
+            peer.say(b"250 ok\r\n" * 4)
+        peer.rest()
+
+    with ScriptedServer(script) as server, server.connect() as conn:
+        outcomes = list(conn.send_many(mails(4), timeout=1.0, in_flight=4))
+        assert statuses(outcomes) == ["accepted"] * 4
 
 
 def test_a_message_is_ended_before_the_next_one_is_waited_for() -> None:

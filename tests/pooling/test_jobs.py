@@ -24,8 +24,7 @@ from pysmtpx.errors import (
     Timeout,
     UsageError,
 )
-from pysmtpx.flow.plan import Options
-from pysmtpx.flow.stream import Entry
+from pysmtpx.flow.plan import Options, Plan
 from pysmtpx.net.deadline import Deadline
 from pysmtpx.pooling.jobs import Job
 from pysmtpx.retry import RetryPolicy
@@ -50,15 +49,20 @@ def mail(*recipients: str, content: Any = BODY, **params: Any) -> MailObject:
     return MailObject("s@x.example", recipients or (A, B, C), content, **params)
 
 
-def entry(job: Job, capabilities: Capabilities = EVERYTHING, **options: Any) -> Entry:
-    return job.entry(capabilities, Protocol.SMTP, is_tls=False, **options)
+def plan_of(job: Job, capabilities: Capabilities = EVERYTHING, **options: Any) -> Plan:
+    plan = job.plan(capabilities, Protocol.SMTP, is_tls=False, **options)
+    assert isinstance(plan, Plan), plan
+    return plan
+
+
+def refusal_of(job: Job, capabilities: Capabilities = EVERYTHING) -> SmtpError:
+    error = job.plan(capabilities, Protocol.SMTP, is_tls=False)
+    assert isinstance(error, SmtpError), error
+    return error
 
 
 def sent(job: Job, capabilities: Capabilities = EVERYTHING) -> MailObject:
-    found = entry(job, capabilities)
-    assert found.token is job
-    assert found.plan is not None, found.error
-    return found.plan.mail
+    return plan_of(job, capabilities).mail
 
 
 def lost(*unsent: str, stage: Stage = Stage.MAIL) -> ConnectionLost:
@@ -75,25 +79,20 @@ def result(*accepted: str, refused: tuple[str, ...] = (), reply: Reply = LATER) 
 # -- what is sent -----------------------------------------------------------------------------
 
 
-def test_the_entry_is_the_plan_with_the_deadline_of_the_message() -> None:
-    deadline = Deadline.after(60)
-    job = Job(mail(), deadline=deadline, options=Options(all_or_nothing=True))
-    found = entry(job)
-    assert found.plan is not None
-    assert (found.deadline, found.error, found.plan.mail.recipients) == (deadline, None, (A, B, C))
-    assert found.plan.options == Options(all_or_nothing=True)
+def test_the_plan_has_the_options_of_the_message() -> None:
+    plan = plan_of(Job(mail(), options=Options(all_or_nothing=True)))
+    assert plan.mail.recipients == (A, B, C)
+    assert plan.options == Options(all_or_nothing=True)
 
 
 def test_by_bdat_where_that_is_asked_for_the_connection() -> None:
-    plans = [entry(Job(mail()), bdat=bdat).plan for bdat in (False, True)]
-    assert [plan and plan.options.bdat for plan in plans] == [False, True]
+    assert [plan_of(Job(mail()), bdat=bdat).options.bdat for bdat in (False, True)] == [False, True]
 
 
-def test_what_a_server_does_not_offer_is_the_error_of_the_entry() -> None:
-    found = entry(Job(mail(content="Subject: x\r\n\r\nhällo\r\n".encode())), NOTHING)
-    assert found.plan is None
-    assert isinstance(found.error, NotSupportedError)
-    assert found.error.unsent_recipients == (A, B, C)
+def test_what_a_server_does_not_offer_is_told_in_place_of_a_plan() -> None:
+    error = refusal_of(Job(mail(content="Subject: x\r\n\r\nhällo\r\n".encode())), NOTHING)
+    assert isinstance(error, NotSupportedError)
+    assert error.unsent_recipients == (A, B, C)
 
 
 def test_a_retry_goes_to_those_still_owed_with_their_own_parameters() -> None:
@@ -144,9 +143,9 @@ def test_a_message_is_written_again_for_a_server_without_8bitmime(make: Callable
 
 def test_a_message_that_needs_smtputf8_goes_where_it_is_offered_only() -> None:
     job = Job(simple(To="jürgen@x.org"))
-    found = entry(job, NOTHING)
-    assert isinstance(found.error, NotSupportedError)
-    assert found.error.unsent_recipients == ("jürgen@x.org",)
+    error = refusal_of(job, NOTHING)
+    assert isinstance(error, NotSupportedError)
+    assert error.unsent_recipients == ("jürgen@x.org",)
     assert sent(job).mail_params == MailFromParams(smtputf8=True)
 
 
@@ -171,11 +170,10 @@ def test_a_message_without_an_envelope_is_an_error_and_no_more(message: Any) -> 
     job = Job(message)
     job.freeze()
     assert job.recipients_count == 1
-    found = entry(job)
-    assert isinstance(found.error, InputError)
-    assert found.plan is None
-    assert job.note(found.error, RetryPolicy(), 0) is None
-    assert job.outcome is found.error
+    error = refusal_of(job)
+    assert isinstance(error, InputError)
+    assert job.note(error, RetryPolicy(), 0) is None
+    assert job.outcome is error
     assert (job.status, job.recipients) == ("unsent", ())
 
 
@@ -185,7 +183,7 @@ def test_a_flaw_that_the_caller_mends_after_the_freeze_stays() -> None:
     job = Job(message)
     job.freeze()
     message["From"], message["To"] = A, B
-    assert isinstance(entry(job).error, InputError)
+    assert isinstance(refusal_of(job), InputError)
 
 
 def test_a_mail_object_has_its_envelope() -> None:
@@ -287,8 +285,7 @@ def test_a_refusal_for_now_is_tried_again_where_it_is_asked_for() -> None:
 def test_content_that_was_read_and_can_be_read_only_once_is_not_tried_again() -> None:
     for is_read, delay in ((False, 1), (True, None)):
         job = Job(mail(content=iter([BODY])))
-        plan = entry(job).plan
-        assert plan is not None
+        plan = plan_of(job)
         if is_read:
             assert b"".join(map(bytes, plan.content.for_data())) == BODY
         error = lost(A, B, C)
@@ -457,8 +454,7 @@ def test_each_recipient_is_sent_to_until_it_is_settled(
     policy = RetryPolicy(attempts=attempts, temporary=True)
     accepted: set[str] = set()
     for fate in fates:
-        plan = entry(job).plan
-        assert plan is not None
+        plan = plan_of(job)
         batch = plan.mail.recipients
         assert not accepted & set(batch)
         assert plan.mail.rcpt_params == tuple(params[paths.index(path)] for path in batch)

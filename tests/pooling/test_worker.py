@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
 import pytest
-from support.racks import Exchange, Line, accepted, job, rack_of, shop_of
+from support.racks import Exchange, Line, Stream, accepted, job, rack_of, shop_of
 
 from pysmtpx import (
     AuthenticationError,
@@ -21,8 +20,8 @@ from pysmtpx import (
     SmtpError,
     Timeout,
 )
-from pysmtpx.flow.effects import Report
-from pysmtpx.flow.stream import Entry
+from pysmtpx.flow.pipeline import Done
+from pysmtpx.flow.plan import Plan
 from pysmtpx.net.deadline import Deadline
 from pysmtpx.pooling.bell import Bell
 from pysmtpx.pooling.events import Event
@@ -47,29 +46,32 @@ class Doubt(DeliveryUnknown):
     """For everybody."""
 
 
-def breaks(*errors: BaseException, line: list[Line] | None = None) -> Callable[..., Iterator[Report]]:
+def broken(*errors: BaseException) -> Line:
     """A connection on which one message is taken for each of these errors, and then it is gone."""
 
-    def talk(take: Callable[[bool], Any]) -> Iterator[Report]:
-        entries = [take(True), *[take(False) for _ in errors[1:]]]
-        for entry, error in zip(entries, errors, strict=True):
-            if not isinstance(error, SmtpError):
-                raise error
-            if isinstance(entry, Entry):
-                if line:
-                    line[0].close()
-                assert entry.plan is not None
-                name = "unknown" if isinstance(error, DeliveryUnknown) else "unsent"
-                setattr(error, f"{name}_recipients", entry.plan.mail.recipients)
-                yield Report(entry.token, error, True)
+    def talk(stream: Stream, token: Any, plan: Plan) -> list[Done]:
+        stream.held.append((token, plan))
+        if len(stream.held) < len(errors):
+            return []
+        stream.line.close()
+        return told(stream, *errors)
 
-    return talk
+    line = Line(talk)
+    line.is_eager = True
+    return line
 
 
-def broken(*errors: BaseException) -> Line:
-    lines: list[Line] = []
-    lines.append(Line(breaks(*errors, line=lines)))
-    return lines[0]
+def told(stream: Stream, *errors: BaseException) -> list[Done]:
+    """One of these errors for each message that is under way; raises what is none of ours."""
+    held, stream.held = stream.held, []
+    done = []
+    for (token, plan), error in zip(held, errors, strict=True):
+        if not isinstance(error, SmtpError):
+            raise error
+        name = "unknown" if isinstance(error, DeliveryUnknown) else "unsent"
+        setattr(error, f"{name}_recipients", plan.mail.recipients)
+        done.append(Done(token, error))
+    return done
 
 
 class Bench:
@@ -151,18 +153,16 @@ def test_messages_behind_a_break_are_no_try() -> None:
 def test_a_connection_that_died_while_idle_costs_no_try_once(error: SmtpError) -> None:
     """FAULTS 87, 88."""
     error.stage = Stage.MAIL
-    dead = Line(lambda take: next_one(take))
-    once = [True]
 
-    def next_one(take: Any) -> Iterator[Report]:
-        if once:
-            once.clear()
-            entry = take(True)
-            yield Report(entry.token, accepted(entry), True)
-        else:
-            yield from breaks(error, line=[dead])(take)
+    def dies(stream: Stream, token: Any, plan: Plan) -> list[Done]:
+        stream.line.said.append("used")
+        if len(stream.line.said) == 1:
+            return [Done(token, accepted(plan))]
+        stream.line.close()
+        stream.held.append((token, plan))
+        return told(stream, error)
 
-    bench = Bench(dead, broken(lost()), attempts=1)
+    bench = Bench(Line(dies), broken(lost()), attempts=1)
     for _ in range(2):
         bench.put()
         serve(bench.shop, Single(bench.feed.take(Bell(), eager=True)), Claim(urgent=True))  # type: ignore[arg-type]
@@ -175,31 +175,22 @@ def test_a_connection_that_died_while_idle_costs_no_try_once(error: SmtpError) -
 def test_a_dead_connection_that_is_found_in_time_costs_nothing() -> None:
     """FAULTS 87: what the look before the first command finds."""
 
-    def talk(take: Any) -> Iterator[Report]:
-        if line.said:
-            line.close()
-            raise lost(Stage.INPUT)
-        line.said.append("used")
-        entry = take(True)
-        yield Report(entry.token, accepted(entry), True)
+    def dies(stream: Stream, token: Any, plan: Plan) -> list[Done]:
+        stream.line.is_dead = True
+        return [Done(token, accepted(plan))]
 
-    line = Line(talk)
-    bench = Bench(line, attempts=1)
-    bench.put(2)
-    assert {type(each) for each in bench.work()} == {SendResult}
+    bench = Bench(Line(dies), attempts=1)
+    for _ in range(2):
+        bench.put()
+        serve(bench.shop, Single(bench.feed.take(Bell(), eager=True)), Claim(urgent=True))  # type: ignore[arg-type]
+    assert [future.exception(0) for future in bench.futures] == [None, None]
+    assert len(bench.exchange.dials) == 2
 
 
 def test_a_new_connection_that_is_dead_at_once_is_a_try() -> None:
-    lines: list[Line] = []
-
-    def talk(take: Any) -> Iterator[Report]:
-        for line in lines:
-            line.close()
-        raise lost(Stage.INPUT)
-        yield
-
-    lines += [Line(talk), Line(talk)]
-    bench = Bench(lines[0], attempts=1)
+    line = Line()
+    line.is_dead = True
+    bench = Bench(line, attempts=1)
     bench.put()
     assert isinstance(bench.work()[0], ConnectionLost)
     assert len(bench.exchange.dials) == 1
@@ -249,16 +240,18 @@ def test_callbacks_that_end_their_thread_leave_nobody_without_an_outcome(is_asid
     def leave(_: object) -> None:
         raise SystemExit
 
-    def talk(take: Callable[[bool], Any]) -> Iterator[Report]:
-        entries = [take(True) for _ in range(4)]
-        if is_aside:
-            bench.feed.end()  # nothing can go back
-            line.close()
-            for entry, error in zip(entries, [Doubt(), *[lost(Stage.INPUT)] * 3], strict=True):
-                yield Report(entry.token, error, True)
-        raise RuntimeError("a bug")
+    def talk(stream: Stream, token: Any, plan: Plan) -> list[Done]:
+        stream.held.append((token, plan))
+        if len(stream.held) < 4:
+            return []
+        stream.line.close()
+        if not is_aside:
+            raise RuntimeError("a bug")
+        bench.feed.end()  # nothing can go back
+        return told(stream, Doubt(), *[lost(Stage.INPUT) for _ in range(3)])
 
     line = Line(talk)
+    line.is_eager = True
     bench = Bench(line)
     bench.put(4)
     for future in bench.futures[1:] if is_aside else bench.futures:
@@ -364,9 +357,11 @@ def test_one_that_ends_amid_its_tries_has_what_the_last_one_came_to() -> None:
     made: Job = job()
     single = Single(made)
 
-    def talk(take: Callable[[bool], Any]) -> Iterator[Report]:
+    def talk(stream: Stream, token: Any, plan: Plan) -> list[Done]:
         single.end()
-        yield from breaks(lost())(take)
+        stream.line.close()
+        stream.held.append((token, plan))
+        return told(stream, lost())
 
     bench = Bench(Line(talk))
     serve(bench.shop, single, Claim(urgent=True))

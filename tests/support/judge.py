@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from enum import Enum
+from typing import Any, TypeAlias
 
 from hypothesis import strategies as st
 
@@ -17,7 +18,9 @@ from pysmtpx.errors import (
     SmtpError,
     Timeout,
 )
-from pysmtpx.flow.effects import END, WITHHELD, Close, Flow, Hear, Receive, Report, Send, Settled, Take
+from pysmtpx.flow.effects import WITHHELD, Close, Flow, Hear, Receive, Send, Transcribe, Until
+from pysmtpx.flow.pipeline import Done, Pipeline
+from pysmtpx.flow.plan import Plan
 from pysmtpx.testing.actions import Close as Hangup
 from pysmtpx.testing.actions import Write
 from pysmtpx.testing.protocol import ServerSession
@@ -47,8 +50,17 @@ def surpluses(most: int = 12) -> st.SearchStrategy[Surplus]:
     return st.builds(Surplus, st.integers(0, most), codes, st.booleans())
 
 
-class Stopped(Exception):
-    """The caller of a stream is gone."""
+class Pause(Enum):
+    """Why a source has no message for the moment."""
+
+    LATER = "later"
+    END = "end"
+
+
+LATER, END = Pause.LATER, Pause.END
+
+Source: TypeAlias = Callable[[bool], "tuple[Any, Plan | SmtpError] | Pause"]
+"""Gives a token and its plan, or the error for which there is none; called with True may take its time."""
 
 
 @dataclass
@@ -72,9 +84,7 @@ class Line:
     closed: bool = False
     farewell: bool = False
     stop: int | None = None
-    """The caller of a stream goes away at this report, as one who closes its iterator does."""
-    take: Callable[[bool], Any] = field(default=lambda wait: END)
-    reports: list[Report] = field(default_factory=list)
+    """Whoever pushes goes away when so many messages are told, as one who closes an iterator does."""
     surplus: Surplus | None = None
     """What the server says that answers nothing."""
     said: int = 0
@@ -86,7 +96,6 @@ class Line:
 
     def run(self, flow: Flow[Any]) -> Any:
         """What the flow returns; raises what it raises. Keeps or closes as the channel does."""
-        assert not self.closed
         try:
             effect = next(flow)
             while True:
@@ -95,32 +104,46 @@ class Line:
                 except SmtpError as error:
                     self._close()
                     effect = flow.throw(error)
-                except Stopped:
-                    raise
-                except Exception as error:
-                    if not isinstance(effect, Take):
-                        raise
-                    effect = flow.throw(error)
                 else:
                     effect = flow.send(result)
         except StopIteration as stop:
             self._end(self.farewell)
             return stop.value
-        except Stopped:
-            raise
         except BaseException as error:
             self._end(self.farewell or not isinstance(error, RejectedError | AuthenticationError))
             raise
 
-    def stream(self, flow: Flow[Any], take: Callable[[bool], Any], reports: list[Report]) -> Any:
-        """Run a stream of messages; what it reports, in order."""
-        self.take, self.reports = take, reports
-        try:
-            return self.run(flow)
-        except Stopped:
-            flow.close()
-            self._end(not reports[-1].idle)
-            return None
+    def stream(self, pipeline: Pipeline, take: Source, told: list[Done]) -> Exception | None:
+        """Push what a source gives, as the owner of a stream does; what the source raised.
+
+        What became of each message is appended to ``told``, in order.
+        """
+        failure = None
+        while not (pipeline.is_closed or self.closed or self.farewell or len(told) == self.stop):
+            try:
+                entry = take(not pipeline.is_busy)
+            except Exception as error:
+                failure = error
+                break
+            if isinstance(entry, tuple) and not isinstance(entry[1], SmtpError):
+                self._drive(pipeline.push(*entry), pipeline, told)
+                continue
+            self._drive(pipeline.finish(), pipeline, told)
+            if entry is END:
+                break
+            if isinstance(entry, tuple) and len(told) != self.stop:
+                told.append(Done(*entry))
+        if len(told) == self.stop:
+            self._end(pipeline.is_busy)
+        else:
+            self._drive(pipeline.finish(), pipeline, told)
+        return failure
+
+    def _drive(self, flow: Flow[None], pipeline: Pipeline, told: list[Done]) -> None:
+        self.run(flow)
+        assert self.closed or not pipeline.is_closed
+        told += pipeline.known[: None if self.stop is None else self.stop - len(told)]
+        pipeline.known.clear()
 
     def _end(self, close: bool) -> None:
         if close:
@@ -144,15 +167,7 @@ class Line:
             case Close():
                 self._close()
                 return None
-            case Settled():
-                return None
-            case Take(wait=wait):
-                return END if self.closed or self.farewell else self.take(wait)
-            case Report():
-                assert effect.idle or not self.closed, "closed, and something is said to be under way"
-                self.reports.append(effect)
-                if len(self.reports) == self.stop:
-                    raise Stopped
+            case Until() | Transcribe():
                 return None
         raise AssertionError(effect)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-from pysmtpx import MailObject, RetryPolicy, Server, SmtpError
-from pysmtpx.flow.effects import Pause, Report
-from pysmtpx.flow.stream import Entry
+from pysmtpx import ConnectionLost, MailObject, RetryPolicy, Server, SmtpError
+from pysmtpx.flow.pipeline import Done
+from pysmtpx.flow.plan import Plan
 from pysmtpx.pooling.events import Event, Events
 from pysmtpx.pooling.health import Health
 from pysmtpx.pooling.jobs import Job
@@ -17,29 +17,67 @@ from pysmtpx.pooling.session import Site
 from pysmtpx.pooling.shelf import Limits
 from pysmtpx.pooling.shop import Shop
 from pysmtpx.wire.capabilities import Capabilities
+from pysmtpx.wire.limits import Stage
 from pysmtpx.wire.reply import Reply
 from pysmtpx.wire.result import SendResult
 
 OK = Reply(250)
 BODY = b"Subject: x\r\n\r\nhello\r\n"
 
-Talk = Callable[[Callable[[bool], Entry | Pause]], Iterator[Report]]
-"""What a connection does with the messages that it takes."""
+Talk = Callable[["Stream", Any, Plan], "list[Done]"]
+"""What a connection says to the message that is pushed on it."""
 
 
 def job(path: str = "r@x.example", **options: Any) -> Job:
     return Job(MailObject("s@x.example", path, BODY), **options)
 
 
-def accepted(entry: Entry) -> SendResult:
-    assert entry.plan is not None
-    return SendResult(entry.plan.mail.recipients, (), OK)
+def accepted(plan: Plan) -> SendResult:
+    return SendResult(plan.mail.recipients, (), OK)
 
 
-def takes_all(take: Callable[[bool], Entry | Pause]) -> Iterator[Report]:
+def takes_all(stream: Stream, token: Any, plan: Plan) -> list[Done]:
     """A server that takes every message, one at a time."""
-    while isinstance(entry := take(True), Entry):
-        yield Report(entry.token, accepted(entry), True)
+    return [Done(token, accepted(plan))]
+
+
+class Stream:
+    """A stream of messages over such a channel."""
+
+    is_running = False
+
+    def __init__(self, line: Line, talk: Talk) -> None:
+        self.line = line
+        self.held: list[tuple[Any, Plan]] = []
+        """Pushed, and left under way by ``talk``."""
+        self._talk = talk
+
+    @property
+    def is_open(self) -> bool:
+        return not self.line.closed
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self.held) and not self.line.is_eager
+
+    def open(self) -> None:
+        if self.line.is_dead:
+            self.line.closed = True
+            raise ConnectionLost("gone", stage=Stage.INPUT)
+
+    def push(self, token: Any, plan: Plan, deadline: Any = None) -> list[Done]:
+        return self._talk(self, token, plan)
+
+    def finish(self) -> list[Done]:
+        held, self.held = self.held, []
+        return [Done(token, accepted(plan)) for token, plan in held]
+
+    def known(self) -> list[Done]:
+        return []
+
+    def close(self) -> None:
+        if self.held:
+            self.line.close()
 
 
 class Line:
@@ -50,14 +88,18 @@ class Line:
 
     def __init__(self, talk: Talk = takes_all) -> None:
         self.closed = False
+        self.is_dead = False
+        """The look before the first command finds that it is gone."""
+        self.is_eager = False
+        """Messages are taken for it as if none were under way."""
         self.said: list[str] = []
         self._talk = talk
 
     def run(self, make: Any, deadline: Any, **options: Any) -> Any:
         self.said.append("run")
 
-    def stream(self, take: Callable[[bool], Entry | Pause], **options: Any) -> Iterator[Report]:
-        return self._talk(take)
+    def stream(self, **options: Any) -> Stream:
+        return Stream(self, self._talk)
 
     def close(self) -> None:
         self.closed = True

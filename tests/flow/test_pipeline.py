@@ -1,4 +1,4 @@
-"""Transactions in flight by BDAT: where the line breaks, and where a reply is one too many."""
+"""A stream of messages as it is pushed: what is told when, and what may go wrong with the line in flight."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 from support.fates import RCPTS, fates
+from support.judge import END, LATER
+from support.judge import Line as Served
+from support.opening import open_session
 from support.transactions import plan
 
 from pysmtpx.errors import (
@@ -21,10 +24,14 @@ from pysmtpx.errors import (
     SmtpError,
     Timeout,
 )
-from pysmtpx.flow.effects import END, WITHHELD, Close, Hear, Receive, Report, Send, Settled, Take
-from pysmtpx.flow.flight import flight
-from pysmtpx.flow.stream import Entry
+from pysmtpx.flow.effects import WITHHELD, Close, Flow, Hear, Receive, Send, Transcribe, Until
+from pysmtpx.flow.pipeline import Done, Pipeline
+from pysmtpx.flow.plan import Plan, make_plan
+from pysmtpx.flow.session import Opening
+from pysmtpx.testing.config import Config
+from pysmtpx.testing.protocol import ServerSession
 from pysmtpx.wire.capabilities import Protocol
+from pysmtpx.wire.envelope import MailObject
 from pysmtpx.wire.limits import Stage
 from pysmtpx.wire.reply import Reply
 
@@ -34,7 +41,7 @@ SHORT = b"x: y\r\n\r\n"
 
 @dataclass
 class Line:
-    """What a flight talks to; each write is answered by the next of ``said``."""
+    """What a pipeline talks to; each write is answered by the next of ``said``."""
 
     said: list[Sequence[int | Reply]]
     answers: list[int | tuple[int, int]] = field(default_factory=list)
@@ -43,21 +50,35 @@ class Line:
     """Behind the last reply."""
     inbox: deque[Reply] = field(default_factory=deque)
     writes: list[bytes] = field(default_factory=list)
-    reports: list[Report] = field(default_factory=list)
+    reports: list[Done] = field(default_factory=list)
+    asked: list[Any] = field(default_factory=list)
+    """Every effect."""
 
-    def run(self, entries: list[Entry], count: int = 4) -> list[Report]:
-        flow, result = flight(count), None
+    def run(self, plans: list[Plan], count: int = 4) -> list[Done]:
+        """Push all of them, as whoever has a list does; what became known."""
+        pipeline = Pipeline(in_flight=count)
+        for number, each in enumerate(plans):
+            if pipeline.is_closed:
+                break
+            self._drive(pipeline.push(number, each), pipeline)
+        self._drive(pipeline.finish(), pipeline)
+        return self.reports
+
+    def _drive(self, flow: Flow[None], pipeline: Pipeline) -> None:
+        result = None
         try:
             while True:
                 effect = flow.throw(result) if isinstance(result, SmtpError) else flow.send(result)
                 try:
-                    result = self._perform(effect, entries)
+                    result = self._perform(effect)
                 except SmtpError as error:
                     result = error
         except StopIteration:
-            return self.reports
+            self.reports += pipeline.known
+            pipeline.known.clear()
 
-    def _perform(self, effect: Any, entries: list[Entry]) -> Any:
+    def _perform(self, effect: Any) -> Any:
+        self.asked.append(effect)
         match effect:
             case Send():
                 return self._send(effect)
@@ -66,12 +87,10 @@ class Line:
             case Hear(listener=listener, count=count, last=last):
                 for left in reversed(range(count)):
                     listener.note(self._reply(last and not left))
-            case Take():
-                return entries.pop(0) if entries else END
-            case Report():
-                self.reports.append(effect)
-            case Close() | Settled():
+            case Close() | Until() | Transcribe():
                 pass
+            case _:
+                raise AssertionError(effect)
         return None
 
     def _send(self, effect: Send) -> int:
@@ -95,12 +114,110 @@ class Line:
         return reply
 
 
-def messages(*contents: bytes, protocol: Protocol = Protocol.SMTP) -> list[Entry]:
-    return [Entry(n, plan(content, protocol=protocol, bdat=True)) for n, content in enumerate(contents)]
+def messages(*contents: bytes, protocol: Protocol = Protocol.SMTP) -> list[Plan]:
+    return [plan(content, protocol=protocol, bdat=True) for content in contents]
 
 
 ENVELOPE = [250] * 5
 """The answers to RSET, MAIL and each RCPT."""
+
+
+# -- what is told when ------------------------------------------------------------------------
+
+GOES_AHEAD = [250] * 4 + [354]
+"""The answers to MAIL, each RCPT and DATA."""
+SOON, LATE = object(), object()
+"""Two deadlines."""
+
+
+def tokens(reports: list[Done]) -> list[Any]:
+    return [report.token for report in reports]
+
+
+def test_without_more_a_message_is_told_by_its_push() -> None:
+    line, pipeline = Line([GOES_AHEAD, [250]] * 2), Pipeline()
+    for number in range(2):
+        line._drive(pipeline.push(number, plan(SHORT)), pipeline)
+        assert tokens(line.reports) == list(range(number + 1))
+        assert not pipeline.is_busy
+    assert len(line.writes) == 4
+
+
+def test_overlapped_it_is_told_by_the_push_of_the_next() -> None:
+    """Nothing of the next one's content is written by then: whoever leaves now leaves it undelivered."""
+    line, pipeline = Line([GOES_AHEAD, [250, *GOES_AHEAD], [250]]), Pipeline(overlap=True)
+    for number in range(2):
+        line._drive(pipeline.push(number, plan(SHORT)), pipeline)
+        assert tokens(line.reports) == list(range(number))
+        assert pipeline.is_busy
+    assert b"".join(line.writes).count(SHORT) == 1
+    assert line.writes[1].startswith(SHORT + b".\r\nMAIL FROM:")
+    line._drive(pipeline.finish(), pipeline)
+    assert tokens(line.reports) == [0, 1]
+    assert not pipeline.is_busy
+    line._drive(pipeline.finish(), pipeline)
+    assert len(line.writes) == 3, "there is nothing to finish"
+
+
+def test_in_flight_they_are_written_together_when_the_window_is_full() -> None:
+    line, pipeline = Line([[*ENVELOPE, 250] * 4, [*ENVELOPE, 250]]), Pipeline(in_flight=4)
+    for number in range(5):
+        line._drive(pipeline.push(number, plan(SHORT, bdat=True)), pipeline)
+        assert len(line.writes) == (number >= 3)
+        assert tokens(line.reports) == ([0, 1] if number >= 3 else []), "half of the window stays under way"
+    line._drive(pipeline.finish(), pipeline)
+    assert tokens(line.reports) == [*range(5)]
+
+
+@pytest.mark.parametrize("options", [{}, {"overlap": True}, {"in_flight": 4}])
+def test_behind_the_end_of_the_connection_everything_is_unsent(options: Any) -> None:
+    line, pipeline = Line([[421]]), Pipeline(**options)
+    entries = messages(*[SHORT] * 3) if options.get("in_flight") else [plan(SHORT) for _ in range(3)]
+    line._drive(pipeline.push(0, entries[0]), pipeline)
+    line._drive(pipeline.finish(), pipeline)
+    assert pipeline.is_closed
+    for number in (1, 2):
+        line._drive(pipeline.push(number, entries[number]), pipeline)
+    assert tokens(line.reports) == [0, 1, 2]
+    assert len(line.writes) == 1
+    for report in line.reports[1:]:
+        assert isinstance(report.outcome, SmtpError)
+        assert fates(report.outcome) == dict.fromkeys(RCPTS, "unsent")
+        assert report.outcome.stage is Stage.INPUT
+        assert report.outcome.safe_to_retry
+
+
+def test_the_time_of_a_message_begins_when_the_one_before_is_answered() -> None:
+    """Overlapped: behind its final reply. In flight: when it is the oldest."""
+    line, pipeline = Line([GOES_AHEAD, [250, *GOES_AHEAD], [250]]), Pipeline(overlap=True)
+    assert pipeline.deadline(SOON) is SOON, "none is older"
+    line._drive(pipeline.push(0, plan(SHORT), SOON), pipeline)
+    assert pipeline.deadline(LATE) is SOON
+    line.asked.clear()
+    line._drive(pipeline.push(1, plan(SHORT), LATE), pipeline)
+    assert [type(effect) for effect in line.asked] == [Send, Receive, Until, Hear]
+    assert line.asked[2].deadline is LATE
+    assert pipeline.deadline() is LATE
+
+    line, pipeline = Line([[*ENVELOPE, 250] * 2]), Pipeline(in_flight=3)
+    line._drive(pipeline.push(0, plan(SHORT, bdat=True), SOON), pipeline)
+    line._drive(pipeline.push(1, plan(SHORT, bdat=True), LATE), pipeline)
+    assert pipeline.deadline() is SOON
+    line._drive(pipeline.finish(), pipeline)
+    (place,) = [place for place, effect in enumerate(line.asked) if isinstance(effect, Until)]
+    assert line.asked[place].deadline is LATE
+    assert sum(isinstance(effect, Hear) for effect in line.asked[:place]) == 1
+
+
+def test_the_transcript_of_an_error_is_that_of_its_answer() -> None:
+    """Not of what was said of the next message, by which the error before is told."""
+    line, pipeline = Line([GOES_AHEAD, [554, *GOES_AHEAD], [250]]), Pipeline(overlap=True)
+    for number in range(2):
+        line._drive(pipeline.push(number, plan(SHORT)), pipeline)
+    (told,) = line.reports
+    first = next(place for place, effect in enumerate(line.asked) if isinstance(effect, Transcribe))
+    assert line.asked[first].error is told.outcome
+    assert isinstance(line.asked[first - 1], Receive)
 
 
 # -- where the line breaks --------------------------------------------------------------------
@@ -226,16 +343,14 @@ def test_a_shutdown_is_told_with_the_stage_that_it_answers(before: int, at: int,
 @pytest.mark.parametrize("late", [421, 250, 550])
 def test_what_is_said_when_nothing_is_owed_is_no_answer_to_the_next(late: int) -> None:
     """FAULTS 9, 87: nothing is written then, and the next message may go at once on another connection."""
-    entries = messages(SHORT, LONG, SHORT)
-
-    class Late(Line):
-        def _perform(self, effect: Any, entries: list[Entry]) -> Any:
-            if isinstance(effect, Report) and effect.token == 0:
-                self.inbox.append(Reply(late))
-            return super()._perform(effect, entries)
-
-    line = Late([[*ENVELOPE, 250]])
-    reports = line.run(entries, 2)
+    line = Line([[*ENVELOPE, 250]])
+    pipeline = Pipeline(in_flight=2)
+    for number, each in enumerate(messages(SHORT, LONG, SHORT)):
+        line._drive(pipeline.push(number, each), pipeline)
+        line._drive(pipeline.finish(), pipeline)
+        if not number:
+            line.inbox.append(Reply(late))
+    reports = line.reports
     assert len(line.writes) == 1
     assert reports[0].outcome.accepted_recipients == RCPTS
     for report in reports[1:]:
@@ -324,3 +439,44 @@ def test_one_reply_for_all_recipients_of_lmtp() -> None:
     first, second = (fates(report.outcome) for report in reports)
     assert first == dict(zip(RCPTS, ["rejected 552 final", "unknown", "unknown"], strict=True))
     assert second == dict.fromkeys(RCPTS, "unknown")
+
+
+# -- overlapped -------------------------------------------------------------------------------
+
+THOSE = ("a@x.example", "b@x.example")
+OTHERS = ("c@x.example", "d@x.example")
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_who_has_the_message_before_is_not_said_to_have_the_next(is_late: bool) -> None:
+    """FAULTS 29, 46: the line is lost in the second transaction of a message that somebody has."""
+    line = Served(
+        ServerSession(Config(extensions=["PIPELINING", "LIMITS RCPTMAX=1"])), itertools.repeat(1000)
+    )
+    line._take(line.session.greeting())
+    offered = line.run(open_session(Opening(protocol=Protocol.SMTP, name="client.example")))
+    entries = [
+        (paths, make_plan(mail, offered, protocol=Protocol.SMTP, is_tls=False))
+        for paths in (THOSE, OTHERS)
+        for mail in (MailObject("s@x.example", paths, SHORT),)
+    ]
+
+    def take(wait: bool) -> Any:
+        if len(entries) == 1:
+            # Behind DATA and its 354, before the end of data: the next message is there, or is late.
+            line.dead = True
+            if is_late and not wait:
+                return LATER
+        return entries.pop(0) if entries else END
+
+    reports: list[Done] = []
+    line.stream(Pipeline(overlap=True), take, reports)
+    assert [report.token for report in reports] == [THOSE, OTHERS][: len(reports)]
+    first, *others = (report.outcome for report in reports)
+    assert fates(first) == {"a@x.example": "accepted", "b@x.example": "unsent"}
+    assert len(others) == (0 if is_late else 1)
+    for other in others:
+        assert isinstance(other, SmtpError)
+        assert fates(other) == dict.fromkeys(OTHERS, "unsent")
+        assert other.accepted_replies == ()
+        assert other.safe_to_retry

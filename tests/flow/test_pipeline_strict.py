@@ -14,16 +14,14 @@ from dataclasses import dataclass, replace
 
 from hypothesis import event, example, given
 from hypothesis import strategies as st
-from support.judge import Line, Surplus, surpluses
+from support.judge import END, LATER, Line, Surplus, surpluses
 from support.opening import open_session
 
 from pysmtpx.errors import SmtpError
 from pysmtpx.flow.delivery import delivery
-from pysmtpx.flow.effects import END, LATER
-from pysmtpx.flow.flight import flight
-from pysmtpx.flow.plan import Options, make_plan
+from pysmtpx.flow.pipeline import Pipeline
+from pysmtpx.flow.plan import Options, Plan, make_plan
 from pysmtpx.flow.session import Opening
-from pysmtpx.flow.stream import Entry, stream
 from pysmtpx.testing.config import Config
 from pysmtpx.testing.protocol import ServerSession
 from pysmtpx.testing.script import Event
@@ -150,7 +148,7 @@ def opened(case: Case) -> Line:
     return line
 
 
-def entry(case: Case, line: Line, mail: MailObject, token: int) -> Entry:
+def entry(case: Case, line: Line, mail: MailObject, token: int) -> tuple[int, Plan | SmtpError]:
     try:
         plan = make_plan(
             mail,
@@ -161,8 +159,8 @@ def entry(case: Case, line: Line, mail: MailObject, token: int) -> Entry:
         )
     except SmtpError as error:
         error.unsent_recipients = mail.recipients
-        return Entry(token, None, error)
-    return Entry(token, plan._replace(window=min(plan.window, case.window)))
+        return token, error
+    return token, plan._replace(window=min(plan.window, case.window))
 
 
 class SourceFailed(Exception):
@@ -264,7 +262,7 @@ def test_every_stream_tells_the_truth(case: Case) -> None:
     reports: list = []
     line.stop = case.stop
     failure = line.stream(
-        stream(overlap=case.overlap) if case.in_flight == 1 else flight(case.in_flight),
+        Pipeline(overlap=case.overlap, in_flight=case.in_flight),
         source(case, line, taken),
         reports,
     )
@@ -303,10 +301,10 @@ def test_every_stream_tells_the_truth(case: Case) -> None:
     if line.written and not (line.closed or line.dead):
         line.to_client = line.to_server = line.surplus = None
         object.__setattr__(case, "_current", len(case.sent))
-        again = entry(case, line, MailObject("s99@x.example", ["z@x.example"], b"Subject: z\r\n\r\n"), 0)
-        assert again.plan is not None
+        _, again = entry(case, line, MailObject("s99@x.example", ["z@x.example"], b"Subject: z\r\n\r\n"), 0)
+        assert isinstance(again, Plan)
         try:
-            line.run(delivery(again.plan))
+            line.run(delivery(again))
         except SmtpError as error:
             if not line.is_shifted:
                 raise AssertionError("the session is out of step") from error
