@@ -31,11 +31,11 @@ from smtplib import (
 )
 from typing import Any, TypeAlias
 
-from .drop_in import dialing, standard
-from .drop_in.dialing import Verification
-from .drop_in.high import Conversations
+from .drop_in import sockets, standard
+from .drop_in.commands import Within
 from .drop_in.installing import Replacement
-from .drop_in.low import Within
+from .drop_in.smtp import Conversations
+from .drop_in.sockets import Verification
 from .net.deadline import Deadline
 from .net.dial import Addresses
 
@@ -112,7 +112,7 @@ class SMTP(Conversations):
     @cached_property
     def local_hostname(self) -> str:  # type: ignore[override]
         """Our name in EHLO, where none was given: the host's, or the address of our end. Never looked up."""
-        return dialing.own_name(self.sock)
+        return sockets.own_name(self.sock)
 
     def connect(self, host: str = "localhost", port: int = 0, source_address: Any = None) -> Answer:
         """Connect, and return the greeting.
@@ -143,7 +143,7 @@ class SMTP(Conversations):
                 except OSError as error:
                     if told is None or addresses.is_reached:  # else the one before said more
                         told = error
-                    may_go_on = dialing.is_about_one_address(error)
+                    may_go_on = sockets.is_about_one_address(error)
                 if not (may_go_on and addresses.has_another() and deadline.remaining() > 0):
                     if isinstance(told, OSError):
                         raise told
@@ -155,16 +155,16 @@ class SMTP(Conversations):
             self._deadline = deadline  # no more the share of one address
 
     def _connect_deadline(self) -> Deadline:
-        return dialing.deadline_for(dialing.default_timeout(self.timeout, _sockets()))
+        return sockets.deadline_for(sockets.default_timeout(self.timeout, _sockets()))
 
     def _get_socket(self, host: str, port: int, timeout: Any) -> Any:
-        dialing.check_timeout(timeout)
+        sockets.check_timeout(timeout)
         if self.debuglevel > 0:
             self._print_debug("connect: to", (host, port), self.source_address)
         source: Any = self.source_address
         with Within(self) as deadline:
             addresses = self._addresses
-            sock = dialing.connected(host, port, timeout, source, _sockets(), deadline, addresses)
+            sock = sockets.connected(host, port, timeout, source, _sockets(), deadline, addresses)
             if addresses is not None:
                 self._deadline = addresses.share(deadline)
             return sock
@@ -221,7 +221,7 @@ class SMTP_SSL(SMTP, standard.SMTP_SSL):
             context: ssl.SSLContext | None = None,
         ) -> None:
             if context is not None or not _is_ours(self):
-                self.context = context or dialing.make_context()
+                self.context = context or sockets.make_context()
             _SMTP.__init__(self, host, port, local_hostname, timeout, source_address)
 
     else:
@@ -241,15 +241,15 @@ class SMTP_SSL(SMTP, standard.SMTP_SSL):
             self.keyfile = keyfile
             self.certfile = certfile
             if context is None and certfile is not None:
-                context = dialing.make_context(certfile, keyfile)
+                context = sockets.make_context(certfile, keyfile)
             if context is not None or not _is_ours(self):
-                self.context = context or dialing.make_context()
+                self.context = context or sockets.make_context()
             _SMTP.__init__(self, host, port, local_hostname, timeout, source_address)
 
     @cached_property
     def context(self) -> ssl.SSLContext:  # type: ignore[override]
         """The context of the handshake; one of its own, since who asks for it may change it."""
-        return dialing.make_context()
+        return sockets.make_context()
 
     def _get_socket(self, host: str, port: int, timeout: Any) -> Any:
         if self.debuglevel > 0:
@@ -257,8 +257,8 @@ class SMTP_SSL(SMTP, standard.SMTP_SSL):
         with Within(self) as deadline:
             sock = super()._get_socket(host, port, timeout)
             try:
-                context = self.__dict__.get("context") or dialing.shared_context()
-                return dialing.secured(sock, context, self._host, self._deadline or deadline)
+                context = self.__dict__.get("context") or sockets.shared_context()
+                return sockets.secured(sock, context, self._host, self._deadline or deadline)
             except BaseException:
                 sock.close()
                 raise
@@ -286,10 +286,10 @@ class LMTP(SMTP, standard.LMTP):
         """Connect to a UNIX socket or a port, and return the greeting."""
         if not host.startswith("/"):
             return super().connect(host, port, source_address)
-        dialing.check_timeout(self.timeout)
+        sockets.check_timeout(self.timeout)
         with Within(self, self._connect_deadline()) as deadline:
             try:
-                self.sock = dialing.connected_unix(host, self.timeout, _sockets(), deadline)
+                self.sock = sockets.connected_unix(host, self.timeout, _sockets(), deadline)
             except OSError:
                 if self.debuglevel > 0:
                     self._print_debug("connect fail:", host)

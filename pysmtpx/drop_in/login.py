@@ -17,7 +17,7 @@ from ..flow.effects import Flow
 from ..flow.sasl import MECHANISMS, Secret
 from ..wire.capabilities import Capabilities
 from ..wire.reply import Reply
-from .verdicts import not_logged_in, pair
+from .results import not_logged_in, pair
 
 _DONE: Final = 503
 """Already authenticated."""

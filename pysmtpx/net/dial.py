@@ -31,6 +31,8 @@ _UNWELL: Final = 300.0
 # Not epoll: a forked child would inherit its descriptor, and nobody there to close it.
 _Selector: Final[Any] = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
+_GETADDRINFO: Final = socket.getaddrinfo
+
 Address: TypeAlias = tuple[socket.AddressFamily, Any]
 Keep: TypeAlias = Callable[[socket.socket], object]
 """Is given each socket as soon as there is one."""
@@ -140,7 +142,12 @@ def resolve(host: str, port: int, deadline: Deadline) -> list[Address]:
 
 
 def _written_out(host: str, port: int) -> Address | None:
-    """The address of a host that is one in its usual spelling: nobody has to be asked."""
+    """The address of a host that is one in its usual spelling: nobody has to be asked.
+
+    But for somebody who stands in the resolver's place: a test, say, or a proxy.
+    """
+    if socket.getaddrinfo is not _GETADDRINFO:
+        return None
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         socket.inet_pton(family, host)

@@ -12,7 +12,7 @@ from support.messages import NOTHING, octets
 
 from pysmtpx.contrib.flask.attachment import Attachment
 from pysmtpx.contrib.queueing.payload import make_submission
-from pysmtpx.drop_in.mending import mended
+from pysmtpx.drop_in.messages import sendmail_arguments
 from pysmtpx.errors import SmtpError
 from pysmtpx.message import prepare
 
@@ -48,7 +48,7 @@ class TestContentType:
 
     def test_the_face_for_smtplib(self, length, value):
         message = parsed(hostile(length, value))
-        self.outcome(lambda: mended((message, None, None, (), ()), utf8=False, eight_bit=False))
+        self.outcome(lambda: sendmail_arguments((message, None, None, (), ()), utf8=False, eight_bit=False))
 
     def test_flask(self, length, value):
         def run() -> None:

@@ -16,7 +16,7 @@ import pytest
 from support.interrupts import interrupted
 
 import pysmtpx.smtplib as smtplib
-from pysmtpx.drop_in.low import Within
+from pysmtpx.drop_in.commands import Within
 from pysmtpx.testing import Event, MailServer, Stall
 
 ANN, BOB, EVE = "ann@example.org", "bob@example.com", "eve@example.com"

@@ -9,7 +9,7 @@ import pytest
 from support import linear
 
 import pysmtpx.smtplib as smtplib
-from pysmtpx.drop_in.verdicts import Steps
+from pysmtpx.drop_in.results import Steps
 from pysmtpx.errors import DeliveryUnknown
 from pysmtpx.testing import Cut, MailServer
 

@@ -24,7 +24,7 @@ from ..wire.command import MAX_AUTH_RESPONSE
 from ..wire.content import Content
 from ..wire.envelope import MailObject
 from ..wire.limits import WINDOW
-from .verdicts import carrying
+from .results import carrying
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*+@[A-Za-z0-9.-]+")
 _PATH: Final = re.compile(r'(?:[^\s<>"()]|(?:^|(?<=[.:]))"(?:[^"\\]|\\.)*"(?=[.@]|$))*+')
@@ -52,7 +52,7 @@ class _Envelope(MailObject):
         put(self, "rcpt_params", None)
 
 
-class Letter(NamedTuple):
+class SendmailArguments(NamedTuple):
     """The arguments of one ``sendmail``, checked."""
 
     sender: str
@@ -66,14 +66,14 @@ class Letter(NamedTuple):
     """What SIZE states (RFC 1870 5). Of text, as ever, without the last line end where that is missing."""
 
 
-def make_letter(
+def check_arguments(
     sender: str,
     recipients: tuple[str, ...],
     message: Any,
     mail_options: Sequence[str],
     rcpt_options: Sequence[str],
     features: Mapping[str, str],
-) -> Letter:
+) -> SendmailArguments:
     """Take the arguments.
 
     Raises ``SMTPSenderRefused`` where the message is over the server's SIZE,
@@ -97,7 +97,7 @@ def make_letter(
         error = MessageTooLarge(text)
         error.unsent_recipients = recipients
         raise carrying(SMTPSenderRefused(552, text.encode("ascii"), sender), error) from error
-    return Letter(sender, recipients, octets, content, options, tuple(rcpt_options or ()), size)
+    return SendmailArguments(sender, recipients, octets, content, options, tuple(rcpt_options or ()), size)
 
 
 def one_address(given: Any) -> str:
@@ -242,19 +242,19 @@ def check_one_line(text: str, *, secret: bool = False) -> None:
 # -- plan ----------------------------------------------------------------------
 
 
-def make_plan(letter: Letter, features: Mapping[str, str], *, esmtp: bool, lmtp: bool) -> Plan:
+def make_plan(given: SendmailArguments, features: Mapping[str, str], *, esmtp: bool, lmtp: bool) -> Plan:
     """The transaction for this server, ready to be written."""
-    utf8 = esmtp and asks_utf8(letter.mail_options)
-    options = letter.mail_options if esmtp else ()
+    utf8 = esmtp and asks_utf8(given.mail_options)
+    options = given.mail_options if esmtp else ()
     if esmtp and "size" in features:
-        options = (f"size={letter.size}", *options)
-    rcpt_options = letter.rcpt_options if esmtp else ()
-    lines = [line("mail", mail_argument(letter.sender, options, utf8=utf8), utf8=utf8)]
+        options = (f"size={given.size}", *options)
+    rcpt_options = given.rcpt_options if esmtp else ()
+    lines = [line("mail", mail_argument(given.sender, options, utf8=utf8), utf8=utf8)]
     lines += [
-        line("rcpt", rcpt_argument(path, rcpt_options, utf8=utf8), utf8=utf8) for path in letter.recipients
+        line("rcpt", rcpt_argument(path, rcpt_options, utf8=utf8), utf8=utf8) for path in given.recipients
     ]
     return Plan(
-        mail=_Envelope(letter.sender, letter.recipients, letter.content),
+        mail=_Envelope(given.sender, given.recipients, given.content),
         envelope=tuple(lines),
         options=_AS_IS,
         lmtp=lmtp,

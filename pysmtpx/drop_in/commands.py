@@ -20,11 +20,11 @@ from ..shortening import shortened
 from ..wire.content import Content
 from ..wire.limits import REPLY_LIMITS
 from ..wire.reply import Reply
-from . import letter, secrets, standard
-from .dialing import deadline_for, is_real
+from . import arguments, redaction, standard
+from .flows import FlowRunner
 from .lines import Lines, wait_until
-from .verdicts import Steps, is_acceptance, pair, reply_of
-from .wire import Wire
+from .results import Steps, is_acceptance, pair, reply_of
+from .sockets import deadline_for, is_real
 
 _CHALLENGE: Final = 334
 _GO_AHEAD: Final = 354
@@ -75,7 +75,7 @@ class Commands(standard.SMTP):
     """The standard class, with the commands that needed a hand."""
 
     _deadline: Deadline | None = None
-    _wire: Wire | None = None
+    _runner: FlowRunner | None = None
     _in_auth = False
     _hidden: Hidden | None = None
     """What was sent to log in: a server may repeat it when it refuses."""
@@ -135,19 +135,19 @@ class Commands(standard.SMTP):
         """What was received and nobody asked for."""
         return self.file.waiting if isinstance(self.file, Lines) else b""
 
-    def _wire_now(self) -> Wire:
+    def _runner_now(self) -> FlowRunner:
         """The project's own stream over the socket that is in use."""
-        if self._wire is None or self._wire.sock is not self.sock:
+        if self._runner is None or self._runner.sock is not self.sock:
             assert self.sock is not None
-            self._wire = Wire(self.sock)
-        return self._wire
+            self._runner = FlowRunner(self.sock)
+        return self._runner
 
     # -- octets -----------------------------------------------------------------------
 
     def send(self, s: Any) -> None:
         """Send `s` to the server. A line that logs in is ``***`` in debug output and for ``sys.audit``."""
-        self._in_auth = self._in_auth or secrets.begins_auth(s)
-        with Within(self) as deadline, _Patience(self, deadline):
+        self._in_auth = self._in_auth or redaction.begins_auth(s)
+        with Within(self) as deadline, _SocketTimeout(self, deadline):
             if isinstance(s, str):
                 s.encode(self.command_encoding)  # what cannot be is refused before anything is owed
             self._owed = True
@@ -159,12 +159,12 @@ class Commands(standard.SMTP):
     def _send_secret(self, s: Any) -> None:
         if self._hidden is None:
             self._hidden = Hidden(str(getattr(self, "password", "")))
-        self._hidden.add_line(secrets.line_of(s))
+        self._hidden.add_line(redaction.line_of(s))
         if self.debuglevel > 0:
-            self._print_debug("send:", repr(secrets.shown(s)))
+            self._print_debug("send:", repr(redaction.shown(s)))
         if self.sock is None:
             raise SMTPServerDisconnected("please run connect() first")
-        sys.audit("smtplib.send", self, secrets.redacted(s))
+        sys.audit("smtplib.send", self, redaction.redacted(s))
         try:
             self.sock.sendall(s.encode(self.command_encoding) if isinstance(s, str) else s)
         except OSError:
@@ -179,16 +179,16 @@ class Commands(standard.SMTP):
         """
         if self.file is None and is_real(self.sock):
             self.file = Lines(self.sock)
-        with Within(self) as deadline, _Patience(self, deadline):
+        with Within(self) as deadline, _SocketTimeout(self, deadline):
             if isinstance(self.file, Lines):
                 self.file.begin(deadline.within(_LONGEST))
             if not (self._in_auth and self.debuglevel > 0):
                 code, text = super().getreply()
             else:
-                with _Silence(self):
+                with _NoDebugOutput(self):
                     code, text = super().getreply()
                 # A server may repeat what it was sent.
-                self._print_debug(f"reply: retcode ({code}); Msg: {secrets.HIDDEN}")
+                self._print_debug(f"reply: retcode ({code}); Msg: {redaction.HIDDEN}")
             self._owed = code in (_CHALLENGE, _GO_AHEAD)
             if isinstance(self.file, Lines):
                 self.file.begin(None)  # whoever reads on by hand has a time of his own
@@ -202,8 +202,8 @@ class Commands(standard.SMTP):
 
     def putcmd(self, cmd: str, args: str = "") -> None:
         """Send a command. Raises ``ValueError`` for a control character in it."""
-        letter.check_one_line(
-            f"{cmd} {args}" if args else cmd, secret=self._in_auth or secrets.begins_auth(cmd)
+        arguments.check_one_line(
+            f"{cmd} {args}" if args else cmd, secret=self._in_auth or redaction.begins_auth(cmd)
         )
         super().putcmd(cmd, args)
 
@@ -248,7 +248,7 @@ class Commands(standard.SMTP):
 
     def verify(self, address: str) -> tuple[int, bytes]:
         """VRFY."""
-        letter.check_one_line(address)
+        arguments.check_one_line(address)
         with Within(self):
             return super().verify(address)
 
@@ -256,7 +256,7 @@ class Commands(standard.SMTP):
 
     def expn(self, address: str) -> tuple[int, bytes]:
         """EXPN."""
-        letter.check_one_line(address)
+        arguments.check_one_line(address)
         with Within(self):
             return super().expn(address)
 
@@ -269,14 +269,14 @@ class Commands(standard.SMTP):
         not, and ``ValueError`` for an address that would become a parameter.
         """
         self._begin_transaction()
-        sender = letter.one_address(sender)
+        sender = arguments.one_address(sender)
         options = options if self.does_esmtp else ()
-        utf8 = letter.asks_utf8(options)
+        utf8 = arguments.asks_utf8(options)
         if utf8:
             self._demand_utf8()
             self.command_encoding = "utf-8"
-        argument = letter.mail_argument(sender, options, utf8=utf8)
-        letter.line("mail", argument, utf8=self.command_encoding != "ascii")
+        argument = arguments.mail_argument(sender, options, utf8=utf8)
+        arguments.line("mail", argument, utf8=self.command_encoding != "ascii")
         with Within(self):
             self.putcmd("mail", argument)
             return self.getreply()
@@ -298,10 +298,10 @@ class Commands(standard.SMTP):
 
     def rcpt(self, recip: str, options: Sequence[str] = ()) -> tuple[int, bytes]:
         """RCPT, for one recipient. Raises ``ValueError`` for an address that would become a parameter."""
-        recip = letter.one_address(recip)
+        recip = arguments.one_address(recip)
         utf8 = self.command_encoding != "ascii"
-        argument = letter.rcpt_argument(recip, options if self.does_esmtp else (), utf8=utf8)
-        letter.line("rcpt", argument, utf8=utf8)
+        argument = arguments.rcpt_argument(recip, options if self.does_esmtp else (), utf8=utf8)
+        arguments.line("rcpt", argument, utf8=utf8)
         with Within(self):
             self.putcmd("rcpt", argument)
             code, text = self.getreply()
@@ -316,7 +316,7 @@ class Commands(standard.SMTP):
         returned, or the first refusal where there is none, and
         ``SMTPServerDisconnected`` raised where 421 comes before the last.
         """
-        octets = b"".join(Content.of(letter.as_octets(msg)).for_bdat())
+        octets = b"".join(Content.of(arguments.as_octets(msg)).for_bdat())
         with Within(self):
             first = super().data(octets)
             if not self._is_lmtp:
@@ -339,11 +339,11 @@ class Commands(standard.SMTP):
         """Close the connection."""
         self._in_auth = self._owed = False
         self._hidden = None
-        self._deadline = self._wire = None
+        self._deadline = self._runner = None
         super().close()
 
 
-class _Patience:
+class _SocketTimeout:
     """Let the socket wait no longer than the deadline, then as long as it did before."""
 
     __slots__ = ("_before", "_deadline", "_smtp", "_sock")
@@ -366,7 +366,7 @@ class _Patience:
                 self._sock.settimeout(self._before)
 
 
-class _Silence:
+class _NoDebugOutput:
     """No debug output for the moment."""
 
     __slots__ = ("_level", "_smtp")

@@ -28,13 +28,13 @@ from ..flow.transaction import Transaction
 from ..frames import conceals
 from ..wire.limits import Stage
 from ..wire.reply import Reply
-from . import login, secrets, verdicts
-from .dialing import is_real, make_context, secured, shared_context
-from .letter import Letter, asks_utf8, make_letter, make_plan, one_address, recipients_of
+from . import login, redaction, results
+from .arguments import SendmailArguments, asks_utf8, check_arguments, make_plan, one_address, recipients_of
+from .commands import Commands, Within
+from .flows import observed
 from .lines import Lines
-from .low import Commands, Within
-from .verdicts import Refused, is_acceptance
-from .wire import overheard
+from .results import Refused, is_acceptance
+from .sockets import is_real, make_context, secured, shared_context
 
 _T = TypeVar("_T")
 _E = TypeVar("_E", bound=SMTPException)
@@ -68,19 +68,19 @@ class Conversations(Commands):
 
     def _run(self, flow: Flow[_T], *, listen: bool = False) -> _T:
         """Drive a flow over the socket; where that closes the connection, so it is here."""
-        wire = self._wire_now()
+        runner = self._runner_now()
         heard = self._listened if listen or self.debuglevel > 0 else None
         self._heard = None
         with Within(self) as deadline:
             try:
-                return wire.run(overheard(flow, self._said, heard), deadline, self._unread)
+                return runner.run(observed(flow, self._said, heard), deadline, self._unread)
             finally:
-                if wire.closed:
+                if runner.closed:
                     self.close()
 
     def _said(self, effect: Send) -> None:
         self._in_auth = effect.secret
-        data = secrets.redacted(effect.data) if effect.secret else bytes(effect.data)
+        data = redaction.redacted(effect.data) if effect.secret else bytes(effect.data)
         if self.debuglevel > 0:
             commands = data.splitlines(keepends=True) if effect.shown is None else ()
             for line in commands:
@@ -96,11 +96,11 @@ class Conversations(Commands):
 
     def _show(self, reply: Reply, stage: Stage) -> None:
         """In the lines that ``smtplib`` prints."""
-        code, text = verdicts.pair(reply)
+        code, text = results.pair(reply)
         if self._in_auth:  # a server may repeat what it was sent
-            self._print_debug(f"reply: retcode ({code}); Msg: {secrets.HIDDEN}")
+            self._print_debug(f"reply: retcode ({code}); Msg: {redaction.HIDDEN}")
             return
-        for line in verdicts.lines(reply):
+        for line in results.lines(reply):
             self._print_debug("reply:", repr(line))
         self._print_debug(f"reply: retcode ({code}); Msg: {text!r}")
         if stage in (Stage.DATA, Stage.FINAL):
@@ -136,10 +136,10 @@ class Conversations(Commands):
             try:
                 self.ehlo_or_helo_if_needed()
                 features = self._features
-                letter = make_letter(sender, recipients, msg, mail_options, rcpt_options, features)
+                given = check_arguments(sender, recipients, msg, mail_options, rcpt_options, features)
                 if self._goes_stepwise or not recipients:
-                    return self._send_stepwise(letter)
-                return self._send_by_flow(letter)
+                    return self._send_stepwise(given)
+                return self._send_by_flow(given)
             except SMTPServerDisconnected as error:
                 self._account_for(error, recipients)
                 raise
@@ -157,24 +157,24 @@ class Conversations(Commands):
             return
         committed = self._content_begun
         lost: SmtpError = DeliveryUnknown() if committed else ConnectionLost()
-        verdicts.carrying(error, self._steps.lost(lost, recipients, committed=committed))
+        results.carrying(error, self._steps.lost(lost, recipients, committed=committed))
 
-    def _send_by_flow(self, letter: Letter) -> Refused:
-        if self.does_esmtp and asks_utf8(letter.mail_options):
+    def _send_by_flow(self, given: SendmailArguments) -> Refused:
+        if self.does_esmtp and asks_utf8(given.mail_options):
             self._demand_utf8()
-        plan = make_plan(letter, self._features, esmtp=self.does_esmtp, lmtp=self._is_lmtp)
-        account = Account(letter.recipients, lmtp=plan.lmtp)
+        plan = make_plan(given, self._features, esmtp=self.does_esmtp, lmtp=self._is_lmtp)
+        account = Account(given.recipients, lmtp=plan.lmtp)
         try:
             result = self._run(Transaction(plan, account).run())
         except SmtpError as error:
             if error.stage is Stage.INPUT:
                 account.verdict(error)  # the server had gone before: nothing was written
-            raise verdicts.raised(error, account, letter.sender) from error
-        return verdicts.refused(result.rejected_recipients)
+            raise results.raised(error, account, given.sender) from error
+        return results.refused(result.rejected_recipients)
 
-    def _send_stepwise(self, letter: Letter) -> Refused:
+    def _send_stepwise(self, given: SendmailArguments) -> Refused:
         """By the single commands, in the order and with the exceptions of ``smtplib``."""
-        sender, recipients, octets, _, mail_options, rcpt_options, size = letter
+        sender, recipients, octets, _, mail_options, rcpt_options, size = given
         if self.does_esmtp and self.has_extn("size"):
             mail_options = (f"size={size}", *mail_options)
         code, text = self.mail(sender, mail_options if self.does_esmtp else ())
@@ -194,7 +194,7 @@ class Conversations(Commands):
             raise self._given_up(0, SMTPRecipientsRefused(refused))
         self._send_content(octets)
         last = (each for each in self._steps.ledger().rejected if each.stage is Stage.FINAL)
-        return refused | verdicts.refused(last)
+        return refused | results.refused(last)
 
     def _send_content(self, octets: bytes) -> None:
         try:
@@ -202,7 +202,7 @@ class Conversations(Commands):
         except SMTPDataError as error:
             raise self._given_up(error.smtp_code, error) from None
         if not is_acceptance(code):
-            refused = verdicts.refused(self._steps.ledger().rejected)
+            refused = results.refused(self._steps.ledger().rejected)
             one = len(self._steps.finals) < 2
             raise self._given_up(code, SMTPDataError(code, text) if one else SMTPRecipientsRefused(refused))
 
@@ -238,9 +238,9 @@ class Conversations(Commands):
             except SMTPServerDisconnected as error:
                 self._account_for(error, ())
                 raise
-            from .mending import mended  # seldom needed, and it reads much
+            from .messages import sendmail_arguments  # seldom needed, and it reads much
 
-            arguments = mended(
+            arguments = sendmail_arguments(
                 (msg, from_addr, to_addrs, mail_options, rcpt_options),
                 utf8=self.has_extn("smtputf8"),
                 eight_bit=self.has_extn("8bitmime"),
@@ -293,7 +293,7 @@ class Conversations(Commands):
                 self._logged_in_by,
                 lambda: self.sock is not None,
             )
-            binding = self._wire_now().binding()
+            binding = self._runner_now().binding()
             return attempts.attempt(binding, self._host, login.port_of(self.sock))
 
     @property
@@ -342,6 +342,6 @@ class Conversations(Commands):
 
     def _forget_server(self) -> None:
         """What a server said on another line, or in clear, says nothing about this one (RFC 3207 4.2)."""
-        self.helo_resp = self.ehlo_resp = self._wire = None
+        self.helo_resp = self.ehlo_resp = self._runner = None
         self.esmtp_features = {}
         self.does_esmtp = False

@@ -21,7 +21,7 @@ from ..mime.headers import Field
 from ..mime.parts import Part
 from ..wire.capabilities import Capabilities
 from ..wire.params import MailFromParams
-from .letter import asks_utf8, one_address, path_of, recipients_of, with_a_labels
+from .arguments import asks_utf8, one_address, path_of, recipients_of, with_a_labels
 
 Arguments: TypeAlias = tuple[Any, Any, Any, Any, Any]
 """Those of ``send_message``, and those of ``sendmail``."""
@@ -30,7 +30,7 @@ _ANYBODY: Final = "postmaster"
 """For ``prepare``, which would validate paths: what ``smtplib`` takes for one (``John``) is none."""
 
 
-def mended(given: Arguments, *, utf8: bool, eight_bit: bool) -> Arguments:
+def sendmail_arguments(given: Arguments, *, utf8: bool, eight_bit: bool) -> Arguments:
     """The arguments of ``sendmail`` for those of ``send_message``.
 
     Raises ``ValueError`` where no envelope can be told, and for a message that

@@ -29,7 +29,7 @@ _DATA: Final = command.DATA.lower()
 _RSET: Final = command.RSET.lower()
 
 
-class Wire:
+class FlowRunner:
     """Runs flows over a socket that its owner also uses by itself."""
 
     def __init__(self, sock: socket.socket) -> None:
@@ -82,7 +82,7 @@ def check_unread(octets: bytes) -> None:
     raise unasked(parser.next())
 
 
-class _Ear:
+class _Observer:
     """Stands between the driver and who is told several replies."""
 
     def __init__(self, listener: Listener, heard: Heard) -> None:
@@ -100,7 +100,7 @@ class _Ear:
         self._listener.note(reply)
 
 
-def overheard(flow: Flow[_T], said: Callable[[Send], None], heard: Heard | None = None) -> Flow[_T]:
+def observed(flow: Flow[_T], said: Callable[[Send], None], heard: Heard | None = None) -> Flow[_T]:
     """The same flow, with someone told of each write before it, and of each reply after it."""
     try:
         effect: Effect = next(flow)
@@ -109,7 +109,7 @@ def overheard(flow: Flow[_T], said: Callable[[Send], None], heard: Heard | None 
                 _lowered(effect)
                 said(effect)
             elif heard is not None and type(effect) is Hear:
-                effect = Hear(_Ear(effect.listener, heard), effect.count, effect.last)
+                effect = Hear(_Observer(effect.listener, heard), effect.count, effect.last)
             try:
                 result = yield effect
             except BaseException as error:
