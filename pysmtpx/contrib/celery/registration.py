@@ -13,6 +13,7 @@ from celery.result import AsyncResult
 from ...errors import InputError, SmtpError
 from ...frames import conceals_settings
 from ...message import AnyMessage
+from ...pooling.forms import Envelope
 from ...retry import RetryPolicy
 from ...wire.envelope import MailObject
 from ...wire.limits import SEND_TIMEOUT
@@ -71,10 +72,7 @@ def enqueue(
     keys = signing_keys or (keys_of(app) if mail_task is None else mail_task.keys(app))
     submission = make_submission(
         message,
-        sender=sender,
-        recipients=recipients,
-        mail_params=mail_params,
-        rcpt_params=rcpt_params,
+        Envelope(sender, recipients, mail_params, rcpt_params),
         all_or_nothing=all_or_nothing,
         allow_long_lines=allow_long_lines,
         max_size=max_size,

@@ -36,6 +36,8 @@ _KEYS: Final = {
     "all_or_nothing",
     "allow_long_lines",
 }
+_OF_ITS_OWN: Final = Envelope()
+"""The envelope of a mail object, or what the headers of a message say."""
 _INSISTED: Final = "insisted"
 """The key of a list of paths for which the caller said ``strict=False``; left out where that is no one."""
 _EXTENSIONS: Final = (
@@ -59,11 +61,8 @@ class Submission:
 
 def make_submission(
     message: AnyMessage | MailObject,
+    envelope: Envelope = _OF_ITS_OWN,
     *,
-    sender: str | None = None,
-    recipients: str | Sequence[str] | None = None,
-    mail_params: MailFromParams | None = None,
-    rcpt_params: Sequence[RcptToParams] | None = None,
     all_or_nothing: bool = False,
     allow_long_lines: bool = False,
     max_size: int = MAX_SIZE,
@@ -77,7 +76,6 @@ def make_submission(
     Raises ``InputError`` and ``NotSupportedError`` for what no server could be
     sent, ``MessageTooLarge`` for content of more than ``max_size`` octets.
     """
-    envelope = Envelope(sender, recipients, mail_params, rcpt_params)
     if isinstance(message, MailObject) and any(each is not None for each in envelope):
         raise UsageError("a MailObject has an envelope of its own")
     message, envelope = taken_apart(message, envelope)

@@ -26,6 +26,7 @@ from pysmtpx import (
     UsageError,
 )
 from pysmtpx.contrib.queueing.payload import Submission, make_submission, pack, unpack
+from pysmtpx.pooling.forms import Envelope
 
 LINE = b"Subject: x\r\n\r\nhello\r\n"
 
@@ -181,7 +182,7 @@ def test_long_lines_and_parameters_pass_where_they_were_asked_for() -> None:
 
 def test_a_mail_object_has_an_envelope_of_its_own() -> None:
     with pytest.raises(UsageError):
-        make_submission(MailObject("s@x.example", "a@x.example", LINE), sender="t@x.example")
+        make_submission(MailObject("s@x.example", "a@x.example", LINE), Envelope("t@x.example"))
 
 
 GOOD = pack(make_submission(MailObject("s@x.example", ["a@x.example"], LINE)))
