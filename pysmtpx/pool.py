@@ -218,7 +218,7 @@ class SmtpPool:
             most = min(most, int(seconds * connections / _SECONDS_OF_A_MESSAGE))
         if self._rate is not None:
             most = min(most, int(seconds * self._rate))
-        return max(connections * settings.in_flight, most)
+        return max(connections * (settings.in_flight + 1), most)  # each has its next one at hand
 
     @contextlib.contextmanager
     def connection(self, *, timeout: float | None = CONNECT_TIMEOUT) -> Iterator[SmtpConnection]:

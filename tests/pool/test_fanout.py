@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections import Counter
 from email.message import EmailMessage
@@ -41,6 +42,20 @@ def test_in_the_order_of_completion_otherwise() -> None:
         assert len(early) + len(late) == 20
         held = next(m for m in server.messages if (m.connection, m.transaction) == (0, 0))
         assert held.addresses[0] not in {each.recipients[0] for each in early}  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("connections", [1, 3])
+def test_nobody_runs_out_of_time_behind_the_others(connections: int) -> None:
+    """Of a slow server a message's time begins when it is taken from the iterable, so few are."""
+    count = 60 * connections
+
+    def slow(event: Event) -> None:
+        if event.verb == "FINAL":
+            threading.Event().wait(0.04)
+
+    with MailServer(verdict=slow) as server, pool_of(server, max_connections=connections) as pool:
+        outcomes = list(pool.send_many(mails(count), timeout=1.5))
+        assert Counter(each.status for each in outcomes) == {"accepted": count}
 
 
 def test_an_endless_source_is_taken_only_as_outcomes_are() -> None:
