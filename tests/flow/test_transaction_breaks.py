@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 from support.drive import drive, heard
-from support.fates import RCPTS, fates
+from support.fates import BODY, RCPTS, fates
 from support.transactions import PIPELINED, SEQUENTIAL, plan, run, server
 
 from pysmtpx.errors import (
@@ -19,7 +19,7 @@ from pysmtpx.errors import (
     Timeout,
 )
 from pysmtpx.flow.delivery import delivery
-from pysmtpx.flow.effects import WITHHELD
+from pysmtpx.flow.effects import WITHHELD, Close, Receive, Send
 from pysmtpx.wire.capabilities import Capabilities, Protocol
 from pysmtpx.wire.limits import Stage
 from pysmtpx.wire.reply import Reply
@@ -111,6 +111,24 @@ def test_a_reply_while_the_content_is_written(early, kind, outcome_of_first: str
     assert outcome.closed
     assert len(writes) == 3  # stopped at once
     assert not writes[-1].endswith(b".\r\n")
+
+
+@pytest.mark.parametrize("bdat", [False, True])
+@pytest.mark.parametrize("is_long", [False, True])
+def test_a_reply_right_before_the_last_octets(is_long: bool, bdat: bool) -> None:
+    """FAULTS 27: about the content if anything of a chunk was written; else one too many for the envelope."""
+    flow = delivery(plan(_long() if is_long else BODY, bdat=bdat))
+    effect, answers = next(flow), iter([Reply(250)] * 4 + [Reply(354)])
+    while not getattr(effect, "commits", False):
+        effect = flow.send(0 if isinstance(effect, Send) else heard(effect, answers))
+    assert effect.guard, "whatever is there stops it"
+    assert isinstance(flow.send(WITHHELD), Receive)
+    assert isinstance(flow.send(Reply(552)), Close)
+    is_surplus = bdat and not is_long
+    with pytest.raises(ProtocolError if is_surplus else DataRejected) as caught:
+        flow.send(None)
+    fate = "unsent" if is_surplus else "rejected 552 content"
+    assert fates(caught.value) == dict.fromkeys(RCPTS, fate)
 
 
 @pytest.mark.parametrize("code", [452, 554])
