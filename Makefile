@@ -6,7 +6,7 @@ SETUP := setup.cfg pyproject.toml scripts/venv
 
 help:
 	@echo 'make demo      a pool sends forty kinds of messages to an embedded server, checked octet by octet'
-	@echo 'make test      every test, on each Python that is found, and on real servers'
+	@echo 'make test      every test, also on real servers, and a sample on each other Python'
 	@echo 'make coverage  the same on one Python, and which lines and branches no test reached; half an hour'
 	@echo 'make servers   the tests on real servers alone'
 	@echo 'make check     linter, formatter and types'

@@ -1,10 +1,16 @@
-"""Rules for every test: stay on this machine, leave nothing behind, say what was skipped and why."""
+"""Rules for every test: stay on this machine, leave nothing behind, say what was skipped and why.
+
+Also which tests come first, and which are run where not all are.
+"""
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
+from random import Random
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -28,6 +34,47 @@ def _nothing_left_behind() -> Iterator[None]:
     left = before.leftovers()
     assert not left, "the test left behind: " + ", ".join(left)
     assert not guard.violations, "the test tried to leave this machine: " + ", ".join(guard.violations)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--sample",
+        type=int,
+        metavar="N",
+        help="each test, but none marked `once`, with N sets of parameters, or all where marked `everywhere`",
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with what takes long, so that no process is left alone with it at the end; take the sample."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    most: int | None = config.getoption("sample")
+    if most is not None:
+        kept = _sample(items, most)
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = [item for item in items if item in kept]
+
+
+def pytest_collection_finish() -> None:
+    """What was collected stays until the end: no collection of garbage need look at it again."""
+    gc.collect()
+    gc.freeze()
+
+
+def _sample(items: list[pytest.Item], most: int) -> set[pytest.Item]:
+    """What is kept; which sets of parameters depends on the names of the test and of this Python alone."""
+    kept: set[pytest.Item] = set()
+    others: dict[str, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        if item.get_closest_marker("everywhere"):
+            kept.add(item)
+        elif not item.get_closest_marker("once"):
+            others[item.nodeid.partition("[")[0]].append(item)
+    for name, sets in others.items():
+        chance = Random(f"{name} {sys.version_info[:2]}")
+        kept.update(chance.sample(sets, min(most, len(sets))))
+    return kept
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -43,6 +43,7 @@ def test_of_refused_recipients(kind):
     assert len(str(error)) < 600
 
 
+@pytest.mark.once
 def test_an_argument_of_a_million_characters():
     long = "secret " * (MILLION // 7)
     calls = [

@@ -25,6 +25,8 @@ from pysmtpx import (
     connect,
 )
 
+pytestmark = pytest.mark.slow
+
 BODY = b"Subject: x\r\n\r\nhello\r\n"
 
 

@@ -31,6 +31,8 @@ from pysmtpx.net.stream import Stream
 from pysmtpx.net.tls import client_context, default_context
 from pysmtpx.testing import MailServer
 
+pytestmark = pytest.mark.everywhere
+
 MODES = pytest.mark.parametrize("tls", ["implicit", "starttls"])
 
 

@@ -20,6 +20,8 @@ from support.scripted import Peer, ScriptedServer
 import pysmtpx
 from pysmtpx import MailObject, Outcome, SmtpConnection
 
+pytestmark = pytest.mark.slow
+
 PATHS = ("a@x.example", "b@x.example")
 SMALL = b"Subject: x\r\n\r\nhello\r\n"
 SLICE = 64 * 1024
@@ -27,7 +29,7 @@ LARGE = b"Subject: %b\r\n\r\n" % (b"x" * 51) + (b"y" * 62 + b"\r\n") * (6 * SLIC
 """Six slices."""
 BUFFER = 4096
 """Octets of each socket buffer, as far as the kernel lets us: a server that reads no more is felt at once."""
-TIMEOUT = 0.5
+TIMEOUT = 1.0
 
 EVENTS = {
     "250": b"250 2.6.0 kept\r\n",

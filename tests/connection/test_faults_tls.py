@@ -23,6 +23,8 @@ from pysmtpx import (
 )
 from pysmtpx.testing import Garbage, MailServer
 
+pytestmark = pytest.mark.everywhere
+
 TLS = {"tls": "starttls", "ssl_context": certs.client_context()}
 MODES = pytest.mark.parametrize("tls", ["implicit", "starttls"])
 

@@ -20,6 +20,8 @@ from pysmtpx.message import prepare
 from pysmtpx.mime import words
 from pysmtpx.wire.capabilities import Capabilities
 
+pytestmark = pytest.mark.everywhere
+
 UTF8 = Capabilities({"SMTPUTF8": ()})
 SERVERS = [NOTHING, EIGHT, UTF8, FULL]
 

@@ -17,6 +17,8 @@ from pysmtpx.message import prepare
 from pysmtpx.wire.lines import check_traits
 from pysmtpx.wire.params import MailFromParams
 
+pytestmark = pytest.mark.everywhere
+
 
 class TestTransferEncoding:
     def test_8_bit_stays_where_8bitmime_is_offered(self):

@@ -19,7 +19,7 @@ from pysmtpx.message import prepare
 NAMES = [1, 40, 60, 66, 67, 68, 69, 70, 77, 78, 79, 120, 200]
 VALUES = ["ü", "ü" * 300, "x" * 3000, "\udcff", '"']
 
-pytestmark = pytest.mark.timeout(20)
+pytestmark = pytest.mark.timeout(60)
 
 
 def hostile(length: int, value: str) -> str:

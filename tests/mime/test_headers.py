@@ -16,6 +16,8 @@ from pysmtpx.errors import InputError
 from pysmtpx.mime import addresses, headers, parameters
 from pysmtpx.mime.parts import Part
 
+pytestmark = pytest.mark.everywhere
+
 MAKE = HeaderRegistry()
 
 

@@ -1,6 +1,6 @@
 """Time in proportion to length, for every field that is written and every text of a stranger that is read.
 
-A field of 10 kB and one of 100 kB are compared. Address lists are covered as they are read by ``prepare``
+A field of 5 kB and one of 50 kB are compared. Address lists are covered as they are read by ``prepare``
 (From, To, Resent-*), by ``Field.written`` and by ``addresses.parse``.
 """
 
@@ -22,6 +22,8 @@ from pysmtpx.wire.address import ForwardPath
 from pysmtpx.wire.capabilities import Capabilities
 from pysmtpx.wire.parser import ReplyParser
 from pysmtpx.wire.reply import Reply
+
+pytestmark = pytest.mark.slow
 
 PATTERNS = [
     *(";", "x;", '"', '"a"', "\\", '"\\', "(", ")", "(a)", "a (b) ", "[", "]", "<", ">", ",", ":", ".", "@"),

@@ -20,6 +20,8 @@ from pysmtpx.net.deadline import Deadline
 from pysmtpx.net.stream import Stream
 from pysmtpx.net.tls import handshake
 
+pytestmark = pytest.mark.everywhere
+
 
 def test_a_read_that_wants_to_write(monkeypatch: Any) -> None:
     """FAULTS 74: a key update, say; the loop handles both wants."""

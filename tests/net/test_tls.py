@@ -21,6 +21,8 @@ from support import certs
 from pysmtpx.net import tls
 from pysmtpx.net.tls import client_context, default_context, end_point_binding
 
+pytestmark = pytest.mark.everywhere
+
 
 @pytest.fixture(autouse=True)
 def _no_roots_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:

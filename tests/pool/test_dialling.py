@@ -54,7 +54,6 @@ def test_an_interrupt_at_any_line_of_a_dial_leaves_no_socket(kind: str, tmp_path
             assert [str(each.message) for each in caught] == [], place
             if not came:
                 break
-        gc.unfreeze()
         opened.pop().close()
         assert place > 30, "every line of it was interrupted once"
 

@@ -32,6 +32,8 @@ from pysmtpx.pool import SmtpPool
 from pysmtpx.pooling import health
 from pysmtpx.testing import Cut, Event, Garbage, MailServer
 
+pytestmark = pytest.mark.slow
+
 CAP: Final = 3
 FORKS: Final = 2
 """Forks in one run: each takes a while."""
@@ -366,7 +368,8 @@ class PoolMachine(RuleBasedStateMachine):
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks at descriptors in /proc")
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
+@pytest.mark.once
 def test_the_pool_is_a_sound_machine() -> None:
     rests = {"FIRST_REST": 0.001, "LONGEST_REST": 0.01, "FIRST_DIAL_REST": 0.001}
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large]

@@ -29,7 +29,7 @@ TROUBLES: dict[str, tuple[str, Any]] = {
     "DATA 450": ("DATA", "450 4.3.0 later"),
     "FINAL 450": ("FINAL", "450 4.3.0 later"),
     "MAIL lost": ("MAIL", Cut()),
-    "RCPT lost": ("RCPT", Cut(reset=True)),
+    "RCPT lost": ("RCPT", Cut()),  # by FIN: a reset can take the answer to MAIL along
     "DATA lost": ("DATA", Cut()),
 }
 

@@ -16,6 +16,8 @@ from pysmtpx import SendResult, SmtpError
 from pysmtpx.pool import SmtpPool
 from pysmtpx.testing import Cut, Event, MailServer
 
+pytestmark = pytest.mark.slow
+
 COUNT, LIMIT = 300, 100
 SAYINGS = ("452 4.5.3 too many messages", "450 4.4.5 enough", "451 later", "450 no more", "503 no")
 

@@ -11,8 +11,11 @@ import soak
 
 from pysmtpx import MailObject, Outcome, Reply, SendResult
 
+pytestmark = pytest.mark.slow
 
-@pytest.mark.timeout(150)
+
+@pytest.mark.once
+@pytest.mark.timeout(300)
 def test_twenty_thousand_messages_with_faults() -> None:
     """Six seconds; under coverage three times as many."""
     verdict = soak.soak(20_000)

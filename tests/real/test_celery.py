@@ -20,6 +20,8 @@ from support.redis import RedisServer
 from pysmtpx.contrib.celery import SendFailed, enqueue
 from pysmtpx.testing import Cut, Event, MailServer
 
+pytestmark = pytest.mark.slow
+
 MESSAGES = 2000
 
 
@@ -72,7 +74,7 @@ class Killer:
         self.killed.append("the worker")
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_two_thousand_messages_and_a_worker_killed_in_the_middle(redis: RedisServer) -> None:
     killer = Killer()
     with MailServer(verdict=killer) as server, closing_app(redis.url) as app, contextlib.ExitStack() as stack:
@@ -145,7 +147,7 @@ def test_the_example_runs_with_redis(redis: RedisServer) -> None:
     script = Path(__file__).parents[2] / "examples" / "celery_worker" / "run.py"
     environment = {**os.environ, "MAILER_BROKER": redis.url}
     done = subprocess.run(
-        [sys.executable, script], capture_output=True, text=True, env=environment, timeout=50
+        [sys.executable, script], capture_output=True, text=True, env=environment, timeout=100
     )
     assert done.returncode == 0, done.stderr
     assert "busy@example.com: taken" in done.stdout

@@ -18,6 +18,8 @@ from support.realserver import RealServer, on
 import pysmtpx
 from pysmtpx import MailObject, SmtpConnection, SmtpPool
 
+pytestmark = pytest.mark.slow
+
 SENDER, ALICE, BOB = "sender@elsewhere.test", "alice@mail.test", "bob@mail.test"
 NOBODY, LATER, REFUSED = "nobody@mail.test", "later@mail.test", "refused@elsewhere.test"
 WITH_REFUSALS = [EximServer, HarakaServer, SmtpServerServer, AiosmtpdServer]

@@ -164,7 +164,7 @@ def proves(postfix: PostfixServer, smtp: standard.SMTP, user: str, mechanism: st
     """Send a mail, and wait for Postfix to name who it came from."""
     assert smtp.sendmail(SENDER, [BOB], MAIL) == {}
     said = f"sasl_method={mechanism}, sasl_username={user}\n"
-    wait_until(lambda: said in postfix.log_text(), 10, said)
+    wait_until(lambda: said in postfix.log_text(), 30, said)
 
 
 @pytest.mark.parametrize("user", [ALICE, BOB, "carol@mail.test"])

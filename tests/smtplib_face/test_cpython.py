@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.everywhere
+
 HERE = Path(__file__).parent
 
 
@@ -37,7 +39,7 @@ def test_cpythons_own_tests_pass(
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=100,
     )
     assert run.returncode == 0, run.stdout + run.stderr
     told = re.match(r"ran (\d+), skipped (\d+) ", run.stdout.splitlines()[-1])
@@ -57,6 +59,6 @@ def test_the_tests_about_names_pass_over_a_standard_library_that_sets_them_late(
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=100,
     )
     assert run.returncode == 0, run.stdout + run.stderr

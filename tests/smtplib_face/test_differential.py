@@ -12,6 +12,8 @@ import pytest
 import pysmtpx.smtplib as ours
 from pysmtpx.testing import Cut, Garbage, MailServer
 
+pytestmark = pytest.mark.everywhere
+
 ANN, BOB, EVE = "ann@example.org", "bob@example.com", "eve@example.com"
 TEXT = "Subject: hello\n\nHi.\n.dotted\n"
 OCTETS = b"Subject: hello\r\n\r\nHi.\r\n.dotted\r\n"

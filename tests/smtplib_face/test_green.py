@@ -15,6 +15,8 @@ from support.accounts import PASSWORD, USER
 
 from pysmtpx.testing import MailServer
 
+pytestmark = pytest.mark.slow
+
 PATCHES = {
     "eventlet": "import eventlet\neventlet.monkey_patch()",
     "gevent": "import gevent.monkey\ngevent.monkey.patch_all()",
@@ -36,6 +38,7 @@ with kind("127.0.0.1", PORT, "me.example", timeout=TIMEOUT) as smtp:
 
 NATIVE = """
 import pysmtpx
+
 options = {} if MODE == "clear" else {"username": USER, "password": PASSWORD}
 tls = "none" if MODE == "clear" else MODE
 with pysmtpx.connect("127.0.0.1", PORT, tls=tls, **options) as conn:
@@ -57,7 +60,7 @@ def run_green(library: str, program: str, **names: object) -> None:
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=100,
     )
     assert done.returncode == 0, done.stderr
 

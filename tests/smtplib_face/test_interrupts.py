@@ -19,6 +19,8 @@ import pysmtpx.smtplib as smtplib
 from pysmtpx.drop_in.commands import Within
 from pysmtpx.testing import Event, MailServer, Stall
 
+pytestmark = pytest.mark.slow
+
 ANN, BOB, EVE = "ann@example.org", "bob@example.com", "eve@example.com"
 OCTETS = b"Subject: hello\r\n\r\nHi.\r\n"
 MESSAGE = EmailMessage()

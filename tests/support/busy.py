@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -43,7 +42,7 @@ def busy(conn: SmtpConnection) -> Iterator[tuple[Held, list[Any]]]:
 
 def until(condition: Callable[[], bool]) -> None:
     """Wait for what another thread is about to do."""
-    limit = time.monotonic() + 5
+    limit = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < limit
-        os.sched_yield()
+        time.sleep(0.0005)

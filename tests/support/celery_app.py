@@ -100,7 +100,7 @@ class Worker:
     @property
     def pid(self) -> int:
         """The process that the others belong to."""
-        wait_until(self._pid_file.exists, 10, "the worker has started")
+        wait_until(self._pid_file.exists, 60, "the worker has started")
         return int(self._pid_file.read_text())
 
     def kill(self) -> None:

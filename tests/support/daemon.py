@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-START_LIMIT = 20.0
+START_LIMIT = 60.0
 """Seconds until a server must answer."""
 
 _kept = socket.socket()

@@ -111,7 +111,7 @@ class DovecotServer(RealServer):
     def wait_until_up(self) -> None:
         """Return once the port answers and SASL's socket is there."""
         super().wait_until_up()
-        wait_until(self.auth_path.exists, 5.0, "the socket for SASL")
+        wait_until(self.auth_path.exists, 60.0, "the socket for SASL")
 
     def write_files(self) -> None:
         """Write the configuration, the users and the key of the tokens."""

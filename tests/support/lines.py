@@ -14,7 +14,7 @@ from pysmtpx.net.deadline import Deadline
 from pysmtpx.net.stream import Stream
 from pysmtpx.net.tls import handshake
 
-SOON = 5.0
+SOON = 20.0
 
 
 class Line:

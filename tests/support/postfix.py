@@ -118,13 +118,13 @@ class PostfixServer(RealServer):
 
     def empty(self) -> None:
         """Remove every message of every user; the log begins anew, once every session has ended."""
-        wait_until(self._is_idle, 10.0, "the end of every session")
+        wait_until(self._is_idle, 30.0, "the end of every session")
         super().empty()
 
     def session(self) -> str:
         """Wait for the end of a session and return what the log says of the latest: its count of commands."""
         pattern = r"disconnect from .*"
-        wait_until(lambda: re.search(pattern, self.log_text()) is not None, 10.0, "the end of a session")
+        wait_until(lambda: re.search(pattern, self.log_text()) is not None, 30.0, "the end of a session")
         return str(re.findall(pattern, self.log_text())[-1])
 
     def commands(self) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from enum import Enum
+from time import process_time
 
 import pytest
 from hypothesis import given
@@ -262,11 +263,12 @@ def test_limits_count_the_octets_on_the_wire(path: type[ReversePath], longest: s
         "a@" + "-" * 250,
     ],
 )
-@pytest.mark.timeout(5)
 def test_hostile_length_takes_no_time(text: str) -> None:
     """FAULTS 111: and the error does not repeat the text whole."""
+    begin = process_time()
     with pytest.raises(InputError) as caught:
         ForwardPath(text)
+    assert process_time() - begin < 5
     assert len(str(caught.value)) < 1000
 
 

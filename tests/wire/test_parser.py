@@ -283,6 +283,7 @@ def test_a_breach_is_for_good() -> None:
     assert parser.has_input
 
 
+@pytest.mark.once
 def test_backlog_is_bounded_and_what_came_before_is_handed_out() -> None:
     parser = ReplyParser()
     parser.feed(b"250 a\r\n" * (MAX_BACKLOG // 7))
@@ -294,6 +295,7 @@ def test_backlog_is_bounded_and_what_came_before_is_handed_out() -> None:
         parser.next()
 
 
+@pytest.mark.once
 def test_backlog_counts_only_what_was_not_taken() -> None:
     parser = ReplyParser()
     segment = b"250 a\r\n" * 10_000

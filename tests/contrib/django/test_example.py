@@ -11,6 +11,8 @@ import pytest
 
 from pysmtpx.testing import MailServer
 
+pytestmark = pytest.mark.slow
+
 PROJECT = Path(__file__).parents[3] / "examples" / "django_project"
 
 
@@ -21,7 +23,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **environment},
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=100,
         check=False,
     )
 

@@ -19,6 +19,8 @@ import pysmtpx
 from pysmtpx.contrib.django.message import mail_object
 from pysmtpx.testing import MailServer
 
+pytestmark = pytest.mark.slow
+
 # One and the same.
 
 DOMAINS = [

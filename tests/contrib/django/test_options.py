@@ -17,6 +17,8 @@ from support.frames import is_ours
 from pysmtpx import RetryPolicy
 from pysmtpx.contrib.django import servers
 
+pytestmark = pytest.mark.everywhere
+
 PASSWORD = "hunter2"
 
 

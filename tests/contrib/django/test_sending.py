@@ -25,6 +25,8 @@ from pysmtpx.contrib.django.message import mail_object
 from pysmtpx.contrib.pools import close_pools
 from pysmtpx.testing import MailServer
 
+pytestmark = pytest.mark.everywhere
+
 REFUSE = {"bad@x.example": "550 5.1.1 unknown", "later@x.example": "450 4.2.0 later"}
 FIXED = {"Date": "Tue, 24 Nov 2026 12:00:00 +0000", "Message-ID": "<1@x.example>"}
 

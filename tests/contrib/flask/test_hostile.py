@@ -21,6 +21,8 @@ from pysmtpx.contrib.flask import (
     sanitize_subject,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def written(**arguments: Any) -> bytes:
     return Message(**{"subject": "x", "recipients": ["ann@example.com"], "body": "x"} | arguments).as_bytes()
