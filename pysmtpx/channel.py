@@ -77,7 +77,8 @@ class Channel:
         """
 
         def converse() -> _T:
-            self._check_open()
+            if self._driver.stream.closed:
+                raise self._is_closed()
             flow = make()
             if not fresh:
                 self._check_idle()
@@ -122,7 +123,8 @@ class Channel:
                 raise
 
     def _admit(self, tenant: object, seconds: float | None, reused: bool) -> None:
-        self._check_open()
+        if self._driver.stream.closed:
+            raise self._is_closed()
         self._check_idle()
         self._driver.seconds = seconds
         self._driver.brisk = REUSE_LIMIT if reused else None
@@ -151,10 +153,13 @@ class Channel:
         mine = False
         # An interrupt may come at any call: whatever happens in here, the line is given back.
         try:
-            if deadline is not None:
-                self._take(deadline)
-            else:
+            if deadline is None:
                 self._lock.acquire()
+            else:
+                if not self._lock.acquire(blocking=False):
+                    self._wait_for_lock(deadline)
+                if self._tenant is not None:
+                    self._wait_for_turn(deadline)
             mine = True
             self._holder = me
             return action()
@@ -168,22 +173,20 @@ class Channel:
             if self._driver.closing:
                 self.close()
 
-    def _take(self, deadline: Deadline) -> None:
-        if not self._lock.acquire(blocking=False):
-            seconds = max(0.0, min(deadline.remaining(), threading.TIMEOUT_MAX))
-            if not self._lock.acquire(timeout=seconds):
-                raise Timeout("another thread kept the connection busy", stage=Stage.INPUT)
+    def _wait_for_lock(self, deadline: Deadline) -> None:
+        seconds = max(0.0, min(deadline.remaining(), threading.TIMEOUT_MAX))
+        if not self._lock.acquire(timeout=seconds):
+            raise Timeout("another thread kept the connection busy", stage=Stage.INPUT)
+
+    def _wait_for_turn(self, deadline: Deadline) -> None:
         while self._tenant is not None:
             seconds = max(0.0, min(deadline.remaining(), threading.TIMEOUT_MAX))
             if not self._turn.wait(seconds):
                 raise Timeout("a stream of messages kept the connection busy", stage=Stage.INPUT)
 
-    def _check_open(self) -> None:
-        driver = self._driver
-        if driver.stream.closed:
-            raise ConnectionLost(
-                f"the connection is closed: {driver.why or 'the last call ended it'}", stage=Stage.INPUT
-            )
+    def _is_closed(self) -> ConnectionLost:
+        why = self._driver.why or "the last call ended it"
+        return ConnectionLost(f"the connection is closed: {why}", stage=Stage.INPUT)
 
     def _check_idle(self) -> None:
         try:

@@ -57,6 +57,7 @@ class SmtpConnection:
         self._channel = channel
         self._server = server
         self._capabilities = capabilities
+        self._is_tls = channel.is_tls  # no call changes it
 
     @property
     def server(self) -> Server:
@@ -76,7 +77,7 @@ class SmtpConnection:
     @property
     def is_tls(self) -> bool:
         """Whether the line is encrypted."""
-        return self._channel.is_tls
+        return self._is_tls
 
     @property
     def closed(self) -> bool:
@@ -228,7 +229,7 @@ class SmtpConnection:
         if protocol is not server.protocol:
             # One reply or one a recipient: the wrong count puts the session out of step (RFC 2033 4.2).
             raise UsageError(
-                f"{method} is for {protocol.upper()}, and this connection is {self.protocol.upper()}"
+                f"{method} is for {protocol.upper()}, and this connection is {server.protocol.upper()}"
             )
         options = as_options(bdat, all_or_nothing, allow_long_lines)
 
@@ -237,7 +238,7 @@ class SmtpConnection:
                 mail,
                 self._capabilities,
                 protocol=protocol,
-                is_tls=channel.is_tls,
+                is_tls=self._is_tls,
                 options=options,
                 is_local=server.is_local,
             )
@@ -335,11 +336,12 @@ class SmtpConnection:
         Waits for its turn, then ``timeout`` seconds. In a forked child it only closes.
         """
         Deadline.after(timeout)  # refuses what is no timeout
-        if self._channel.is_foreign:
+        channel = self._channel
+        if channel.is_foreign:
             self.close()
-        if not self.closed:
+        if not channel.closed:
             with contextlib.suppress(ConnectionLost, ServiceUnavailable, Timeout, ProtocolError):
-                self._channel.run(quit_session, Deadline.after(None), seconds=timeout)
+                channel.run(quit_session, Deadline.after(None), seconds=timeout)
 
     def close(self) -> None:
         """Close at once, without QUIT. A call under way in another thread fails."""

@@ -233,6 +233,8 @@ def _seconds(value: object) -> float:
 
 def _check_account(server: Server) -> None:
     secrets = [name for name in _SECRETS if getattr(server, name) is not None]
+    if not (secrets or server.username or server.auth or server.authzid):
+        return
     external = "EXTERNAL" in server.auth
     if len(secrets) == 2:
         raise InputError("password and token were both given: which one is meant?")

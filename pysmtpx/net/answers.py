@@ -23,17 +23,13 @@ class AnswerTime:
     def note(self, since: float) -> None:
         """The end of data of that moment was answered just now."""
         moment = now()
-        self._enter(moment - since, moment)
+        if (seconds := moment - since) >= self._expected(moment):
+            # Two threads may do so at once, and one of both is lost: no more than an estimate is.
+            self._seconds, self._noted = seconds, moment
 
     def note_missing(self, since: float) -> None:
         """It was not answered by now: the server is taken to need twice as long."""
-        moment = now()
-        self._enter(2 * (moment - since), moment)
-
-    def _enter(self, seconds: float, moment: float) -> None:
-        if seconds >= self._expected(moment):
-            # Two threads may do so at once, and one of both is lost: no more than an estimate is.
-            self._seconds, self._noted = seconds, moment
+        self.note(2 * since - now())  # as if it were answered now, and had been asked that much earlier
 
     def is_too_long_for(self, deadline: Deadline) -> bool:
         """Whether an answer cannot be expected in what is left (FAULTS 122)."""

@@ -369,8 +369,9 @@ class _Race:
                 # Not connect_ex(): guards of test suites and tracers stand at connect().
                 sock.connect(target)
             except BlockingIOError:
-                self._wait_for(sock, address)
-                return None
+                if not _is_connected(sock):  # a server on this machine has answered by now
+                    self._wait_for(sock, address)
+                    return None
         except OSError as error:
             pass_alarm(error)
             self._lost(address, error, sock)

@@ -184,8 +184,12 @@ class Stream:
             self.round_trips += 1
         end, left = deadline.window(seconds)
         while self._broken is None:
-            if not self._wait_to_read(left):
-                raise Timeout("no reply came in time")
+            if not (self.is_tls and self._has_pending()):
+                if self._quickack is not None:
+                    # The server's Nagle waits for our delayed acknowledgement: 40 ms each.
+                    self._acknowledge(self._quickack)
+                if not self._waiter.wait(READ, left):
+                    raise Timeout("no reply came in time")
             self._pull()
             reply = self._parser.next()
             if reply is not None:
@@ -196,15 +200,6 @@ class Stream:
             left = Deadline(end).remaining()
         raise self._broken
 
-    def _wait_to_read(self, seconds: float) -> bool:
-        """Whether octets, or the end, are there within this time."""
-        if self.is_tls and self._has_pending():
-            return True
-        if self._quickack is not None:
-            # The server's Nagle waits for our delayed acknowledgement: 40 ms each.
-            self._acknowledge(self._quickack)
-        return bool(self._waiter.wait(READ, seconds))
-
     def _has_pending(self) -> bool:
         """Whether TLS holds decrypted octets that the descriptor does not show."""
         return isinstance(self._sock, ssl.SSLSocket) and bool(self._sock.pending())
@@ -213,7 +208,14 @@ class Stream:
         """One read without waiting; a failure or the end is kept in ``_broken``."""
         try:
             data = self._sock.recv(_RECEIVE)
+            if data:
+                self._is_shaking = False
+                self._parser.feed(data)
+                return
         except (BlockingIOError, ssl.SSLWantReadError):
+            return
+        except ProtocolError as error:  # it is too much; the replies before it are still handed out
+            self._broken = self._broken or error
             return
         except ssl.SSLWantWriteError:
             # A key update that must be written first; the next wait is a short one.
@@ -222,18 +224,8 @@ class Stream:
         except (OSError, ValueError) as error:
             self._fail("the connection broke while reading", error)
             return
-        if data:
-            self._is_shaking = False
-            self._feed(data)
-        elif self._broken is None:
+        if self._broken is None:
             self._broken = ConnectionLost("the server closed the connection")
-
-    def _feed(self, data: bytes) -> None:
-        """Keep what was received; where it is too much the replies before are still handed out."""
-        try:
-            self._parser.feed(data)
-        except ProtocolError as error:
-            self._broken = self._broken or error
 
     def _peek(self) -> bool:
         """Read without waiting; whether anything, or the end, is there."""
@@ -265,14 +257,14 @@ class Stream:
 
     def _drain(self) -> None:
         try:
-            data = self._sock.recv(_RECEIVE)
+            if data := self._sock.recv(_RECEIVE):
+                self._parser.feed(data)
         except (OSError, ValueError) as error:
             pass_alarm(error)
             if self._is_shaking and is_alert(error):  # it explains why the write failed
                 self._broken = self._loss("", error)
-            return
-        if data:
-            self._feed(data)
+        except ProtocolError as error:  # as in ``_pull``
+            self._broken = self._broken or error
 
     def check_idle(self) -> None:
         """Raise unless the connection is alive and silent, without a wait.
