@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from email.message import EmailMessage
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any, Final
 
 import pysmtpx
+import pysmtpx.smtplib
 from pysmtpx import MailObject, SmtpConnection, SmtpPool
 from pysmtpx.testing import MailServer
 
@@ -146,6 +147,16 @@ def _leased(pool: SmtpPool) -> None:
         pass
 
 
+def _by_connection(server: MailServer) -> None:
+    with pysmtpx.connect(server.host, server.port, local_hostname="bench.example") as connection:
+        connection.send(_SENDER, _RECIPIENTS, _CONTENT)
+
+
+def _by_module(module: ModuleType, server: MailServer) -> None:
+    with module.SMTP(server.host, server.port, "bench.example") as smtp:
+        smtp.sendmail(_SENDER, _RECIPIENTS, _CONTENT)
+
+
 def measured() -> Iterator[tuple[str, Count, Count | None]]:
     """A row for each way to send: its name, what it ran through, and what the like of ``smtplib`` does."""
     with ExitStack() as stack:
@@ -162,6 +173,11 @@ def measured() -> Iterator[tuple[str, Count, Count | None]]:
             yield f"`send_many`, overlap {'on' if overlap else 'off'}, a message", found, theirs
         yield "`SmtpPool.send`", count(lambda: pool.send(_SENDER, _RECIPIENTS, _CONTENT)), theirs
         yield "`pool.connection()` and back", count(lambda: _leased(pool)), None
+        face = stack.enter_context(pysmtpx.smtplib.SMTP(server.host, server.port))
+        yield "`sendmail` of the face", count(lambda: face.sendmail(_SENDER, _RECIPIENTS, _CONTENT)), theirs
+        theirs = count(lambda: _by_module(smtplib, server), of_anybody)
+        yield "a connection, a message, QUIT", count(lambda: _by_connection(server)), theirs
+        yield "the same by the face", count(lambda: _by_module(pysmtpx.smtplib, server)), theirs
         for kind, make in KINDS.items():
             message = make()
             theirs = count(lambda message=message: standard.send_message(message), of_anybody)
