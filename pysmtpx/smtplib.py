@@ -121,13 +121,17 @@ class SMTP(Conversations):
         where no greeting came.
         """
         before = self.sock
-        with Within(self, self._connect_deadline()) as deadline, self._dialling(host, port):
+        with Within(self, self._connect_deadline()) as deadline:
             try:
+                self._name_dialled = host.partition(":")[0] if not port and host.count(":") == 1 else host
+                self._is_dialling = True
                 greeting = self._greeted(host, port, source_address, deadline)
             except BaseException:
                 if self.sock is not before:
                     self.close()
                 raise
+            finally:
+                self._is_dialling = False
         self._forget_server()
         return greeting
 

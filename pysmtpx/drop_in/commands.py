@@ -6,9 +6,9 @@ was there before.
 
 from __future__ import annotations
 
+import socket
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from smtplib import SMTPException, SMTPHeloError, SMTPNotSupportedError, SMTPServerDisconnected
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
@@ -112,16 +112,6 @@ class Commands(standard.SMTP):
         if not self._is_dialling:
             self._name_written = name
 
-    @contextmanager
-    def _dialling(self, host: str, port: int) -> Iterator[None]:
-        """While the standard ``connect`` runs."""
-        self._name_dialled = host.partition(":")[0] if not port and host.count(":") == 1 else host
-        self._is_dialling = True
-        try:
-            yield
-        finally:
-            self._is_dialling = False
-
     def _new_deadline(self) -> Deadline:
         """By the timeout that the socket has now: a user may have changed it."""
         return deadline_for(self.sock.gettimeout() if is_real(self.sock) else None)
@@ -147,7 +137,9 @@ class Commands(standard.SMTP):
     def send(self, s: Any) -> None:
         """Send `s` to the server. A line that logs in is ``***`` in debug output and for ``sys.audit``."""
         self._in_auth = self._in_auth or redaction.begins_auth(s)
-        with Within(self) as deadline, _SocketTimeout(self, deadline):
+        with Within(self) as deadline, _SocketTimeout(self) as sock:
+            if sock is not None:
+                wait_until(sock, deadline)
             if isinstance(s, str):
                 s.encode(self.command_encoding)  # what cannot be is refused before anything is owed
             self._owed = True
@@ -179,9 +171,11 @@ class Commands(standard.SMTP):
         """
         if self.file is None and is_real(self.sock):
             self.file = Lines(self.sock)
-        with Within(self) as deadline, _SocketTimeout(self, deadline):
+        with Within(self) as deadline, _SocketTimeout(self) as sock:
             if isinstance(self.file, Lines):
                 self.file.begin(deadline.within(_LONGEST))
+            elif sock is not None:
+                wait_until(sock, deadline)
             if not (self._in_auth and self.debuglevel > 0):
                 code, text = super().getreply()
             else:
@@ -344,26 +338,29 @@ class Commands(standard.SMTP):
 
 
 class _SocketTimeout:
-    """Let the socket wait no longer than the deadline, then as long as it did before."""
+    """Whatever the socket is told meanwhile, it waits as long as it did before when this ends."""
 
-    __slots__ = ("_before", "_deadline", "_smtp", "_sock")
+    __slots__ = ("_before", "_smtp", "_sock")
 
-    def __init__(self, smtp: Commands, deadline: Deadline) -> None:
+    def __init__(self, smtp: Commands) -> None:
         self._smtp = smtp
-        self._deadline = deadline
 
-    def __enter__(self) -> None:
-        self._sock = self._smtp.sock if is_real(self._smtp.sock) else None
+    def __enter__(self) -> socket.socket | None:
+        sock = self._smtp.sock
+        self._sock = sock if is_real(sock) else None
         if self._sock is not None:
             self._before = self._sock.gettimeout()
-            wait_until(self._sock, self._deadline)
+        return self._sock
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._sock is not None and self._smtp.sock is self._sock:
-            with suppress(OSError):  # another thread closed it
-                self._sock.settimeout(self._before)
+        sock = self._sock
+        if sock is not None and self._smtp.sock is sock and sock.gettimeout() != self._before:
+            try:  # noqa: SIM105 - it is done for every command
+                sock.settimeout(self._before)
+            except OSError:  # another thread closed it
+                pass
 
 
 class _NoDebugOutput:

@@ -60,7 +60,8 @@ class FlowRunner:
         try:
             sock.setblocking(False)
             try:
-                check_unread(unread)
+                if unread:
+                    check_unread(unread)
                 driver.stream.check_idle()
             except SmtpError as error:
                 error.stage = Stage.INPUT  # nothing was written
@@ -69,14 +70,14 @@ class FlowRunner:
             return driver.drive(flow, deadline)
         finally:
             if not driver.stream.closed:
-                with contextlib.suppress(OSError):  # another thread closed it
+                try:  # noqa: SIM105 - it is done for every conversation
                     wait_at_most(sock, before)
+                except OSError:  # another thread closed it
+                    pass
 
 
 def check_unread(octets: bytes) -> None:
     """Raise for octets that no command asked for: they must not pass for the answer to the next one."""
-    if not octets:
-        return
     parser = ReplyParser()
     parser.feed(octets)
     raise unasked(parser.next())

@@ -15,14 +15,18 @@ _LEAST = 0.001
 def wait_until(sock: socket.socket, deadline: Deadline) -> None:
     """Let the next call on a socket take until the deadline, and no longer."""
     seconds = deadline.remaining()
-    sock.settimeout(None if seconds == math.inf else max(seconds, _LEAST))
+    if seconds != math.inf:
+        sock.settimeout(max(seconds, _LEAST))
+    elif sock.gettimeout() is not None:
+        sock.settimeout(None)
 
 
 def wait_at_most(sock: socket.socket, seconds: float | None) -> None:
     """Let each call on a socket that was a non-blocking one wait again; None is for as long as it takes."""
     # A green socket of eventlet forgets that it was not to block only where it is told so.
     sock.setblocking(True)
-    sock.settimeout(seconds)
+    if seconds is not None:
+        sock.settimeout(seconds)
 
 
 class Lines:

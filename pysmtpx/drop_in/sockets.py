@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import math
 import os
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from operator import attrgetter
-from types import ModuleType, SimpleNamespace
+from types import ModuleType, SimpleNamespace, TracebackType
 from typing import Any, Final, TypeAlias, TypeGuard, cast
 
 from ..errors import ConnectError, InputError, Timeout, TlsError
@@ -86,7 +85,7 @@ def connected(
     if port > _LAST_PORT:
         # The resolver takes it modulo 65,536, and whoever listens there would have the mail.
         raise ConnectionRefusedError(errno.ECONNREFUSED, f"no port has the number {port}")
-    with system_errors():
+    with system_errors:
         given = cast("tuple[str, int] | None", source)
         sock = dialling.dial(host, port, deadline, given, addresses=addresses)
     wait_at_most(sock, seconds)
@@ -107,7 +106,7 @@ def connected_unix(path: str, timeout: Any, sockets: ModuleType, deadline: Deadl
     """A connected UNIX socket."""
     if sockets is not socket or _is_patched():
         return _connected_stand_in(path, timeout, sockets)
-    with system_errors():
+    with system_errors:
         sock = dialling.dial_unix(path, deadline)
     wait_at_most(sock, default_timeout(timeout, sockets))
     return sock
@@ -125,19 +124,28 @@ def _connected_stand_in(path: str, timeout: Any, sockets: ModuleType) -> socket.
     return sock
 
 
-@contextlib.contextmanager
-def system_errors() -> Iterator[None]:
-    """Raise what the standard library would: the system's error, ours behind it as its cause."""
-    try:
-        yield
-    except Timeout as error:
-        raise TimeoutError("timed out") from error
-    except (ConnectError, TlsError) as error:
-        raise _original(error) from error
-    except InputError as error:
-        if isinstance(error.__cause__, OSError):
-            raise error.__cause__ from error
-        raise socket.gaierror(socket.EAI_NONAME, str(error)) from error
+class SystemErrors:
+    """Raises what the standard library would: the system's error, ours behind it as its cause."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, Timeout):
+            raise TimeoutError("timed out") from error
+        if isinstance(error, ConnectError | TlsError):
+            raise _original(error) from error
+        if isinstance(error, InputError):
+            if isinstance(error.__cause__, OSError):
+                raise error.__cause__ from error
+            raise socket.gaierror(socket.EAI_NONAME, str(error)) from error
+
+
+system_errors: Final = SystemErrors()
 
 
 def _original(error: ConnectError | TlsError) -> Exception:
@@ -169,7 +177,7 @@ def make_context(certfile: str | None = None, keyfile: str | None = None) -> ssl
     if Verification.off:
         made: Callable[..., ssl.SSLContext] = ssl._create_stdlib_context  # type: ignore[attr-defined]
         return made(certfile=certfile, keyfile=keyfile)
-    with system_errors():
+    with system_errors:
         return tls.new_context() if certfile is None else tls.client_context(certfile, keyfile)
 
 
@@ -177,7 +185,7 @@ def shared_context() -> ssl.SSLContext:
     """The same for one who will not see it: made once, since reading the roots takes long."""
     if Verification.off:
         return make_context()
-    with system_errors():
+    with system_errors:
         return tls.default_context()
 
 
@@ -191,7 +199,7 @@ def secured(sock: socket.socket, context: ssl.SSLContext, hostname: str, deadlin
             wait_until(sock, deadline)
         wrapped: socket.socket = context.wrap_socket(sock, server_hostname=hostname)
     else:
-        with system_errors():
+        with system_errors:
             wrapped = tls.handshake(sock, context, _tls_name(hostname), deadline)
     if real:
         wait_at_most(wrapped, before)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from ..errors import CommandRejected, ConnectError, ProtocolError, ServiceUnavailable, SmtpError, TlsError
@@ -14,8 +13,7 @@ from .auth import Credentials, authenticate
 from .effects import CLOSE, START_TLS, Flow, Receive, Send
 
 
-@dataclass(frozen=True, slots=True)
-class Opening:
+class Opening(NamedTuple):
     """What a session is to begin with."""
 
     protocol: Protocol

@@ -106,6 +106,7 @@ def bdat(size: int, last: bool) -> bytes:
     return _gate(f"BDAT {size:d}{' LAST' if last else ''}", MAX_COMMAND_LINE)
 
 
+@lru_cache(maxsize=64)
 def hello(verb: Literal["EHLO", "HELO", "LHLO"], name: str) -> bytes:
     """EHLO, HELO or LHLO with our domain or address literal (RFC 5321 4.1.1.1).
 
