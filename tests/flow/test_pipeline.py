@@ -209,6 +209,21 @@ def test_the_time_of_a_message_begins_when_the_one_before_is_answered() -> None:
     assert sum(isinstance(effect, Hear) for effect in line.asked[:place]) == 1
 
 
+def test_an_envelope_that_is_out_of_step_behind_an_end_of_data_is_sent_again_alone() -> None:
+    """FAULTS 46: whoever pushes is told of the trouble, and nothing overlaps from then on."""
+    said = [GOES_AHEAD, [250, *[503] * 5], [250], GOES_AHEAD, [250], GOES_AHEAD, [250]]
+    line, pipeline = Line(said), Pipeline(overlap=True)
+    for number in range(3):
+        line._drive(pipeline.push(number, plan(SHORT)), pipeline)
+        assert tokens(line.reports) == [[], [0, 1], [0, 1, 2]][number]
+    assert [report.trouble for report in line.reports] == [False, True, False]
+    assert all(report.outcome.accepted_recipients == RCPTS for report in line.reports)
+    assert line.writes[2] == b"RSET\r\n"
+    assert line.writes[3] == line.writes[5] == line.writes[0]
+    guarded = [effect.guard for effect in line.asked if isinstance(effect, Send)]
+    assert guarded == [True] * 7, "between two messages nothing may be there"
+
+
 def test_the_transcript_of_an_error_is_that_of_its_answer() -> None:
     """Not of what was said of the next message, by which the error before is told."""
     line, pipeline = Line([GOES_AHEAD, [554, *GOES_AHEAD], [250]]), Pipeline(overlap=True)
