@@ -83,7 +83,7 @@ def test_two_thousand_messages_and_a_worker_killed_in_the_middle(redis: RedisSer
             for n in range(MESSAGES)
         ]
         killer.worker = stack.enter_context(Worker(redis.url, server.url))
-        wait_until(lambda: len(killer.killed) == 2, 60, "both kills")
+        wait_until(lambda: len(killer.killed) == 2, 120, "both kills")
         stack.enter_context(Worker(redis.url, server.url))
         states = dict.fromkeys(ids, "")
 
@@ -92,7 +92,7 @@ def test_two_thousand_messages_and_a_worker_killed_in_the_middle(redis: RedisSer
             states.update({task_id: app.backend.get_state(task_id) for task_id in missing})
             return "PENDING" not in states.values()
 
-        wait_until(is_done, 45, "a result for each message")
+        wait_until(is_done, 150, "a result for each message")
         times = Counter(address for message in server.messages for address in message.delivered)
     assert set(states.values()) == {"SUCCESS"}
     assert set(times) == {f"r{n}@x.example" for n in range(MESSAGES)}

@@ -29,7 +29,7 @@ def test_a_worker_sends_tries_again_and_says_good_bye(kind: str, tmp_path: Path)
         mails = [MailObject("s@x.example", f"r{number}@x.example", LINE) for number in range(5)]
         results = [enqueue(app, mail) for mail in mails]
         with Worker(broker, server.url, kind):
-            assert server.ledger.wait_until(lambda: len(server.messages) == 5, 40)
+            assert server.ledger.wait_until(lambda: len(server.messages) == 5, 100)
         # Where the second try is quick its result can be overwritten by the first one's "to be tried again".
         del results[3]
         assert [result.get(timeout=60)["attempts"] for result in results] == [1] * 4

@@ -70,6 +70,7 @@ def app():
         yield app
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("entry", TEXTS)
 def test_time_grows_with_the_length_and_no_faster(app: Flask, entry: str) -> None:
     for pattern in hostile.PATTERNS:
