@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from support.lines import SOON, Line, secured, tcp
+from support.patience import ENOUGH
 
 from pysmtpx.errors import ConnectionLost, ProtocolError, ServiceUnavailable, Timeout
 from pysmtpx.flow.effects import WITHHELD
@@ -187,11 +188,12 @@ def test_a_write_to_a_peer_that_has_reset(word: bytes, line: Line) -> None:
 @pytest.mark.parametrize("is_slow", [False, True])
 def test_a_write_that_nobody_takes(is_slow: bool, line: Line, monkeypatch: Any) -> None:
     """FAULTS 60."""
-    limit = Deadline.after(0.5)
+    data = b"z" * 50_000_000
+    limit = Deadline.after(ENOUGH)
     if is_slow:
         limit = Deadline.after(None)
         monkeypatch.setattr(streams, "BLOCK_LIMIT", 0.5)
-    assert line.stream.send(b"z" * 50_000_000, limit)
+    assert line.stream.send(data, limit)
     assert 0 < line.stream.short < 50_000_000
     assert line.stream.send(b"more", Deadline.after(None)) == WITHHELD
     with pytest.raises(Timeout, match="stopped reading"):
