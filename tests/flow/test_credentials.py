@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import pickle
+import sys
 from typing import Any
 
 import pytest
@@ -167,10 +168,11 @@ def test_what_could_end_a_line_or_a_field_is_refused_and_not_shown(part: str, te
     arguments: dict[str, Any] = {"username": "user", "password": "pencil", part: f"hunter2{text}"}
     if part == "provider":
         arguments = {"token": lambda: f"hunter2{text}"}
+    outside = sys.exc_info()[1]  # what this process already handles: seen once, on CPython 3.12.1
     with pytest.raises(InputError) as caught:
         _made(arguments)
     assert "hunter2" not in str(caught.value)
-    assert caught.value.__context__ is None
+    assert caught.value.__context__ is outside
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import pytest
 START_LIMIT = 60.0
 """Seconds until a server must answer."""
 
+_RANDOM = random.SystemRandom()
 _kept = socket.socket()
 _kept.bind(("127.0.0.1", 0))
 atexit.register(_kept.close)
@@ -40,12 +42,22 @@ def require(*files: str) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on now, all of them different."""
+    """Return ports that nobody listens on now, all of them different.
+
+    Below those that the system gives to clients: one of these could be some connection's before the server
+    that it is for has begun.
+    """
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+        return [_free_port(stack) for _ in range(count)]
+
+
+def _free_port(stack: contextlib.ExitStack) -> int:
+    """Return a port that nobody else binds before the stack ends."""
+    while True:
+        each = stack.enter_context(socket.socket())
+        with contextlib.suppress(OSError):
+            each.bind(("127.0.0.1", _RANDOM.randrange(12_000, 32_000)))
+            return int(each.getsockname()[1])
 
 
 def wait_until(condition: Callable[[], bool], limit: float, what: str) -> None:
@@ -95,7 +107,10 @@ class Daemon:
     def wait_for_port(self, *ports: int) -> None:
         """Return when every port of 127.0.0.1 is listened on."""
         for port in ports:
-            wait_until(partial(_answers, port), START_LIMIT, f"port {port}\n{self.log_text()}")
+            try:
+                wait_until(partial(_answers, port), START_LIMIT, f"port {port}")
+            except AssertionError as error:
+                raise AssertionError(f"{error}\n{self.log_text()}") from None
 
     def log_text(self) -> str:
         """Return what the server has logged so far."""
