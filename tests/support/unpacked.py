@@ -1,7 +1,7 @@
 """Servers whose packages are unpacked and not installed, since Debian installs one mail server only.
 
-Each runs in namespaces of its own: its tree lies over /usr there, what it writes to /etc and /var stays in
-its folder, and no process of it outlives the first.
+Each runs in namespaces of its own: its tree lies over /usr there, what it writes to /etc, /var and /run stays
+in its folder, so that two of a kind do not meet, and no process of it outlives the first.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _ENTER = """\
 set -e
 mount --make-rprivate /
 mount -t overlay overlay -o lowerdir="$1/tree/usr:/usr" /usr
-for folder in etc var; do
+for folder in etc var run; do
     mkdir "$1/$folder" "$1/$folder.work"
     mount -t overlay overlay -o lowerdir=/$folder,upperdir="$1/$folder",workdir="$1/$folder.work" /$folder
 done
