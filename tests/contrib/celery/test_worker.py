@@ -37,5 +37,6 @@ def test_a_worker_sends_tries_again_and_says_good_bye(kind: str, tmp_path: Path)
             [mail.recipients[0]] for mail in mails
         ]
         connections = server.ledger.connections
-        assert 1 <= len(connections) <= 2
+        # Six tries. Two run at a time, and one that dials may be given what becomes free sooner.
+        assert 1 <= len(connections) <= 4
         assert server.ledger.wait_until(lambda: {each.ending for each in connections} == {"QUIT"}, 5)
