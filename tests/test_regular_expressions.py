@@ -184,3 +184,11 @@ def test_no_text_is_slower_than_linear(name: str) -> None:
             on(linear.filled(unit, _SIZE) + end)
             if process_time() - begin > _SUSPICIOUS:
                 linear.check(lambda text, end=end: on(text + end), unit)
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_no_group_is_possessive(name: str) -> None:
+    """CPython before 3.11.5 matches such a group wrongly if what is in it can match in several ways."""
+    source = PATTERNS[name][0].pattern
+    text = source.decode("latin-1") if isinstance(source, bytes) else source
+    assert not re.search(r"(?<!\\)\)(?:[*+?]|\{[0-9,]+\})\+|\(\?>", text)

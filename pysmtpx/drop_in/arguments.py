@@ -26,7 +26,6 @@ from ..wire.envelope import MailObject
 from ..wire.limits import WINDOW
 from .results import carrying
 
-# No possessive group: CPython 3.11.2 finds no full match by one that has alternatives.
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*@[A-Za-z0-9.-]+")
 _PATH: Final = re.compile(r'(?:[^\s<>"()]|(?:^|(?<=[.:]))"(?:[^"\\]|\\.)*"(?=[.@]|$))*')
 """No angle bracket, and no blank, but in a quoted word (RFC 5321 4.1.2)."""

@@ -76,7 +76,7 @@ _TOKEN: Final = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _WORD: Final = r'[^ \t()<>@,;:\\".\[\]]'
-_SPEC: Final = rf"{_WORD}++(?:\.{_WORD}++)*+@{_WORD}++(?:\.{_WORD}++)*+"
+_SPEC: Final = rf"{_WORD}++(?:\.{_WORD}++)*@{_WORD}++(?:\.{_WORD}++)*"
 _PLAIN: Final = re.compile(
     rf"""\ *+(?:(?P<phrase> {_WORD}[^\t()<>@,;:\\"\[\]]*+ | "[^"\\]*+"\ *+ )?(?P<open><))?
     (?!=\?)(?P<address>{_SPEC})(?(open)>)\ *+(?P<end>,|\Z)""",
@@ -84,7 +84,7 @@ _PLAIN: Final = re.compile(
 )
 """A mailbox as nearly all are, ``local-part@domain`` or ``name <local-part@domain>``, up to the comma."""
 _IN_COMMENT: Final = re.compile(r"[()]|\\.?", re.DOTALL)
-_LOCAL_PART: Final = re.compile(r"[aq](?:\.[aq])*+|\.*+a(?:\.++a)*+\.*")
+_LOCAL_PART: Final = re.compile(r"[aq](?:\.[aq])*|\.*+a(?:\.++a)*\.*")
 """Also with dots at an end, or several in a row: no grammar has them, and such mailboxes exist."""
 _ADDR_SPEC: Final = re.compile(rf"(?:{_LOCAL_PART.pattern})@(?:a(?:\.a)*|l)")
 _PHRASE: Final = re.compile(r"(?:[aq][aq.]*)?")

@@ -47,11 +47,11 @@ _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 _NAME: Final = re.compile(r"[!-9;-~]+")
 _BEFORE_SPACE: Final = re.compile(r"(?<=[^ \t])(?=[ \t])")
 _BETWEEN_BRACKETS: Final = re.compile(r"(?:(?<=>)|(?<=>,))(?=<)")
-_QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*+)"?', re.DOTALL)
+_QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*)"?', re.DOTALL)
 _QUOTED_PAIR: Final = re.compile(r"\\(.)", re.DOTALL)
 # A quoted pair is one piece: else each escaped quote would begin another search for the end of a string.
 _ADDRESS_PIECE: Final = re.compile(
-    r'"(?:[^"\\]|\\.)*+"|[^<>()@,;:\\".\[\]]+|\\.?|[<>()@,;:".\[\]]', re.DOTALL
+    r'"(?:[^"\\]|\\.)*"|[^<>()@,;:\\".\[\]]+|\\.?|[<>()@,;:".\[\]]', re.DOTALL
 )
 _JOINING: Final = ("@", ".", '"', "\\", "[", "]")
 """What belongs to an address, or to a quoted string without an end."""

@@ -25,9 +25,9 @@ _MIN_PIECE: Final = 24
 
 _SPECIAL: Final = re.compile(r'[";()]|\\.?', re.DOTALL)
 _TOKEN: Final = re.compile(r"[!#-&*+\-.0-9A-Z^-~]+")
-_CANONICAL: Final = re.compile(r"""[^\s";()\\]++(?:;[ ][^\s";()\\]++(?:"[^"\\]*+")?)*+""", re.VERBOSE)
+_CANONICAL: Final = re.compile(r"""[^\s";()\\]++(?:;[ ][^\s";()\\]++(?:"[^"\\]*+")?)*""", re.VERBOSE)
 """What ``folded`` would not write in another way, if it is short."""
-_QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*+)"?', re.DOTALL)
+_QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*)"?', re.DOTALL)
 _QUOTED_PAIR: Final = re.compile(r"\\(.)", re.DOTALL)
 _UNITS: Final = re.compile(r"(?:%[0-9A-Fa-f]{2})|.", re.DOTALL)
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")

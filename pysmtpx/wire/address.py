@@ -19,7 +19,7 @@ from .limits import MAX_DOMAIN, MAX_LOCAL_PART, MAX_PATH
 # and white space stay out: a server that folds them would see another structure.
 _NON_ASCII: Final = r"[^\x00-\x9f\s\ud800-\udfff]"
 _ATOM: Final = rf"(?:[A-Za-z0-9!#$%&'*+/=?^_`{{|}}~-]|{_NON_ASCII})+"
-_DOTTED: Final = rf"\.*+{_ATOM}(?:\.+{_ATOM})*+\.*"
+_DOTTED: Final = rf"\.*+{_ATOM}(?:\.+{_ATOM})*\.*"
 """A Dot-string, but the dots may also stand at an end or in a row: such mailboxes exist, and are quoted."""
 _QUOTED_STRING: Final = rf'"(?:[ !#-\[\]-~]|\\[ -~]|{_NON_ASCII})*"'
 _MAILBOX: Final = re.compile(rf"({_DOTTED}|{_QUOTED_STRING})(?:@(.+))?", re.DOTALL)

@@ -15,7 +15,7 @@ _LINE: Final = re.compile(
     rb"([2-5][0-9][0-9])(?:([ -])((?:([245]\.[0-9]{1,3}\.[0-9]{1,3})(?![^ \t]))?.*))?", re.DOTALL
 )
 """Code, separator, text, and the enhanced code with which the text begins."""
-_SEVERAL: Final = re.compile(rb"([2-5][0-9][0-9])-[^\n]*\n(?:\1-[^\n]*\n)*+\1(?: [^\n]*|\r)?\n")
+_SEVERAL: Final = re.compile(rb"([2-5][0-9][0-9])-[^\n]*\n(?:\1-[^\n]*\n)*\1(?: [^\n]*|\r)?\n")
 """A whole reply of several lines that bear the same code."""
 _HEAD: Final = re.compile(rb"[2-5][0-9][0-9][ -]")
 _HEAD_SIZE: Final = 5
