@@ -108,6 +108,7 @@ class Peer:
 
     def tls(self, context: ssl.SSLContext) -> None:
         """Shake hands; what follows is under TLS, and its raw end is no end of file."""
+        context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)  # CPython sets it where OpenSSL is 3
         self.sock = context.wrap_socket(self.sock, server_side=True, suppress_ragged_eofs=False)
 
     def quit(self) -> None:
