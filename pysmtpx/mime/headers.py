@@ -50,9 +50,7 @@ _BETWEEN_BRACKETS: Final = re.compile(r"(?:(?<=>)|(?<=>,))(?=<)")
 _QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*)"?', re.DOTALL)
 _QUOTED_PAIR: Final = re.compile(r"\\(.)", re.DOTALL)
 # A quoted pair is one piece: else each escaped quote would begin another search for the end of a string.
-_ADDRESS_PIECE: Final = re.compile(
-    r'"(?:[^"\\]|\\.)*"|[^<>()@,;:\\".\[\]]+|\\.?|[<>()@,;:".\[\]]', re.DOTALL
-)
+_ADDRESS_PIECE: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[^<>()@,;:\\".\[\]]+|\\.?|[<>()@,;:".\[\]]', re.DOTALL)
 _JOINING: Final = ("@", ".", '"', "\\", "[", "]")
 """What belongs to an address, or to a quoted string without an end."""
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
