@@ -11,8 +11,8 @@ from . import endpoint
 from . import url as urls
 from .endpoint import TlsMode
 from .errors import InputError
-from .flow.auth import Credentials
 from .frames import conceals
+from .sasl.credentials import Credentials
 from .wire.capabilities import Protocol
 from .wire.limits import CONNECT_TIMEOUT
 

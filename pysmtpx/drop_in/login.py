@@ -12,9 +12,10 @@ from smtplib import SMTPAuthenticationError, SMTPException
 from typing import Any, Final, NamedTuple
 
 from ..errors import InputError, MechanismUnavailable, SmtpError
-from ..flow.auth import Credentials, authenticate
+from ..flow.auth import authenticate
 from ..flow.effects import Flow
-from ..flow.sasl import MECHANISMS, Secret
+from ..sasl.credentials import Credentials
+from ..sasl.mechanisms import MECHANISMS, Secret
 from ..wire.capabilities import Capabilities
 from ..wire.reply import Reply
 from .results import not_logged_in, pair

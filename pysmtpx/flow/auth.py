@@ -14,17 +14,15 @@ from ..errors import (
     ServiceUnavailable,
 )
 from ..frames import conceals
+from ..sasl.credentials import Credentials
+from ..sasl.mechanisms import CANCEL, ChallengeError, Claim, Exchange, Mechanism, Secret, oauth_failure
+from ..sasl.scram import ScramError
 from ..telling import Telling
 from ..wire.capabilities import Capabilities
 from ..wire.limits import MAX_AUTH_ROUNDS, Stage
 from ..wire.reply import Reply
-from .credentials import Credentials
 from .effects import CLOSE, Flow, Receive, Send
 from .hidden import Hidden
-from .sasl import CANCEL, ChallengeError, Claim, Exchange, Mechanism, Secret, oauth_failure
-from .scram import ScramError
-
-__all__ = ["Credentials", "authenticate"]
 
 _log: Final = logging.getLogger("pysmtpx")
 _telling: Final = Telling("auth")

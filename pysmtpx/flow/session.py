@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from ..errors import CommandRejected, ConnectError, ProtocolError, ServiceUnavailable, SmtpError, TlsError
+from ..sasl.credentials import Credentials
 from ..wire import command
 from ..wire.capabilities import Capabilities, Protocol
 from ..wire.limits import Stage
 from ..wire.reply import Reply
-from .auth import Credentials, authenticate
+from .auth import authenticate
 from .effects import CLOSE, START_TLS, Flow, Receive, Send
 
 

@@ -21,7 +21,7 @@ from pysmtpx import (
     SmtpError,
     connect,
 )
-from pysmtpx.flow import credentials as credential_rules
+from pysmtpx.sasl import credentials as credential_rules
 
 MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
 

@@ -25,9 +25,10 @@ from pysmtpx.errors import (
     SmtpError,
     Timeout,
 )
-from pysmtpx.flow import sasl
-from pysmtpx.flow.auth import Credentials, authenticate
-from pysmtpx.flow.sasl import MECHANISMS
+from pysmtpx.flow.auth import authenticate
+from pysmtpx.sasl import mechanisms as sasl
+from pysmtpx.sasl.credentials import Credentials
+from pysmtpx.sasl.mechanisms import MECHANISMS
 from pysmtpx.wire.capabilities import Capabilities
 from pysmtpx.wire.limits import MAX_AUTH_ROUNDS, Stage
 

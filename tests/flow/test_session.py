@@ -21,8 +21,8 @@ from pysmtpx.errors import (
     Timeout,
     TlsError,
 )
-from pysmtpx.flow.auth import Credentials
 from pysmtpx.flow.session import Opening, demand, exchange, quit_session
+from pysmtpx.sasl.credentials import Credentials
 from pysmtpx.wire import command
 from pysmtpx.wire.capabilities import Protocol
 from pysmtpx.wire.limits import Stage

@@ -10,8 +10,8 @@ from django.core.checks import CheckMessage, Error, Warning, register
 from django.core.exceptions import ImproperlyConfigured
 
 from ...errors import SmtpError
-from ...flow.sasl import MECHANISMS
 from ...net.tls import client_context
+from ...sasl.mechanisms import MECHANISMS
 from ...server import Server
 from ...shortening import shortened
 from .backend import EmailBackend

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from support.scram_server import ScramServer
 
 from pysmtpx.errors import InputError
-from pysmtpx.flow.saslprep import saslprep
-from pysmtpx.flow.scram import MAX_ITERATIONS, ScramClient, ScramError
+from pysmtpx.sasl.saslprep import saslprep
+from pysmtpx.sasl.scram import MAX_ITERATIONS, ScramClient, ScramError
 
 RFC_5802_5 = {
     "digest": "sha1",

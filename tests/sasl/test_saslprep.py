@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pysmtpx.errors import InputError
-from pysmtpx.flow.saslprep import saslprep
+from pysmtpx.sasl.saslprep import saslprep
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pysmtpx.errors import InputError, MechanismUnavailable
-from pysmtpx.flow.credentials import MAX_NAME, MAX_PASSWORD, Credentials
-from pysmtpx.flow.sasl import MECHANISMS
+from pysmtpx.sasl.credentials import MAX_NAME, MAX_PASSWORD, Credentials
+from pysmtpx.sasl.mechanisms import MECHANISMS
 from pysmtpx.wire.limits import Stage
 
 ALL = tuple(MECHANISMS)

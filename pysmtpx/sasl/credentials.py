@@ -11,7 +11,7 @@ from typing import Final
 from ..errors import InputError, MechanismUnavailable
 from ..frames import conceals
 from ..wire.limits import Stage
-from .sasl import MECHANISMS, Mechanism, Secret
+from .mechanisms import MECHANISMS, Mechanism, Secret
 from .saslprep import saslprep
 
 MAX_NAME: Final = 2048

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pysmtpx.errors import InputError
-from pysmtpx.flow.credentials import MAX_NAME, MAX_PASSWORD
-from pysmtpx.flow.sasl import MECHANISMS, ChallengeError, Claim, Exchange, oauth_failure
-from pysmtpx.flow.scram import ScramError
+from pysmtpx.sasl.credentials import MAX_NAME, MAX_PASSWORD
+from pysmtpx.sasl.mechanisms import MECHANISMS, ChallengeError, Claim, Exchange, oauth_failure
+from pysmtpx.sasl.scram import ScramError
 from pysmtpx.wire.limits import MAX_COMMAND_LINE
 from pysmtpx.wire.reply import Reply
 

@@ -1,0 +1,1 @@
+"""SASL: mechanisms and credentials, no I/O (RFC 4422)."""
