@@ -56,6 +56,10 @@ class Channel:
         """The ``tls-server-end-point`` octets, None without TLS (RFC 5929 4.1)."""
         return self._driver.stream.binding()
 
+    def note_log_in(self) -> None:
+        """AUTH was accepted: what is refused from now on is not refused for want of it."""
+        self._driver.is_logged_in = True
+
     # -- one conversation ---------------------------------------------------------------
 
     def run(
@@ -193,7 +197,7 @@ class Channel:
             self._driver.stream.check_idle()
         except SmtpError as error:
             error.stage = Stage.INPUT  # nothing was written
-            self._driver.end(str(error))
+            self._driver.end(error.text)
             raise
 
     # -- the end ----------------------------------------------------------------------

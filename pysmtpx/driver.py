@@ -12,7 +12,16 @@ import ssl
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-from .errors import AuthenticationError, ConnectionLost, ProtocolError, RejectedError, SmtpError, Timeout
+from . import cures
+from .errors import (
+    AuthenticationError,
+    ConnectionLost,
+    ProtocolError,
+    RejectedError,
+    SmtpError,
+    Timeout,
+    TlsError,
+)
 from .flow.effects import (
     TOO_LATE,
     WITHHELD,
@@ -52,6 +61,8 @@ class Driver:
         self.stream = stream
         self.why = ""
         """Why the connection is closed."""
+        self.is_logged_in = False
+        """AUTH was accepted."""
         self.closing = False
         """Another thread asked for the end."""
         self.brisk: float | None = None
@@ -93,9 +104,10 @@ class Driver:
     def _left(self, flow: Flow[Any], error: BaseException) -> None:
         """An error leaves a flow: keep or close, and say on it what was said last."""
         # First of all: what follows may be interrupted in its turn.
-        if self._farewell or not isinstance(error, RejectedError | AuthenticationError):
-            self.end(str(error))
-        self.why = self.why or str(error) or type(error).__name__
+        # A TlsError of the handshake has closed it by now; any other one is a 530.
+        if self._farewell or not isinstance(error, RejectedError | AuthenticationError | TlsError):
+            self.end(_told(error))
+        self.why = self.why or _told(error)
         if inspect.getgeneratorstate(flow) == inspect.GEN_SUSPENDED:
             _tell(flow, error)
         if isinstance(error, SmtpError):
@@ -186,8 +198,12 @@ class Driver:
 
     def _transcribe(self, effect: Transcribe) -> None:
         """Once: an error that is told again keeps what was said when it was made."""
-        if not effect.error.transcript:
-            effect.error.transcript = self._transcript.lines()
+        error = effect.error
+        if not error.transcript:
+            error.transcript = self._transcript.lines()
+        if error.reply is not None and not error.cure:
+            state = {"is_tls": self.stream.is_tls, "is_logged_in": self.is_logged_in}
+            error.cure = cures.of_reply(error.reply, **state)
 
     def _close(self, _: Close) -> None:
         self.end("")
@@ -209,7 +225,7 @@ class Driver:
             error = ConnectionLost("close() was called")
         if isinstance(error, SmtpError) and error.stage is None:
             error.stage = _stage(effect)
-        self.end(str(error) or type(error).__name__)
+        self.end(_told(error))
         return error
 
     def end(self, why: str) -> None:
@@ -235,6 +251,11 @@ def _stage(effect: Effect) -> Stage:
     if isinstance(effect, Hear):
         return effect.listener.stage
     return effect.stage if isinstance(effect, Receive) else Stage.COMMAND
+
+
+def _told(error: BaseException) -> str:
+    """Why the connection was closed."""
+    return (error.text if isinstance(error, SmtpError) else str(error)) or type(error).__name__
 
 
 def _tell(flow: Flow[Any], error: BaseException) -> None:

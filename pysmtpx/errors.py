@@ -24,17 +24,26 @@
     └── DeliveryUnknown                    the end of data was sent and no reply came
 
 Every error has ``stage``, ``reply``, ``temporary`` and ``safe_to_retry``, and
-names the recipients whose fate it decides. All of them pickle.
+names the recipients whose fate it decides. All of them pickle. Its text says
+what is wrong, what the server said, what cures it where that is known, and in
+brackets the name of its section in docs/troubleshooting.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from .shortening import shortened
 from .wire.limits import Stage
 from .wire.reply import Reply
 from .wire.result import RejectedRecipient
+
+_NAMED: Final = 3
+"""Of those who were refused."""
+_ADDRESS: Final = 80
+_ONE_REPLY: Final = 150
+"""Characters of each in a list."""
 
 
 class SmtpError(Exception):
@@ -60,11 +69,22 @@ class SmtpError(Exception):
     """The last exchanges, oldest first, where the error came from a connection: ``C:`` what we wrote (of
     content only the number of octets, of secrets nothing), ``S:`` what the server said."""
 
-    def __init__(self, message: str = "", *, stage: Stage | None = None, reply: Reply | None = None) -> None:
+    cure: str = ""
+    """What to do about it, in whole sentences; empty where that is not known."""
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        stage: Stage | None = None,
+        reply: Reply | None = None,
+        cure: str = "",
+    ) -> None:
         # It can quote what somebody else wrote: an address, a field. Of a reply ``reply`` has all.
         super().__init__(shortened(message))
         self.stage = stage
         self.reply = reply
+        self.cure = cure
 
     @property
     def temporary(self) -> bool:
@@ -94,10 +114,24 @@ class SmtpError(Exception):
             or self.unsent_recipients
         )
 
-    def __str__(self) -> str:
+    @property
+    def anchor(self) -> str:
+        """The name of the section of docs/troubleshooting.md that is about this kind of error."""
+        return next(kind.__name__ for kind in type(self).__mro__ if kind.__module__ == __name__).lower()
+
+    @property
+    def text(self) -> str:
+        """What is wrong, what the server said, and the cure; ``str`` adds the ``anchor``."""
+        wrong = self._wrong()
+        return f"{wrong.removesuffix('.')}. {self.cure}" if wrong and self.cure else wrong or self.cure
+
+    def _wrong(self) -> str:
         text = str(self.args[0]) if self.args else ""
         reply = "" if self.reply is None else shortened(str(self.reply))
         return f"{text}: {reply}" if text and reply else text or reply
+
+    def __str__(self) -> str:
+        return f"{self.text} [{self.anchor}]".lstrip()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self)!r})"
@@ -107,9 +141,14 @@ class InputError(SmtpError, ValueError):
     """An argument of the caller was refused; nothing was written."""
 
     def __init__(
-        self, message: str = "", *, stage: Stage | None = Stage.INPUT, reply: Reply | None = None
+        self,
+        message: str = "",
+        *,
+        stage: Stage | None = Stage.INPUT,
+        reply: Reply | None = None,
+        cure: str = "",
     ) -> None:
-        super().__init__(message, stage=stage, reply=reply)
+        super().__init__(message, stage=stage, reply=reply, cure=cure)
 
 
 class MessageTooLarge(InputError):
@@ -129,8 +168,9 @@ class NotSupportedError(SmtpError):
         keyword: str = "",
         stage: Stage | None = Stage.INPUT,
         reply: Reply | None = None,
+        cure: str = "",
     ) -> None:
-        super().__init__(message, stage=stage, reply=reply)
+        super().__init__(message, stage=stage, reply=reply, cure=cure)
         self.keyword = keyword
 
 
@@ -157,8 +197,9 @@ class TlsError(SmtpError):
         stage: Stage | None = None,
         reply: Reply | None = None,
         final: bool = False,
+        cure: str = "",
     ) -> None:
-        super().__init__(message, stage=stage, reply=reply)
+        super().__init__(message, stage=stage, reply=reply, cure=cure)
         self._safe_to_retry = not final
 
 
@@ -197,9 +238,14 @@ class UsageError(ProtocolError, InputError):
     _safe_to_retry = False
 
     def __init__(
-        self, message: str = "", *, stage: Stage | None = Stage.INPUT, reply: Reply | None = None
+        self,
+        message: str = "",
+        *,
+        stage: Stage | None = Stage.INPUT,
+        reply: Reply | None = None,
+        cure: str = "",
     ) -> None:
-        super().__init__(message, stage=stage, reply=reply)
+        super().__init__(message, stage=stage, reply=reply, cure=cure)
 
 
 class Timeout(SmtpError, TimeoutError):
@@ -248,9 +294,18 @@ class RecipientsRejected(RejectedError):
         """True where a retry is not pointless for at least one recipient; nobody got the message."""
         return self.temporary
 
-    def __str__(self) -> str:
-        last = shortened(str(self.reply))
-        return f"{len(self.responses)} of {self.count} recipients were refused, the last with {last}"
+    def _wrong(self) -> str:
+        refused = f"{len(self.responses)} of {self.count} recipients were refused"
+        named = self.rejected_recipients[:_NAMED]
+        if not named or len(set(self.responses)) == 1:
+            who = f": {_and_more([shortened(each.recipient, _ADDRESS) for each in named], self.responses)}"
+            last = shortened(str(self.reply))
+            return f"{refused}{who} ({last})" if named else f"{refused}, the last with {last}"
+        said = [
+            f"{shortened(each.recipient, _ADDRESS)} ({shortened(str(each.reply), _ONE_REPLY)})"
+            for each in named
+        ]
+        return f"{refused}: {_and_more(said, self.responses)}"
 
 
 class AllRecipientsFailed(RecipientsRejected):
@@ -287,6 +342,11 @@ class DeliveryUnknown(SmtpError):
     def safe_to_retry(self) -> bool:
         """Always False."""
         return False
+
+
+def _and_more(named: Sequence[str], all_of_them: Sequence[object]) -> str:
+    more = len(all_of_them) - len(named)
+    return ", ".join(named) + (f" and {more} more" if more > 0 else "")
 
 
 def unasked(reply: Reply | None) -> SmtpError:

@@ -195,7 +195,7 @@ def _path(kind: type[_Path], name: str, mailbox: Mailbox) -> _Path:
     try:
         return kind.tolerant(mailbox.address)
     except InputError as error:
-        raise InputError(f"{name}: {error}") from None
+        raise InputError(f"{name}: {error.text}") from None
 
 
 def _destinations(fields: list[Field], prefix: str) -> list[ForwardPath]:

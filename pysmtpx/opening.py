@@ -78,6 +78,7 @@ def open_channel(
         channel, opening, begun = _begin_somewhere(server, deadline, attempt)
         if opening.credentials is not None:
             channel.run(lambda: log_in(opening, begun), deadline)
+            channel.note_log_in()
         return channel, begun.capabilities
     except BaseException:
         attempt.drop()
@@ -132,7 +133,7 @@ def _most_hopeful(failures: list[tuple[str, SmtpError]]) -> SmtpError:
     _, chosen = max(failures, key=rank)
     for address, error in failures:
         if error is not chosen:
-            chosen.add_note(f"{address}: {error}")
+            chosen.add_note(f"{address}: {error.text}")
     return chosen
 
 

@@ -146,7 +146,7 @@ def test_anything_else_that_leaves_a_flow_closes(error: BaseException, ends: End
     assert ends.channel.closed
     assert ends.peer.recv(10) == b"x\r\n"
     assert ends.closed()
-    why = str(error) or type(error).__name__
+    why = getattr(error, "text", str(error)) or type(error).__name__
     with pytest.raises(ConnectionLost, match=why) as caught:
         ends.run(ask)
     assert caught.value.stage == "input"

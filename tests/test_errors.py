@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 from email.message import EmailMessage, Message
 
@@ -12,8 +13,10 @@ from pysmtpx import errors
 from pysmtpx.errors import AllRecipientsFailed, RecipientsRejected, SmtpError
 from pysmtpx.message import prepare
 from pysmtpx.wire.address import ForwardPath
+from pysmtpx.wire.limits import Stage
 from pysmtpx.wire.params import MailFromParams, RcptToParams
 from pysmtpx.wire.reply import Reply
+from pysmtpx.wire.result import RejectedRecipient
 
 MILLION = 1_000_000
 KINDS = [
@@ -31,10 +34,45 @@ def test_a_long_text_is_cut_and_the_reply_kept(kind):
         assert len(str(each)) < 1100
         assert len(repr(each)) < 1100
         assert str(each).startswith("xxx")
-        assert str(each).endswith("y…")
+        assert each.text.endswith("y…")
         assert each.reply == reply
-    assert str(kind("short", reply=Reply(550, (b"no",)))) == "short: 550 no"
-    assert (str(kind("short")), str(kind(reply=Reply(550, (b"no",)))), str(kind())) == ("short", "550 no", "")
+    no, end = Reply(550, (b"no",)), f"[{kind.__name__.lower()}]"
+    assert str(kind("short", reply=no)) == f"short: 550 no {end}"
+    assert str(kind("short", reply=no, cure="Do this.")) == f"short: 550 no. Do this. {end}"
+    assert (str(kind("short")), str(kind(reply=no)), str(kind())) == (f"short {end}", f"550 no {end}", end)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_cure_is_kept_and_the_name_of_the_section_ends_the_text(kind):
+    """Also in what somebody derives from it: docs/troubleshooting.md has a section for each of ours only."""
+    error = type("Own", (kind,), {})("short", cure="Do this.")
+    assert str(error) == f"short. Do this. [{kind.__name__.lower()}]"
+    for each in (pickle.loads(pickle.dumps(kind("short", cure="Do this."))), copy.copy(error)):
+        assert (each.text, each.cure) == ("short. Do this.", "Do this.")
+
+
+def _refused(*texts: str) -> AllRecipientsFailed:
+    replies = [Reply(550, (text.encode(),)) for text in texts]
+    error = AllRecipientsFailed(len(texts), replies)
+    error.rejected_recipients = tuple(
+        RejectedRecipient(f"user{place}@x.example", reply, Stage.RCPT) for place, reply in enumerate(replies)
+    )
+    return error
+
+
+def test_who_was_refused():
+    """The first three with their replies, and how many more."""
+    assert _refused("no").text == "1 of 1 recipients were refused: user0@x.example (550 no)"
+    assert _refused("no", "never").text == (
+        "2 of 2 recipients were refused: user0@x.example (550 no), user1@x.example (550 never)"
+    )
+    assert _refused(*["relay denied"] * 1000).text == (
+        "1000 of 1000 recipients were refused: user0@x.example, user1@x.example, user2@x.example"
+        " and 997 more (550 relay denied)"
+    )
+    text = _refused("a", "b", "c", "d", "e").text
+    assert text.endswith("user2@x.example (550 c) and 2 more")
+    assert len(_refused(*(f"{n}{'y' * MILLION}" for n in range(5))).text) < 800
 
 
 @pytest.mark.parametrize("kind", [RecipientsRejected, AllRecipientsFailed])

@@ -21,7 +21,7 @@ TREES = {module: ast.parse(path.read_text("utf-8")) for module, path in FILES.it
 LEVELS: tuple[tuple[str, ...], ...] = (
     ("wire.limits", "telling", "frames", "shortening"),
     ("wire.reply",),
-    ("wire.result",),
+    ("wire.result", "cures"),
     ("errors",),
     ("wire.parser", "wire.address", "wire.lines", "wire.capabilities"),
     ("wire.params", "wire.content"),
@@ -41,7 +41,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("flow.transaction",),
     ("flow.delivery",),
     ("flow.pipeline",),
-    ("net.deadline", "net.wait"),
+    ("net.deadline", "net.wait", "net.certificate"),
     ("net.answers",),
     ("net.tls",),
     ("net.stream",),

@@ -65,7 +65,7 @@ class FlowRunner:
                 driver.stream.check_idle()
             except SmtpError as error:
                 error.stage = Stage.INPUT  # nothing was written
-                driver.end(str(error))
+                driver.end(error.text)
                 raise
             return driver.drive(flow, deadline)
         finally:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import repeat
 from typing import Final
 
+from .. import cures
 from ..errors import (
     AuthenticationError,
     DataRejected,
@@ -18,6 +19,7 @@ from ..errors import (
     SenderRejected,
     ServiceUnavailable,
     SmtpError,
+    TlsError,
 )
 from ..wire.limits import MAX_RCPT_REPLIES, Stage
 from ..wire.reply import Reply
@@ -36,6 +38,12 @@ _REFUSALS: Final[Mapping[Stage, tuple[type[SmtpError], str]]] = {
     _FINAL: (DataRejected, "the message was refused"),
 }
 """The errors for one reply that refuses the message for all."""
+_DEMANDS: Final[Mapping[str, tuple[type[SmtpError], str]]] = {
+    "tls": (TlsError, "the server demands TLS first (RFC 3207 4)"),
+    "login": (AuthenticationError, "the server demands AUTH (RFC 4954 6)"),
+    "": (AuthenticationError, "the server demands a log-in, or TLS (RFC 4954 6, RFC 3207 4)"),
+}
+"""What 530 says: its enhanced code is 5.7.0 for both."""
 
 
 class Account:
@@ -215,7 +223,7 @@ class Account:
             return ledger.on(self.shutdown(reply))
         kind, text = _REFUSALS[stage]
         if reply.code == 530:
-            kind, text = AuthenticationError, "the server demands AUTH (RFC 4954 6)"
+            kind, text = _DEMANDS[cures.demand_of(reply)]
         return ledger.on(kind(text, stage=stage, reply=reply))
 
     def shutdown(self, reply: Reply) -> ServiceUnavailable:

@@ -6,6 +6,7 @@ import logging
 from dataclasses import replace
 from typing import Final, NoReturn
 
+from .. import cures
 from ..errors import (
     AuthenticationError,
     MechanismUnavailable,
@@ -64,7 +65,11 @@ def authenticate(
     ``ProtocolError`` for a reply that AUTH does not know.
     """
     if not capabilities.auth:
-        raise NotSupportedError("the server does not offer AUTH (RFC 4954)", keyword="AUTH")
+        raise NotSupportedError(
+            "the server does not offer AUTH (RFC 4954)",
+            keyword="AUTH",
+            cure=cures.no_auth(starttls=capabilities.starttls),
+        )
     usable = credentials.usable(capabilities.auth, exposed=clear and not allow_clear, binding=binding)
     claim = Claim(
         username=credentials.username,
@@ -121,7 +126,8 @@ def _attempt(
     if hidden.is_in(status.encode()):
         status = ""
     why = f"{mechanism.name} was refused{f' with status {status}' if status else ''}"
-    raise AuthenticationError(why, stage=Stage.AUTH, reply=reply)
+    cure = cures.refused_login(has_token=_takes_token(mechanism), is_temporary=reply.is_temporary)
+    raise AuthenticationError(why, stage=Stage.AUTH, reply=reply, cure=cure)
 
 
 @conceals

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from .. import cures
 from ..errors import CommandRejected, ConnectError, ProtocolError, ServiceUnavailable, SmtpError, TlsError
 from ..sasl.credentials import Credentials
 from ..wire import command
@@ -118,7 +119,11 @@ def _starttls(opening: Opening, capabilities: Capabilities) -> Flow[bool]:
         if required:
             # An attacker on the line can strike the keyword out (CVE-2016-0772).
             yield CLOSE
-            raise TlsError("the server does not offer STARTTLS (RFC 3207)", stage=Stage.STARTTLS)
+            raise TlsError(
+                "the server does not offer STARTTLS (RFC 3207)",
+                stage=Stage.STARTTLS,
+                cure=cures.no_starttls(opening.port),
+            )
         return False
     yield Send(command.STARTTLS)
     reply: Reply = yield Receive(Stage.STARTTLS)

@@ -135,7 +135,7 @@ def of_field(name: str, text: str, *, bare: bool = False) -> list[Address]:
         return parse(text, bare=bare)
     except InputError as error:
         whole = shown(text)
-        raise InputError(f"{name}: {error}" + ("" if whole in str(error) else f" of {whole}")) from None
+        raise InputError(f"{name}: {error.text}" + ("" if whole in error.text else f" of {whole}")) from None
 
 
 def flatten(entries: Iterable[Address]) -> Iterator[Mailbox]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from .. import cures
 from ..errors import InputError, MechanismUnavailable
 from ..frames import conceals
 from ..wire.limits import Stage
@@ -23,6 +24,8 @@ MAX_PASSWORD: Final = 8192
 _NAME: Final = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]*")
 _PASSWORD: Final = re.compile(r"[^\x00\r\n\ud800-\udfff]+")
 _TOKEN: Final = re.compile(r"[\x21-\x7e]+")  # RFC 6750 2.1
+
+_EXPOSED: Final = "would show the secret to a line without TLS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,7 @@ class Credentials:
             raise MechanismUnavailable(
                 f"no SASL mechanism can be used: {because or f'the server offers {_listed(offered)}'}",
                 stage=Stage.AUTH,
+                cure=cures.exposed() if _EXPOSED in reasons.values() else cures.no_mechanism(),
             )
         return usable
 
@@ -108,7 +112,7 @@ def _obstacle(mechanism: Mechanism, credentials: Credentials, *, exposed: bool, 
     if credentials.authzid and not mechanism.carries_authzid:
         return "cannot act as someone else"
     if mechanism.reveals and exposed:
-        return "would show the secret to a line without TLS"
+        return _EXPOSED
     if mechanism.binds and binding is None:
         return "needs TLS to bind to"
     if mechanism.digest and not _has_hash(mechanism.digest):
@@ -130,7 +134,7 @@ def _unprepared(credentials: Credentials) -> str:
         saslprep(credentials.password or "", stored=True)
         return "" if saslprep(credentials.username, stored=False) else "needs a user name"
     except InputError as error:
-        return f"cannot carry these credentials: {error}"
+        return f"cannot carry these credentials: {error.text}"
 
 
 def _known(name: str) -> str:

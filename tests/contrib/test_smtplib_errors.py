@@ -116,7 +116,7 @@ def test_the_error_of_the_system_behind_it(kind: type[errors.SmtpError], cause: 
         assert isinstance(each, smtplib.SMTPException)
         assert isinstance(each, type(cause))
         assert each.errno == getattr(cause, "errno", None)
-        assert str(each) == "it failed"
+        assert each.text == "it failed"
 
 
 def test_a_class_of_somebody_else_is_not_mixed_in() -> None:

@@ -132,7 +132,7 @@ def test_a_closed_one_wakes_who_waits_for_a_place() -> None:
     until(lambda: feed._putters)
     feed.close("over")
     thread.join()
-    assert [(type(error), str(error)) for error in errors] == [(UsageError, "over")]
+    assert [(type(error), error.text) for error in errors] == [(UsageError, "over")]
     assert feed.counts().queued == 1
 
 

@@ -130,7 +130,7 @@ def path_of(kind: type[_Path], what: str, address: object) -> _Path:
             return kind(found[0].address, strict=False)
         why = f"{len(found)} mailboxes, not one address"
     except InputError as error:
-        why = str(error)
+        why = error.text
     # Django's own backend begins so, and there are handlers and tests that look for it.
     raise InputError(f"Invalid address in {what}: {shown(text)} ({why})")
 

@@ -198,7 +198,7 @@ def unpack(payload: object, max_size: int = MAX_SIZE) -> Submission:
     except MessageTooLarge:
         raise
     except InputError as error:
-        raise InputError(f"malformed payload: {error}") from error
+        raise InputError(f"malformed payload: {error.text}") from error
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise InputError(f"malformed payload: {type(error).__name__}") from error
 

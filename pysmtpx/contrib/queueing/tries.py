@@ -118,7 +118,7 @@ def _told(reply: Reply) -> _Plain:
 def _plain_error(error: SmtpError) -> _Plain:
     return {
         "kind": type(error).__name__,
-        "text": str(error)[:_MAX_TEXT],
+        "text": error.text[:_MAX_TEXT],
         "stage": None if error.stage is None else str(error.stage),
         "temporary": error.temporary,
     }
@@ -153,7 +153,12 @@ class SendFailed(SmtpError):
         """Whether it was, in the end, a failure for now."""
         return bool((self.report.get("error") or {}).get("temporary"))
 
-    def __str__(self) -> str:
+    @property
+    def anchor(self) -> str:
+        """The name of its section of docs/troubleshooting.md."""
+        return "sendfailed"
+
+    def _wrong(self) -> str:
         counts = [
             f"{len(self.report[name])} {name}"
             for name in ("accepted", "rejected", "unknown", "unsent")

@@ -79,6 +79,7 @@ def test_the_example_runs() -> None:
     assert done.stdout.splitlines() == [
         "200 sent to ann@example.com; refused: none",
         "200 sent to bob@example.com; refused: ['nobody@example.com (550 5.1.1 no such user)']",
-        "502 not sent: 1 of 1 recipients were refused, the last with 550 5.1.1 no such user",
+        "502 not sent: 1 of 1 recipients were refused: nobody@example.com (550 5.1.1 no such user)"
+        " [allrecipientsfailed]",
         "2 messages arrived over 1 connection",
     ]

@@ -1,0 +1,242 @@
+"""What to do about an error: from what is known of it to one or two sentences for whoever reads it.
+
+Nothing but texts, and the one place for them. What of others is quoted in them is shortened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from typing import Final, Literal
+
+from .shortening import shortened, shown
+from .wire.reply import Reply
+
+_SHOWN: Final = 80
+_NAMES: Final = 5
+_SAME: Final = {
+    "timeout": "connect_timeout",
+    "user": "username",
+    "login": "username",
+    "passwd": "password",
+    "secret": "password",
+    "context": "ssl_context",
+    "tls_context": "ssl_context",
+    "certfile": "client_certificate",
+    "keyfile": "client_certificate",
+    "client_cert": "client_certificate",
+    "ssl_certfile": "client_certificate",
+    "ssl_keyfile": "client_certificate",
+    "ssl": "tls",
+    "use_ssl": "tls",
+    "use_tls": "tls",
+    "start_tls": "tls",
+    "starttls": "tls",
+    "validate_certs": "ssl_context",
+    "verify": "ssl_context",
+    "hostname": "host",
+    "server": "host",
+    "helo": "local_hostname",
+    "ehlo": "local_hostname",
+    "access_token": "token",
+    "oauth_token": "token",
+    "pool_size": "max_connections",
+    "size": "max_connections",
+    "retries": "retry",
+}
+"""What other libraries call the same, or something that is to be said otherwise here."""
+
+
+# -- the line ----------------------------------------------------------------------
+
+
+def look_up() -> str:
+    """The host's name has no address."""
+    return "Check the spelling of the name, and that this machine's DNS works (try another name)."
+
+
+def dial(port: int, whys: Iterable[str], *, is_path: bool = False) -> str:
+    """Nothing answers; ``whys`` are the system's reasons, one for each address."""
+    if is_path:
+        return "Check that the server runs, and that you may open its socket."
+    if any("refused" in why.lower() for why in whys):
+        return f"Nothing listens on port {port}: check the port (587, 465, 25) and that the server runs."
+    if port == 25:
+        return "Many networks block port 25 on its way out: use 587 or 465 of your mail provider."
+    return "A firewall on the way may swallow it: try another port (587 or 465) or another network."
+
+
+def tls_first(host: str, port: int) -> str:
+    """The port waits for a ClientHello, and was waited at for a greeting."""
+    return f'Use smtps://{_place(host, port)}, or tls="implicit".'
+
+
+def clear_first(host: str, port: int) -> str:
+    """The port greets in clear, and was sent a ClientHello."""
+    return f'Use smtp://{_place(host, port)}, or tls="starttls".'
+
+
+def no_mail_server(port: int) -> str:
+    """What answers speaks something else."""
+    return f"Port {port} seems to be for something else: mail servers have 587, 465 and 25."
+
+
+def no_starttls(port: int) -> str:
+    """STARTTLS is required and not offered."""
+    other = "587" if port == 465 else "465 (smtps://)" if port == 587 else "465 (smtps://) or 587"
+    return f'Try port {other}. Only on a line that nobody can listen to: tls="none" (?tls=none in a URL).'
+
+
+def _place(host: str, port: int) -> str:
+    host = shortened(host, _SHOWN)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+# -- TLS -----------------------------------------------------------------------------
+
+
+def expired() -> str:
+    """The server's certificate is no longer valid."""
+    return (
+        "Whoever runs the server must renew it (with certbot: look why its timer does not run);"
+        " check the clock of this machine too."
+    )
+
+
+def wrong_name(names: Sequence[str]) -> str:
+    """The server's certificate is for these names, and not for the one that was dialled."""
+    told = ", ".join(shortened(name, _SHOWN) for name in names[:_NAMES])
+    more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
+    one_of = f"a name that it is for as host ({told}{more})" if told else "the name that it is for as host"
+    return f"Use {one_of}, or server_hostname=… if you know that this is the server."
+
+
+def untrusted() -> str:
+    """The server's certificate comes from an authority that is not among the roots."""
+    return (
+        "If you trust its authority: SSL_CERT_FILE=authority.pem in the environment, or"
+        " ssl_context=ssl.create_default_context(cafile=…); without cafile that takes the system's roots."
+    )
+
+
+def client_certificate(*, is_given: bool) -> str:
+    """The server demands a certificate of ours, or does not take the one that it was given."""
+    if is_given:
+        return "Ask who runs the server which authority it must come from, and whether it has run out."
+    return "Give yours: client_certificate=(file, key_file), from the authority that the server names."
+
+
+def handshake(why: str) -> str:
+    """The handshake failed for a reason of OpenSSL's."""
+    upper = why.upper()
+    if "VERSION" in upper or "PROTOCOL" in upper or "HANDSHAKE_FAILURE" in upper:
+        return "The server's TLS may be too old, or share no cipher with ours: at least TLS 1.2 is needed."
+    return ""
+
+
+# -- who we are ------------------------------------------------------------------------
+
+
+def no_auth(*, starttls: bool) -> str:
+    """A log-in was asked for, and AUTH is not offered; whether ``starttls`` is, and was not used."""
+    if starttls:
+        return 'AUTH is likely offered only after STARTTLS here: use tls="starttls" (it is off or failed).'
+    return "This port takes no log-in: use port 587 or 465, or leave user name and password out."
+
+
+def exposed() -> str:
+    """A reusable secret would go over a line in clear."""
+    return (
+        'Use TLS: tls="starttls" or "implicit". Only on a line that nobody can listen to: insecure_auth=True.'
+    )
+
+
+def no_mechanism() -> str:
+    """None of the mechanisms that are offered can be used with what was given."""
+    return (
+        "Leave auth out, or name one that is offered; where only OAUTHBEARER or XOAUTH2 is, a token"
+        " takes the password's place."
+    )
+
+
+def refused_login(*, has_token: bool, is_temporary: bool = False) -> str:
+    """AUTH was refused."""
+    if is_temporary:
+        return "The server cannot check passwords just now: try again later."
+    if has_token:
+        return "Get a new token, for this server's scope; the user name must be the mailbox that it is for."
+    return (
+        "Check user name and password. Gmail, Microsoft 365, iCloud and Yahoo want an app password"
+        " or OAuth (token=…), not the password of the account."
+    )
+
+
+# -- what a reply asks for ---------------------------------------------------------------
+
+
+_DEMANDS: Final = 530
+_ENCRYPTION: Final = ((7, 10), (7, 11))
+"""X.7.10, X.7.11: encryption needed (the registry of RFC 5248)."""
+_TLS_WORDS: Final = ("starttls", "tls", "ssl", "encrypt")
+_LOG_IN_WORDS: Final = ("auth", "log in", "login", "log on", "logon", "credential", "password", "sign in")
+_LOOKED_AT: Final = 500
+"""Characters of a reply's text."""
+
+
+def demand_of(reply: Reply) -> Literal["tls", "login", ""]:
+    """What has to come first by a 530; empty where that cannot be told.
+
+    ``530 5.7.0 Must issue a STARTTLS command first`` (RFC 3207 4) has the same codes as ``530 5.7.0
+    Authentication required`` (RFC 4954 6), so that mostly the text alone says it.
+    """
+    code = reply.enhanced
+    if code is not None and (code.subject, code.detail) in _ENCRYPTION:
+        return "tls"
+    text = reply.text[:_LOOKED_AT].lower()
+    is_login = any(word in text for word in _LOG_IN_WORDS)
+    # "Must issue a STARTTLS command before AUTH"; "Authentication required, over SSL".
+    if "starttls" in text or (not is_login and any(word in text for word in _TLS_WORDS)):
+        return "tls"
+    return "login" if is_login else ""
+
+
+def of_reply(reply: Reply, *, is_tls: bool, is_logged_in: bool) -> str:
+    """What a refusal asks for, of those whose cure is the same for all; empty for any other one."""
+    if reply.code != _DEMANDS:
+        return ""
+    demand = demand_of(reply)
+    if demand == "tls" or (not demand and is_logged_in and not is_tls):
+        return _tls_wanted(is_tls)
+    if demand or is_tls:
+        return _login_wanted(is_logged_in)
+    return 'Neither was done: give username and password, and leave out tls="none".'
+
+
+def _tls_wanted(is_tls: bool) -> str:
+    if is_tls:
+        return "TLS is on: something between you and the server may end it, or it wants your certificate."
+    return 'Use tls="starttls" in place of "none"; or port 465 with smtps://.'
+
+
+def _login_wanted(is_logged_in: bool) -> str:
+    if is_logged_in:
+        return "A log-in was accepted before: ask whether this account may send here, and as this sender."
+    return "Give username and password (or token)."
+
+
+# -- addresses, names --------------------------------------------------------------------
+
+
+def several_addresses(count: int) -> str:
+    """One text that looks like several addresses was given for one."""
+    return f'These look like {count} addresses: give a list, ["a@example.org", "b@example.org"].'
+
+
+def unknown_name(name: str, known: Iterable[str], what: str = "option") -> str:
+    """What is said of a keyword or option that is none, with the one that was likely meant."""
+    names = list(known)
+    meant = _SAME.get(name.lower().removeprefix("smtp_"), "")
+    if meant not in names:
+        meant = next(iter(get_close_matches(name.lower()[:_SHOWN], names, n=1)), "")
+    there_are = f"did you mean {meant}?" if meant else f"there are {', '.join(sorted(names))}"
+    return f"no such {what}: {shown(name)}; {there_are}"

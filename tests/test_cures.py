@@ -1,0 +1,97 @@
+"""What cures say of facts: no socket, no server."""
+
+from __future__ import annotations
+
+import pytest
+
+from pysmtpx import cures
+from pysmtpx.wire.parser import ReplyParser
+from pysmtpx.wire.reply import Reply
+
+
+def reply(text: str) -> Reply:
+    parser = ReplyParser()
+    parser.feed(text.encode() + b"\r\n")
+    found = parser.next()
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("text", "demand"),
+    [
+        ("530 5.7.0 Must issue a STARTTLS command first", "tls"),  # Postfix, OpenSMTPD, Gmail
+        ("530 5.7.0 Must issue a STARTTLS command before AUTH", "tls"),
+        ("530 Must issue a STARTTLS command first", "tls"),
+        ("530 5.7.0 TLS required", "tls"),
+        ("530 5.7.10 no", "tls"),
+        ("530 5.7.11 no", "tls"),
+        ("530 Encryption needed", "tls"),
+        ("530 5.7.0 Authentication required", "login"),
+        ("530 5.7.0 Must issue an AUTH command first", "login"),  # OpenSMTPD
+        ("530 5.7.1 Authentication required, use SSL and your password", "login"),
+        ("530 5.7.57 SMTP; Client was not authenticated to send anonymous mail during MAIL FROM", "login"),
+        ("530 5.7.0 Please log in first", "login"),
+        ("530 5.7.0 no", ""),
+        ("530", ""),
+    ],
+)
+def test_what_a_530_demands(text: str, demand: str) -> None:
+    """The enhanced code is the same for both, mostly."""
+    assert cures.demand_of(reply(text)) == demand
+    other = cures.of_reply(reply(text.replace("530", "550", 1)), is_tls=False, is_logged_in=False)
+    assert other == ""
+
+
+@pytest.mark.parametrize(
+    ("demand", "is_tls", "is_logged_in", "words"),
+    [
+        ("must issue STARTTLS", False, False, 'tls="starttls"'),
+        ("must issue STARTTLS", False, True, 'tls="starttls"'),
+        ("must issue STARTTLS", True, False, "TLS is on"),
+        ("must issue STARTTLS", True, True, "TLS is on"),
+        ("authenticate", False, False, "Give username and password"),
+        ("authenticate", True, False, "Give username and password"),
+        ("authenticate", True, True, "A log-in was accepted before"),
+        ("no", False, False, "Neither was done"),
+        ("no", True, False, "Give username and password"),
+        ("no", False, True, 'tls="starttls"'),
+        ("no", True, True, "A log-in was accepted before"),
+    ],
+)
+def test_what_cures_a_530(demand: str, is_tls: bool, is_logged_in: bool, words: str) -> None:
+    text = cures.of_reply(reply(f"530 5.7.0 {demand}"), is_tls=is_tls, is_logged_in=is_logged_in)
+    assert words in text
+
+
+KNOWN = ("host", "port", "connect_timeout", "username", "password", "ssl_context", "tls", "max_connections")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("timeout", "connect_timeout"),
+        ("user", "username"),
+        ("usernme", "username"),
+        ("Username", "username"),
+        ("sslcontext", "ssl_context"),
+        ("use_tls", "tls"),
+        ("max_connection", "max_connections"),
+    ],
+)
+def test_a_name_that_is_none(name: str, meant: str) -> None:
+    assert cures.unknown_name(name, KNOWN) == f"no such option: {name!r}; did you mean {meant}?"
+
+
+def test_a_name_that_nobody_can_guess() -> None:
+    text = cures.unknown_name("x\n" * 100_000, KNOWN)
+    assert all(name in text for name in KNOWN)
+    assert "\n" not in text
+    assert len(text) < 400
+
+
+def test_names_of_a_certificate_are_few_and_short() -> None:
+    assert "(a.example, b.example)" in cures.wrong_name(["a.example", "b.example"])
+    many = cures.wrong_name([f"{n}{'x' * 1000}" for n in range(50)])
+    assert " and 45 more)" in many
+    assert len(many) < 600
