@@ -3,91 +3,54 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from email.message import EmailMessage
 from pathlib import Path
+from typing import Any
 
 import pytest
-from support.certs import authority, server_context
+from support import pages
 
 import pysmtpx
-from pysmtpx.net import dial
-from pysmtpx.testing import MailServer
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
-SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.S)
+SNIPPETS = pages.snippets_of(README)
 
 
 @pytest.fixture
-def names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[str, Any]]:
     """What the snippets find around them; every server they name is an embedded one."""
-    refuse = {"bob@example.com": "550 5.1.1 unknown"}
-    full = {("FINAL", "full@example.com"): "452 4.2.2 mailbox full"}
-    with MailServer(refuse=refuse) as smtp, MailServer(protocol="lmtp", replies=full) as lmtp:
-        real = pysmtpx.connect
-
-        def connect(target: str) -> pysmtpx.SmtpConnection:
-            if "127.0.0.1" in target:
-                return real(target)
-            return real((lmtp if target.startswith("lmtp") else smtp).url)
-
-        pools: list[pysmtpx.SmtpPool] = []
-
-        def pool(target: str, **options: object) -> pysmtpx.SmtpPool:
-            pools.append(make_pool(smtp.url, **options))  # type: ignore[arg-type]
-            return pools[-1]
-
-        make_pool = pysmtpx.SmtpPool
-        monkeypatch.setattr(pysmtpx, "connect", connect)
-        monkeypatch.setattr(pysmtpx, "SmtpPool", pool)
-        monkeypatch.chdir(tmp_path)
-        message = EmailMessage()
-        message["From"], message["To"], message["Subject"] = (
-            "ann@example.org",
-            "bob@example.com, eve@example.com",
-            "x",
-        )
-        message.set_content("hello")
-        (tmp_path / "report.eml").write_bytes(message.as_bytes())
-        authority().cert_pem.write_to_path(tmp_path / "authority.pem")
-        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
-        with (
-            MailServer(ssl_context=server_context("mail.example.org"), users={"user": "password"}) as secured,
-            real(smtp.url) as open_connection,
-        ):
-            look_up = dial._look_up
-
-            def nearby(host: str, port: int, flags: int) -> object:
-                secure = host == "mail.example.org"
-                return look_up("127.0.0.1" if secure else host, secured.port if secure else port, flags)
-
-            monkeypatch.setattr(dial, "_look_up", nearby)
-            yield {
-                "pysmtpx": pysmtpx,
-                "message": message,
-                "smtp": open_connection,
-                "sender": "ann@example.org",
-                "recipients": ["eve@example.com"],
-                "messages": [pysmtpx.MailObject("a@example.org", "eve@example.com", b"Subject: x\r\n\r\n")]
-                * 3,
-                "ask_a_person": print,
-                "try_later": print,
-            }
-        for each in pools:
-            each.close()
+    message = EmailMessage()
+    message["From"], message["To"] = "ann@example.org", "bob@example.com, eve@example.com"
+    message["Subject"] = "x"
+    message.set_content("hello")
+    (tmp_path / "report.eml").write_bytes(message.as_bytes())
+    with pages.world(monkeypatch, tmp_path) as world, pysmtpx.connect(world.clear.url) as open_connection:
+        yield {
+            "pysmtpx": pysmtpx,
+            "folder": tmp_path,
+            "message": message,
+            "smtp": open_connection,
+            "sender": "ann@example.org",
+            "recipients": ["eve@example.com"],
+            "messages": [pysmtpx.MailObject("a@example.org", "eve@example.com", b"Subject: x\r\n\r\n")] * 3,
+            "ask_a_person": print,
+            "try_later": print,
+        }
 
 
 @pytest.mark.parametrize("number", range(len(SNIPPETS)))
-def test_a_snippet_runs(number: int, names: dict[str, object], capsys: pytest.CaptureFixture[str]) -> None:
-    snippet = SNIPPETS[number]
+def test_a_snippet_runs(number: int, names: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    snippet = SNIPPETS[number].source
     if "try_later" in snippet:
         names["message"] = b"Subject: x\r\n\r\nhello\r\n"
-    exec(compile(snippet, "README.md", "exec"), names)
+    pages.run(SNIPPETS[number], "README.md", names, names["folder"])
     printed = capsys.readouterr().out
     if "refused.recipient" in snippet:
         assert printed == "bob@example.com 550 5.1.1 unknown\n"
     if "smtplib" in snippet:
-        assert names["refused"] == {}
+        assert names["refused"] == {"bob@example.com": (550, b"5.1.1 unknown")}
     if "ForwardPath" in snippet:
         assert printed == "(ForwardPath('ann@example.com'),)\nfinal\n"
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from email.message import EmailMessage
-from pathlib import Path
 from typing import Any
 
 import pytest
+from support import pages
 
 import pysmtpx
 from pysmtpx.testing import MailServer
 
-PAGE = (Path(__file__).parent.parent.parent / "docs" / "from-aiosmtplib.md").read_text("utf-8")
-SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE, re.S)
+PATH = pages.DOCS / "from-aiosmtplib.md"
+PAGE = PATH.read_text("utf-8")
+SNIPPETS = pages.sources_of(PATH)
 ROWS = [
     [cell.strip() for cell in line.strip("|").split(" | ")]
     for line in PAGE.splitlines()

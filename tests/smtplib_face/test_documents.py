@@ -6,12 +6,12 @@ import re
 import smtplib as standard
 import subprocess
 import sys
-import textwrap
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support import pages
 from support.certs import authority, server_context
 
 import pysmtpx
@@ -20,10 +20,10 @@ from pysmtpx.drop_in.standard import SMTP
 from pysmtpx.net import dial
 from pysmtpx.testing import Cut, MailServer
 
-ROOT = Path(__file__).parent.parent.parent
-PAGE = (ROOT / "docs" / "from-smtplib.md").read_text("utf-8")
+PATH = pages.DOCS / "from-smtplib.md"
+PAGE = PATH.read_text("utf-8")
 ROBOT = "robot@example.org"
-SNIPPETS = [textwrap.dedent(found) for found in re.findall(r"^ *```python\n(.*?)^ *```", PAGE, re.S | re.M)]
+SNIPPETS = pages.sources_of(PATH)
 
 
 @pytest.fixture
@@ -88,7 +88,10 @@ def test_what_the_page_names_exists() -> None:
 
 def test_the_script_says_what_happened() -> None:
     run = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / "script.py")], capture_output=True, text=True, timeout=30
+        [sys.executable, str(pages.ROOT / "examples" / "script.py")],
+        capture_output=True,
+        text=True,
+        timeout=30,
     )
     assert run.returncode == 0, run.stdout + run.stderr
     assert run.stdout.splitlines() == [

@@ -6,18 +6,18 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import celery
 import pytest
+from support import pages
 
 from pysmtpx.contrib import celery as face
 from pysmtpx.testing import MailServer
 
-ROOT = Path(__file__).parents[3]
-PAGE = (ROOT / "docs" / "celery.md").read_text("utf-8")
-SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE, re.S)
+PATH = pages.DOCS / "celery.md"
+PAGE = PATH.read_text("utf-8")
+SNIPPETS = pages.sources_of(PATH)
 
 
 def test_the_page_runs_from_top_to_bottom(
@@ -50,7 +50,7 @@ def test_every_key_of_a_report_is_in_the_page(eager: Any) -> None:
 
 
 def test_the_example_runs() -> None:
-    script = ROOT / "examples" / "celery_worker" / "run.py"
+    script = pages.ROOT / "examples" / "celery_worker" / "run.py"
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     assert "busy@example.com: taken" in done.stdout

@@ -16,6 +16,7 @@ from celery import Celery
 from django.core import mail
 from django.core.checks import run_checks
 from django.test.utils import override_settings
+from support import pages
 
 from pysmtpx.contrib.django import (
     EmailBackend,
@@ -27,8 +28,9 @@ from pysmtpx.contrib.django import (
 from pysmtpx.contrib.django import options as backend_options
 from pysmtpx.testing import MailServer
 
-PAGE = (Path(__file__).parents[3] / "docs" / "from-django.md").read_text("utf-8")
-SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE, re.S)
+PATH = pages.DOCS / "from-django.md"
+PAGE = PATH.read_text("utf-8")
+SNIPPETS = pages.sources_of(PATH)
 
 
 def snippet(words: str) -> str:

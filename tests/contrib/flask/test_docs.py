@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import pages
 
 import pysmtpx
 from pysmtpx.contrib import flask as face
 from pysmtpx.contrib.flask import settings
 from pysmtpx.testing import MailServer
 
-ROOT = Path(__file__).parent.parent.parent.parent
-PAGE = (ROOT / "docs" / "from-flask-mail.md").read_text("utf-8")
-SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE, re.S)
+PATH = pages.DOCS / "from-flask-mail.md"
+PAGE = PATH.read_text("utf-8")
+SNIPPETS = pages.sources_of(PATH)
 
 
 def test_the_snippets_run(
@@ -70,7 +71,7 @@ def test_every_name_of_the_page_exists() -> None:
 def test_the_example_runs() -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "examples/flask_app.py"],
-        cwd=ROOT,
+        cwd=pages.ROOT,
         capture_output=True,
         text=True,
         timeout=60,

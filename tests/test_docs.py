@@ -1,0 +1,187 @@
+"""The pages in docs/: their Python is run, their links lead somewhere, and no error or name is left out."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import pages
+from support.certs import authority
+
+import pysmtpx
+from pysmtpx import errors
+
+OF_THEIR_OWN = {
+    "celery.md": "contrib/celery/test_docs.py",
+    "from-aiosmtplib.md": "contrib/test_docs_aiosmtplib.py",
+    "from-django.md": "contrib/django/test_docs.py",
+    "from-flask-mail.md": "contrib/flask/test_docs.py",
+    "from-smtplib.md": "smtplib_face/test_documents.py",
+}
+"""Pages that need a framework around them, and the test that runs them."""
+ALL = {str(path.relative_to(pages.DOCS)): path for path in sorted(pages.DOCS.rglob("*.md"))}
+PAGES = {
+    name: snippets
+    for name, path in ALL.items()
+    if name not in OF_THEIR_OWN and (snippets := pages.snippets_of(path.read_text("utf-8")))
+}
+ENVIRONMENT = {
+    "SMTP_PASSWORD": "password",
+    "POSTMARK_TOKEN": "server-token",
+    "CLIENT_ID": "id",
+    "CLIENT_SECRET": "secret",
+    "REFRESH_TOKEN": "refresh",
+    "TOKEN_ENDPOINT": "https://login.example/token",
+}
+ARRIVED = {
+    "tutorial.md": 0,  # it brings a server of its own
+    "how-to/html-and-attachments.md": 5,
+    "how-to/bulk.md": 4,
+    "how-to/retry.md": 2,
+    "how-to/providers.md": 4,
+    "how-to/oauth.md": 2,
+    "how-to/delivery-reports.md": 2,
+    "how-to/lmtp.md": 1,
+    "how-to/certificates.md": 0,
+    "how-to/logging.md": 1,
+    "how-to/tests.md": 0,  # nor this
+    "how-to/gunicorn-and-gevent.md": 1,
+    "troubleshooting.md": 0,
+}
+"""How many messages a page sends to the servers that it names."""
+
+
+def _a_token(url: str, form: bytes, timeout: float) -> io.BytesIO:
+    """What a token endpoint answers: pages do not leave this machine."""
+    assert url in (ENVIRONMENT["TOKEN_ENDPOINT"], "https://oauth2.googleapis.com/token")
+    assert b"refresh_token=refresh" in form
+    return io.BytesIO(json.dumps({"access_token": "token-1", "expires_in": 3600}).encode())
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[pages.World]:
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(urllib.request, "urlopen", _a_token)
+    monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
+    (tmp_path / "logo.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (tmp_path / "invoice.pdf").write_bytes(b"%PDF-1.7\n")
+    (tmp_path / "people.csv").write_text(
+        "address,name\nann@example.com,Ann\nbob@example.com,Bob\neve@example.com,Eve\n", "utf-8"
+    )
+    issued = authority().issue_cert("robot.example.org")
+    issued.cert_chain_pems[0].write_to_path(tmp_path / "robot.pem")
+    issued.private_key_pem.write_to_path(tmp_path / "robot.key")
+    authority().cert_pem.write_to_path(tmp_path / "company-ca.pem")
+    with pages.world(monkeypatch, tmp_path) as made:
+        yield made
+    logging.getLogger("pysmtpx.wire").setLevel(logging.NOTSET)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_runs_from_top_to_bottom_and_prints_what_it_shows(
+    page: str, world: pages.World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names: dict[str, Any] = {"__name__": "page"}
+    for snippet in PAGES[page]:
+        if snippet.is_test:
+            continue
+        pages.run(snippet, page, names, tmp_path)
+        printed = capsys.readouterr().out
+        assert snippet.printed in (None, printed), f"{page}, line {snippet.line}"
+    assert world.count == ARRIVED[page]
+
+
+def test_the_tests_of_the_page_on_tests_pass(tmp_path: Path) -> None:
+    """As files in a folder of a user's: a program with its first test, a conftest, and further tests."""
+    (conftest, program, *others) = [each.source for each in PAGES["how-to/tests.md"] if each.is_test]
+    (tmp_path / "conftest.py").write_text(conftest, "utf-8")
+    (tmp_path / "shop.py").write_text(program, "utf-8")
+    for number, source in enumerate(others):
+        (tmp_path / f"test_{number}.py").write_text(source, "utf-8")
+    path = os.pathsep.join([str(pages.ROOT), str(tmp_path)])
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "shop.py", *_tests(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=50, check=False
+    )
+    assert "4 passed" in done.stdout, done.stdout + done.stderr
+
+
+def _tests(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob("test_*.py"))
+
+
+def test_every_page_with_python_is_run() -> None:
+    with_python = {name for name, path in ALL.items() if pages.sources_of(path)}
+    assert with_python == PAGES.keys() | OF_THEIR_OWN.keys()
+    assert PAGES.keys() == ARRIVED.keys()
+    for name, test in OF_THEIR_OWN.items():
+        assert f'"{name}"' in (pages.ROOT / "tests" / test).read_text("utf-8")
+
+
+def _anchors(path: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub and MkDocs make them."""
+    text = re.sub(r"^ *```.*?^ *```$", "", path.read_text("utf-8"), flags=re.S | re.M)
+    headings = re.findall(r"^#{1,6} (.*)$", text, re.M)
+    plain = [re.sub(r"[^\w\- ]", "", re.sub(r"\[(.*?)\]\(.*?\)", r"\1", each)).strip() for each in headings]
+    return {each.lower().replace(" ", "-") for each in plain}
+
+
+def _links(path: Path) -> list[str]:
+    text = re.sub(r"^ *```.*?^ *```$", "", path.read_text("utf-8"), flags=re.S | re.M)
+    return re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]*`", "", text))
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "SECURITY.md", *(f"docs/{n}" for n in ALL)])
+def test_links_lead_somewhere(name: str) -> None:
+    page = pages.ROOT / name
+    broken = []
+    for link in _links(page):
+        if link.startswith(("https://", "http://")):
+            continue
+        target, _, anchor = link.partition("#")
+        file = (page.parent / target).resolve() if target else page
+        if not file.exists() or (anchor and anchor not in _anchors(file)):
+            broken.append(link)
+    assert broken == []
+
+
+def test_every_error_says_what_became_of_the_message_and_the_cure() -> None:
+    """An error's text may end with its name as an anchor: it must be there, and must help."""
+    text = ALL["troubleshooting.md"].read_text("utf-8")
+    sections = dict(re.findall(r"^### (\w+)\n(.*?)(?=^##|\Z)", text, re.S | re.M))
+    classes = {
+        name
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, BaseException) and not name.startswith("_")
+    }
+    assert classes <= sections.keys()
+    assert classes <= set(pysmtpx.__all__)
+    for name in classes:
+        for head in ("**Cause:**", "**The message:**", "**Cure:**"):
+            assert sections[name].count(head) == 1, f"{name}: {head}"
+
+
+def test_the_reference_has_every_public_name() -> None:
+    shown = {
+        name
+        for path in (pages.DOCS / "reference").glob("*.md")
+        for name in re.findall(r"^::: pysmtpx\.(\w+)$", path.read_text("utf-8"), re.M)
+    }
+    assert shown == set(pysmtpx.__all__)
+
+
+def test_every_page_is_in_the_site() -> None:
+    listed = set(re.findall(r"^ +- ([\w/-]+\.md)$", (pages.ROOT / "mkdocs.yml").read_text("utf-8"), re.M))
+    assert listed == ALL.keys()
