@@ -1,15 +1,17 @@
 # `make demo` and `make test` do all the set-up themselves; they need Python 3.11 or later.
 SHELL := /usr/bin/env bash
-SETUP := setup.cfg pyproject.toml scripts/venv
+SETUP := setup.cfg setup.py pyproject.toml scripts/venv
 
-.PHONY: help demo test coverage servers check bench soak clean
+.PHONY: help demo test coverage servers check package docs bench soak clean
 
 help:
 	@echo 'make demo      a pool sends forty kinds of messages to an embedded server, checked octet by octet'
 	@echo 'make test      every test, also on real servers, and a sample on each other Python'
 	@echo 'make coverage  the same on one Python, and which lines and branches no test reached; half an hour'
 	@echo 'make servers   the tests on real servers alone'
-	@echo 'make check     linter, formatter and types'
+	@echo 'make check     linter, formatter, types, and what would be uploaded'
+	@echo 'make package   sdist and wheel, and the tests that pass from the sdist alone'
+	@echo 'make docs      the site, in build/site'
 	@echo 'make bench     speed beside other clients; a quarter of an hour'
 	@echo 'make soak      200,000 messages to a server with faults at random octets'
 	@echo 'make clean     removes all that was made'
@@ -35,6 +37,15 @@ check: .venv/.dev
 	.venv/bin/python -m ruff check
 	.venv/bin/python -m ruff format --check
 	.venv/bin/python -m mypy --strict pysmtpx
+	scripts/package .venv/bin/python
+
+package: .venv/.dev
+	scripts/package .venv/bin/python tests
+
+# Not --quiet: warnings are then not counted, and none of them would fail it. The variable silences an advertisement.
+docs: .venv/.docs
+	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build
+	.venv/bin/python scripts/offline build/site
 
 bench: .venv/.bench
 	scripts/servers
