@@ -102,6 +102,28 @@ def test_a_page_runs_from_top_to_bottom_and_prints_what_it_shows(
     assert world.count == ARRIVED[page]
 
 
+def test_a_run_that_was_killed_goes_on_and_sends_nobody_anything_twice(
+    world: pages.World, tmp_path: Path
+) -> None:
+    """By the page on many messages: who had begun is in doubt, who was unsent is owed it."""
+    page = "how-to/bulk.md"
+    names: dict[str, Any] = {"__name__": "page"}
+    for snippet in PAGES[page]:
+        pages.run(snippet, page, names, tmp_path)
+    before = world.count
+    (tmp_path / "half").write_text(
+        "began ann@example.com\nbegan bob@example.com\nunsent bob@example.com\nbegan eve@example.com\n"
+        "accepted eve@example.com\n"
+    )
+    fates = names["run"]("smtps://user:password@mail.example.org", "people.csv", "half")
+    assert fates == {
+        "ann@example.com": "began",
+        "bob@example.com": "rejected",
+        "eve@example.com": "accepted",
+    }
+    assert world.count == before
+
+
 def test_the_tests_of_the_page_on_tests_pass(tmp_path: Path) -> None:
     """As files in a folder of a user's: a program with its first test, a conftest, and further tests."""
     (conftest, program, *others) = [each.source for each in PAGES["how-to/tests.md"] if each.is_test]
