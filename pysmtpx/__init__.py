@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         TlsError,
         UsageError,
     )
+    from .options import ServerOptions
     from .outcome import Outcome
     from .pool import SmtpPool
     from .pooling.arguments import PoolStats
@@ -92,6 +93,7 @@ __all__ = [
     "SendResult",
     "SenderRejected",
     "Server",
+    "ServerOptions",
     "ServiceUnavailable",
     "SmtpConnection",
     "SmtpError",
@@ -122,6 +124,7 @@ _HOMES: Final = {
     "SendOptions": "sending",
     "SendResult": "wire.result",
     "Server": "server",
+    "ServerOptions": "options",
     "SmtpConnection": "connection",
     "SmtpPool": "pool",
     "Stage": "wire.limits",

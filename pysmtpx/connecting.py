@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Unpack
 
 from .connection import SmtpConnection
 from .frames import conceals
 from .net.deadline import Deadline
 from .opening import Attempt, open_channel
+from .options import SERVER_DEFAULTS, ServerOptions, spelled_out
 from .server import Server
 
 
+@spelled_out(ServerOptions, SERVER_DEFAULTS)
 def connect(
-    target: str | os.PathLike[str] | Server, port: int | None = None, **options: Any
+    target: str | os.PathLike[str] | Server, port: int | None = None, **options: Unpack[ServerOptions]
 ) -> SmtpConnection:
     """Dial a server and bring the session to the point where it takes mail.
 
@@ -41,7 +44,9 @@ def connect(
 
 
 @conceals
-def as_server(target: str | os.PathLike[str] | Server, port: int | None, options: dict[str, Any]) -> Server:
+def as_server(
+    target: str | os.PathLike[str] | Server, port: int | None, options: Mapping[str, Any]
+) -> Server:
     """The server that the arguments of ``connect`` describe."""
     given = options if port is None else {"port": port, **options}
     if isinstance(target, Server):

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
+import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Unpack
 
 from . import endpoint
 from . import url as urls
 from .endpoint import TlsMode
 from .errors import InputError
 from .frames import conceals
+from .options import SERVER_DEFAULTS, ServerChanges, ServerOptions, spelled_out, unknown
 from .sasl.credentials import Credentials
 from .wire.capabilities import Protocol
-from .wire.limits import CONNECT_TIMEOUT
-
-if TYPE_CHECKING:
-    import ssl
 
 _SECRETS: Final = ("password", "token")
 
@@ -70,50 +68,31 @@ class Server:
     overlap: bool
 
     @conceals
-    def __init__(
-        self,
-        host: str,
-        port: int | None = None,
-        *,
-        protocol: Protocol | Literal["smtp", "lmtp"] = Protocol.SMTP,
-        tls: TlsMode | None = None,
-        username: str | None = None,
-        password: str | None = None,
-        token: str | Callable[[], str] | None = None,
-        auth: str | Sequence[str] | None = None,
-        authzid: str = "",
-        insecure_auth: bool = False,
-        ssl_context: ssl.SSLContext | None = None,
-        client_certificate: str | tuple[str, str] | None = None,
-        server_hostname: str | None = None,
-        local_hostname: str | None = None,
-        source_address: str | tuple[str, int] | None = None,
-        connect_timeout: float = CONNECT_TIMEOUT,
-        overlap: bool = False,
-    ) -> None:
+    @spelled_out(ServerOptions, SERVER_DEFAULTS)
+    def __init__(self, host: str, port: int | None = None, **options: Unpack[ServerOptions]) -> None:
+        if not options.keys() <= SERVER_DEFAULTS.keys():
+            raise unknown(options, ServerChanges.__annotations__)
+        given: ServerOptions = {**SERVER_DEFAULTS, **options}
         host = endpoint.checked_host(host)
-        protocol = endpoint.checked_protocol(protocol)
+        protocol, tls = endpoint.checked_protocol(given["protocol"]), given["tls"]
         tls = endpoint.default_tls(host, port) if tls is None else endpoint.checked_tls(tls)
         values: dict[str, Any] = {
+            **given,
             "host": host,
             "port": endpoint.default_port(host, protocol, tls)
             if port is None
             else endpoint.checked_port(host, port),
             "protocol": protocol,
             "tls": tls,
-            "username": username or None,
-            "password": password,
-            "token": token,
-            "auth": _mechanisms(auth),
-            "authzid": authzid,
-            "insecure_auth": bool(insecure_auth),
-            "ssl_context": ssl_context,
-            "client_certificate": _certificate(client_certificate),
-            "server_hostname": _if_given(endpoint.checked_name, server_hostname),
-            "local_hostname": _if_given(endpoint.checked_own_name, local_hostname),
-            "source_address": _if_given(endpoint.checked_source, source_address),
-            "connect_timeout": _seconds(connect_timeout),
-            "overlap": bool(overlap),
+            "username": given["username"] or None,
+            "auth": _mechanisms(given["auth"]),
+            "insecure_auth": bool(given["insecure_auth"]),
+            "client_certificate": _certificate(given["client_certificate"]),
+            "server_hostname": _if_given(endpoint.checked_name, given["server_hostname"]),
+            "local_hostname": _if_given(endpoint.checked_own_name, given["local_hostname"]),
+            "source_address": _if_given(endpoint.checked_source, given["source_address"]),
+            "connect_timeout": _seconds(given["connect_timeout"]),
+            "overlap": bool(given["overlap"]),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -122,7 +101,8 @@ class Server:
 
     @classmethod
     @conceals
-    def from_url(cls, url: str, **overrides: Any) -> Server:
+    @spelled_out(ServerChanges)
+    def from_url(cls, url: str, **overrides: Unpack[ServerChanges]) -> Server:
         """The server that a URL describes (RFC 3986).
 
         ``smtp://user:password@host:587``, ``smtps://host`` (implicit TLS),
@@ -137,7 +117,8 @@ class Server:
         Raises ``InputError``, whose text never repeats the URL: it may hold a
         password.
         """
-        return cls(**urls.parse(url) | overrides)
+        given: Any = {**urls.parse(url), **overrides}
+        return cls(**given)
 
     @property
     def path(self) -> str | None:
@@ -172,18 +153,19 @@ class Server:
         return urls.build(self.protocol, self.username, self.host, self.port, _options(self))
 
     @conceals
-    def replace(self, **changes: Any) -> Server:
+    @spelled_out(ServerChanges)
+    def replace(self, **changes: Unpack[ServerChanges]) -> Server:
         """A copy with these arguments changed.
 
         A port or TLS mode that is the default one is derived anew, so
         ``replace(tls="implicit")`` moves from port 587 to 465.
         """
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values: Any = {field.name: getattr(self, field.name) for field in fields(self)}
         if self.tls == endpoint.default_tls(self.host, self.port):
             del values["tls"]
         if self.port == endpoint.default_port(self.host, self.protocol, self.tls):
             del values["port"]
-        return Server(**values | changes)
+        return Server(**{**values, **changes})
 
     def __repr__(self) -> str:
         shown = [repr(self.host), repr(self.port)]
@@ -273,7 +255,7 @@ def _options(server: Server) -> dict[str, str]:
             options[name] = "true"
     if server.source_address:
         options["source_address"] = "[{}]:{}".format(*server.source_address)
-    if server.connect_timeout != CONNECT_TIMEOUT:
+    if server.connect_timeout != SERVER_DEFAULTS["connect_timeout"]:
         options["connect_timeout"] = repr(server.connect_timeout)
     for name in ("authzid", "server_hostname", "local_hostname"):
         if value := getattr(server, name):

@@ -59,6 +59,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("message",),
     ("sending",),
     ("url", "endpoint"),
+    ("options",),
     ("server",),
     ("opening",),
     ("connection",),

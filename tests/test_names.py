@@ -54,7 +54,7 @@ ERRORS = {
     "TlsError",
     "UsageError",
 }
-DOING = {"SendOptions", "Server", "SmtpConnection", "SmtpPool", "connect"}
+DOING = {"SendOptions", "Server", "ServerOptions", "SmtpConnection", "SmtpPool", "connect"}
 
 CONNECTION = {
     "capabilities",

@@ -1,0 +1,106 @@
+"""The keywords of everything that takes a server's options, or a message's: each listed once.
+
+A function that passes them on says ``**options: Unpack[ServerOptions]``, so type
+checkers and editors know each of them, and is ``spelled_out``, so that
+``inspect.signature`` and ``help`` do. Whoever uses them refuses one that is
+``unknown``.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from inspect import Parameter, signature
+from typing import Any, Final, Literal, TypedDict, TypeVar
+
+from .cures import unknown_name
+from .endpoint import TlsMode
+from .errors import InputError
+from .wire.capabilities import Protocol
+from .wire.limits import CONNECT_TIMEOUT
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class ServerOptions(TypedDict, total=False):
+    """The keywords of ``Server``, which says what they mean; also those of ``connect``."""
+
+    protocol: Protocol | Literal["smtp", "lmtp"]
+    tls: TlsMode | None
+    username: str | None
+    password: str | None
+    token: str | Callable[[], str] | None
+    auth: str | Sequence[str] | None
+    authzid: str
+    insecure_auth: bool
+    ssl_context: ssl.SSLContext | None
+    client_certificate: str | tuple[str, str] | None
+    server_hostname: str | None
+    local_hostname: str | None
+    source_address: str | tuple[str, int] | None
+    connect_timeout: float
+    overlap: bool
+
+
+class ServerChanges(ServerOptions, total=False):
+    """All arguments of ``Server``: for a copy of one with some of them changed."""
+
+    host: str
+    port: int | None
+
+
+SERVER_DEFAULTS: Final[ServerOptions] = {
+    "protocol": Protocol.SMTP,
+    "tls": None,
+    "username": None,
+    "password": None,
+    "token": None,
+    "auth": None,
+    "authzid": "",
+    "insecure_auth": False,
+    "ssl_context": None,
+    "client_certificate": None,
+    "server_hostname": None,
+    "local_hostname": None,
+    "source_address": None,
+    "connect_timeout": CONNECT_TIMEOUT,
+    "overlap": False,
+}
+"""All of them, as they are where they are not given."""
+
+
+class UnknownOption(InputError, TypeError):
+    """A keyword that the function does not have: for Python that is a ``TypeError``."""
+
+
+def unknown(given: Iterable[str], known: Collection[str]) -> UnknownOption:
+    """The error for those of the given keywords that are not known; it says what may have been meant."""
+    wrong = [unknown_name(name, known) for name in given if name not in known]
+    return UnknownOption("; ".join(wrong))
+
+
+def spelled_out(options: type, defaults: Mapping[str, object] | None = None) -> Callable[[_F], _F]:
+    """Let the signature of a function list the keywords that its last argument, ``**options``, stands for.
+
+    ``defaults`` are what stands for those that are not given: ``...`` where the
+    function has none. Nothing else of the function changes.
+    """
+
+    def decorate(function: _F) -> _F:
+        found = signature(function)
+        *own, _ = found.parameters.values()
+        named = [
+            Parameter(
+                name, Parameter.KEYWORD_ONLY, default=(defaults or {}).get(name, ...), annotation=_text(kind)
+            )
+            for name, kind in options.__annotations__.items()
+        ]
+        function.__signature__ = found.replace(parameters=[*own, *named])  # type: ignore[attr-defined]
+        return function
+
+    return decorate
+
+
+def _text(annotation: Any) -> Any:
+    """As it was written: it may name what only type checkers import."""
+    return getattr(annotation, "__forward_arg__", annotation)

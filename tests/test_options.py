@@ -1,0 +1,98 @@
+"""Options: listed once, shown by all that takes them; a name that is none is told with what was meant."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from dataclasses import fields
+
+import pytest
+
+import pysmtpx
+from pysmtpx import InputError, Server, SmtpError, options
+
+SERVER = [field.name for field in fields(Server)]
+
+
+def keywords(function) -> list[str]:
+    found = inspect.signature(function).parameters.values()
+    assert not [each for each in found if each.kind is each.VAR_KEYWORD]
+    return [each.name for each in found if each.kind is each.KEYWORD_ONLY]
+
+
+def test_the_table_has_the_fields_of_a_server():
+    assert set(options.ServerChanges.__annotations__) == set(SERVER)
+    assert list(options.ServerOptions.__annotations__) == list(options.SERVER_DEFAULTS) == SERVER[2:]
+
+
+def test_each_type_of_the_table_can_be_found():
+    hints = typing.get_type_hints(options.ServerChanges)
+    assert hints["connect_timeout"] is float
+    assert typing.get_type_hints(Server).keys() == hints.keys()
+
+
+@pytest.mark.parametrize("function", [pysmtpx.connect, Server, Server.__init__])
+def test_a_signature_lists_the_options_and_their_defaults(function):
+    assert keywords(function) == SERVER[2:]
+    found = inspect.signature(function).parameters
+    assert {name: found[name].default for name in SERVER[2:]} == options.SERVER_DEFAULTS
+    assert found["tls"].annotation == "TlsMode | None"
+    typing.get_type_hints(function)
+
+
+@pytest.mark.parametrize("function", [Server.from_url, Server("localhost").replace])
+def test_a_signature_lists_what_it_may_change(function):
+    assert set(keywords(function)) == set(SERVER)
+    assert inspect.signature(function).parameters["connect_timeout"].default is ...
+
+
+def test_help_shows_them(capsys):
+    help(pysmtpx.connect)
+    shown = capsys.readouterr().out
+    assert "ssl_context: 'ssl.SSLContext | None' = None" in shown
+    assert "connect_timeout: 'float' = 30.0" in shown
+
+
+WAYS = {
+    "connect": lambda **given: pysmtpx.connect("192.0.2.1", **given),
+    "connect by URL": lambda **given: pysmtpx.connect("smtp://192.0.2.1", **given),
+    "connect by Server": lambda **given: pysmtpx.connect(Server("192.0.2.1"), **given),
+    "Server": lambda **given: Server("192.0.2.1", **given),
+    "Server.from_url": lambda **given: Server.from_url("smtp://192.0.2.1", **given),
+    "Server.replace": lambda **given: Server("192.0.2.1").replace(**given),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("timeout", "connect_timeout"),
+        ("conect_timeout", "connect_timeout"),
+        ("pasword", "password"),
+        ("PASSWORD", "password"),
+        ("user", "username"),
+        ("use_tls", "tls"),
+        ("prot", "port"),
+    ],
+)
+def test_a_keyword_that_is_none_is_told_with_what_was_meant(way, name, meant):
+    """It is an error of the caller's as any other, and for Python's tools a wrong call."""
+    with pytest.raises(InputError, match=f"no such option: '{name}'; did you mean {meant}\\?") as caught:
+        WAYS[way](**{name: "s3cr3t"})
+    assert isinstance(caught.value, TypeError)
+    assert "s3cr3t" not in str(caught.value)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_keyword_that_resembles_none_is_told_with_all_of_them(way):
+    with pytest.raises(SmtpError) as caught:
+        WAYS[way](**{"zz\n" * 1000: 1})
+    assert "connect_timeout" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1000
+
+
+def test_each_of_several_is_told():
+    with pytest.raises(InputError, match="'tsl'; did you mean tls\\?; no such option: 'hots'"):
+        Server("192.0.2.1", tsl="none", hots=1)  # type: ignore[call-arg]
