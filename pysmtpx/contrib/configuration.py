@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from inspect import Parameter, signature
+from operator import itemgetter
 from typing import Any, TypeVar
 
 from ..errors import InputError, SmtpError
@@ -60,11 +61,7 @@ def policy(what: str, value: Any) -> Any:
 
 def _frozen(value: Any) -> Hashable:
     if isinstance(value, Mapping):
-        return tuple(sorted(((str(name), _frozen(each)) for name, each in value.items()), key=_name))
+        return tuple(sorted(((str(name), _frozen(each)) for name, each in value.items()), key=itemgetter(0)))
     if isinstance(value, list | tuple):
         return tuple(map(_frozen, value))
     return value  # type: ignore[no-any-return]
-
-
-def _name(item: tuple[str, Hashable]) -> str:
-    return item[0]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeGuard
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeGuard, get_args
 
 from ..errors import InputError, NotSupportedError
 from .address import ReversePath
@@ -98,16 +98,16 @@ class _Params:
             if keyword == "REQUIRETLS" and not is_tls:
                 raise NotSupportedError("REQUIRETLS goes over TLS only (RFC 8689 2)", keyword=keyword)
 
-    def _settle(self, table: tuple[_Parameter, ...]) -> None:
+    def _settle(self, table: tuple[Parameter, ...]) -> None:
         put = object.__setattr__
         put(self, "extra", dict(self.extra))
         put(self, "_pairs", (*self._known(table), *_extra_pairs(self.extra)))
 
-    def _known(self, table: tuple[_Parameter, ...]) -> Iterator[Pair]:
-        for name, keyword, written in table:
-            value = getattr(self, name)
+    def _known(self, table: tuple[Parameter, ...]) -> Iterator[Pair]:
+        for parameter in table:
+            value = getattr(self, parameter.field)
             if value is not None and value is not False and value != ():
-                yield keyword, written(value)
+                yield parameter.keyword, parameter.written(value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +144,7 @@ class MailFromParams(_Params):
     def __post_init__(self) -> None:
         if self.holdfor is not None and self.holduntil is not None:
             raise InputError("HOLDFOR and HOLDUNTIL exclude each other (RFC 4865 4)")
-        self._settle(_MAIL)
+        self._settle(MAIL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +167,7 @@ class RcptToParams(_Params):
         if not isinstance(notify, Iterable):
             raise InputError("NOTIFY takes an iterable of conditions (RFC 3461 4.1)")
         object.__setattr__(self, "notify", tuple(notify))
-        self._settle(_RCPT)
+        self._settle(RCPT)
 
 
 def _integer(keyword: str, value: object, low: int, high: int) -> str:
@@ -201,7 +201,7 @@ def _auth(mailbox: str) -> str:
 
 def _notify(values: tuple[str, ...]) -> str:
     for value in values:
-        _one_of("NOTIFY", value, ("NEVER", "SUCCESS", "FAILURE", "DELAY"))
+        _one_of("NOTIFY", value, get_args(Notify))
     if len(set(values)) < len(values) or ("NEVER" in values and len(values) > 1):
         raise InputError("NOTIFY names each condition once, and NEVER stands alone (RFC 3461 4.1)")
     return ",".join(values)
@@ -253,59 +253,54 @@ def _by(by: object) -> str:
     return str(by)
 
 
-class _Parameter(NamedTuple):
+class Parameter(NamedTuple):
+    """A parameter that has a field of its own."""
+
     field: str
     keyword: str
+    extension: str
+    """The EHLO keyword that grants it, defined in ``rfc``."""
+    rfc: str
     written: Callable[[Any], str | None]
     """Its value as on the wire; raises ``InputError`` for one that must not get there."""
 
 
-_MAIL: Final = (
-    _Parameter("size", "SIZE", lambda value: _integer("SIZE", value, 0, 10**20 - 1)),
-    _Parameter("body", "BODY", lambda value: _one_of("BODY", value, ("7BIT", "8BITMIME", "BINARYMIME"))),
-    _Parameter("smtputf8", "SMTPUTF8", _flag),
-    _Parameter("ret", "RET", lambda value: _one_of("RET", value, ("FULL", "HDRS"))),
-    _Parameter("envid", "ENVID", _envid),
-    _Parameter("auth", "AUTH", _auth),
-    _Parameter("requiretls", "REQUIRETLS", _flag),
-    _Parameter("mt_priority", "MT-PRIORITY", lambda value: _integer("MT-PRIORITY", value, -9, 9)),
-    _Parameter("holdfor", "HOLDFOR", lambda value: _integer("HOLDFOR", value, 1, _MAX_SECONDS)),
-    _Parameter("holduntil", "HOLDUNTIL", _date_time),
-    _Parameter("by", "BY", _by),
-)
-_RCPT: Final = (
-    _Parameter("notify", "NOTIFY", _notify),
-    _Parameter("orcpt", "ORCPT", _orcpt),
-    _Parameter("rrvs", "RRVS", _rrvs),
-)
+def _parameter(field: str, extension: str, rfc: str, written: Callable[[Any], str | None]) -> Parameter:
+    return Parameter(field, field.upper().replace("_", "-"), extension, rfc, written)
 
-_EXTENSIONS: Final = {
-    "SIZE": ("SIZE", "RFC 1870"),
-    "BODY": ("8BITMIME", "RFC 6152"),
-    "SMTPUTF8": ("SMTPUTF8", "RFC 6531"),
-    "RET": ("DSN", "RFC 3461"),
-    "ENVID": ("DSN", "RFC 3461"),
-    "AUTH": ("AUTH", "RFC 4954"),
-    "REQUIRETLS": ("REQUIRETLS", "RFC 8689"),
-    "MT-PRIORITY": ("MT-PRIORITY", "RFC 6710"),
-    "HOLDFOR": ("FUTURERELEASE", "RFC 4865"),
-    "HOLDUNTIL": ("FUTURERELEASE", "RFC 4865"),
-    "BY": ("DELIVERBY", "RFC 2852"),
-    "NOTIFY": ("DSN", "RFC 3461"),
-    "ORCPT": ("DSN", "RFC 3461"),
-    "RRVS": ("RRVS", "RFC 7293"),
-}
-"""The EHLO keyword that grants each parameter."""
+
+MAIL: Final = (
+    _parameter("size", "SIZE", "RFC 1870", lambda value: _integer("SIZE", value, 0, 10**20 - 1)),
+    _parameter("body", "8BITMIME", "RFC 6152", lambda value: _one_of("BODY", value, get_args(Body))),
+    _parameter("smtputf8", "SMTPUTF8", "RFC 6531", _flag),
+    _parameter("ret", "DSN", "RFC 3461", lambda value: _one_of("RET", value, get_args(Ret))),
+    _parameter("envid", "DSN", "RFC 3461", _envid),
+    _parameter("auth", "AUTH", "RFC 4954", _auth),
+    _parameter("requiretls", "REQUIRETLS", "RFC 8689", _flag),
+    _parameter("mt_priority", "MT-PRIORITY", "RFC 6710", lambda value: _integer("MT-PRIORITY", value, -9, 9)),
+    _parameter(
+        "holdfor", "FUTURERELEASE", "RFC 4865", lambda value: _integer("HOLDFOR", value, 1, _MAX_SECONDS)
+    ),
+    _parameter("holduntil", "FUTURERELEASE", "RFC 4865", _date_time),
+    _parameter("by", "DELIVERBY", "RFC 2852", _by),
+)
+RCPT: Final = (
+    _parameter("notify", "DSN", "RFC 3461", _notify),
+    _parameter("orcpt", "DSN", "RFC 3461", _orcpt),
+    _parameter("rrvs", "RRVS", "RFC 7293", _rrvs),
+)
+_BY_KEYWORD: Final = {each.keyword: each for each in (*MAIL, *RCPT)}
 
 
 def _extension(keyword: str, value: str | None) -> tuple[str, str]:
     if value == "BINARYMIME" and keyword == "BODY":
         return "BINARYMIME", "RFC 3030"
-    return _EXTENSIONS.get(keyword) or (keyword, "RFC 5321 2.2.1")
+    known = _BY_KEYWORD.get(keyword)
+    return (keyword, "RFC 5321 2.2.1") if known is None else (known.extension, known.rfc)
 
 
 def _extra_pairs(extra: Mapping[str, str | None]) -> Iterator[Pair]:
-    seen = set(_EXTENSIONS)
+    seen = set(_BY_KEYWORD)
     for name, value in extra.items():
         if not _is_token(name, _KEYWORD) or not (value is None or _is_token(value, _VALUE)):
             raise InputError("an extra parameter is esmtp-keyword[=esmtp-value] (RFC 5321 4.1.2)")

@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Final, TypeAlias
 
 from celery.exceptions import Reject
@@ -21,7 +22,7 @@ from ...retry import RetryPolicy
 from ...server import Server
 from ...wire.content import Content
 from ...wire.envelope import MailObject
-from ...wire.limits import Stage
+from ...wire.limits import SLICE, Stage
 from ...wire.result import SendResult
 from ..configuration import made
 from ..pools import shared_pool
@@ -253,13 +254,8 @@ def _doubt(mail: MailObject, why: str) -> DeliveryUnknown:
 
 def _message_id(content: Content) -> str | None:
     """The Message-ID, by which logs and people know the message."""
-    head = b""
-    for piece in content.for_bdat(binary=True):
-        head += piece
-        if len(head) > raw.MAX_HEADER:
-            break
+    head = b"".join(islice(content.for_bdat(binary=True), raw.MAX_HEADER // SLICE + 1))
     try:
-        fields = raw.section(head[: raw.MAX_HEADER + 1]).fields
-        return next((field.text for field in fields if field.name == "message-id"), None)
+        return next((field.text for field in raw.section(head).fields if field.name == "message-id"), None)
     except InputError:
         return None

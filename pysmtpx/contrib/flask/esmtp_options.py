@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from ...errors import InputError
-from ...wire.params import DeliverBy, MailFromParams, RcptToParams
+from ...wire.params import MAIL, RCPT, DeliverBy, MailFromParams, Parameter, RcptToParams
 
 _HEX: Final = re.compile(r"\+([0-9A-F]{2})")
 _BY: Final = re.compile(r"(-?[0-9]{1,9});([NR])(T?)", re.IGNORECASE)
@@ -19,7 +19,7 @@ def mail_params(options: Iterable[str]) -> MailFromParams | None:
 
     Raises ``InputError`` for what no RFC allows, and for a keyword twice.
     """
-    given = _read(options, _MAIL)
+    given = _read(options, MAIL)
     return MailFromParams(**given) if given else None
 
 
@@ -28,19 +28,19 @@ def rcpt_params(options: Iterable[str]) -> RcptToParams | None:
 
     Raises ``InputError`` for what no RFC allows, and for a keyword twice.
     """
-    given = _read(options, _RCPT)
+    given = _read(options, RCPT)
     return RcptToParams(**given) if given else None
 
 
-def _read(options: Iterable[str], table: Mapping[str, tuple[str, Callable[[str], Any]]]) -> dict[str, Any]:
+def _read(options: Iterable[str], known: Iterable[Parameter]) -> dict[str, Any]:
+    names = {each.keyword: each.field for each in known}
     fields: dict[str, Any] = {}
     extra: dict[str, str | None] = {}
     for keyword, value in _pairs(options):
-        if keyword not in table:
+        if keyword in names:
+            fields[names[keyword]] = _READ.get(keyword, str)("" if value is None else value)
+        else:
             extra[keyword] = value
-            continue
-        name, read = table[keyword]
-        fields[name] = read("" if value is None else value)
     return fields | ({"extra": extra} if extra else {})
 
 
@@ -83,21 +83,11 @@ def _by(text: str) -> DeliverBy:
     return DeliverBy(int(match[1]), "N" if match[2] in "nN" else "R", trace=bool(match[3]))
 
 
-_MAIL: Final[dict[str, tuple[str, Callable[[str], Any]]]] = {
-    "SIZE": ("size", _number),
-    "BODY": ("body", str.upper),
-    "SMTPUTF8": ("smtputf8", _flag),
-    "RET": ("ret", str.upper),
-    "ENVID": ("envid", _decoded),
-    "AUTH": ("auth", _decoded),
-    "REQUIRETLS": ("requiretls", _flag),
-    "MT-PRIORITY": ("mt_priority", _number),
-    "HOLDFOR": ("holdfor", _number),
-    "HOLDUNTIL": ("holduntil", str),
-    "BY": ("by", _by),
+_READ: Final[dict[str, Callable[[str], Any]]] = {
+    **dict.fromkeys(("BODY", "RET", "NOTIFY"), str.upper),
+    **dict.fromkeys(("SIZE", "MT-PRIORITY", "HOLDFOR"), _number),
+    **dict.fromkeys(("SMTPUTF8", "REQUIRETLS"), _flag),
+    **dict.fromkeys(("ENVID", "AUTH", "ORCPT"), _decoded),
+    "BY": _by,
 }
-_RCPT: Final[dict[str, tuple[str, Callable[[str], Any]]]] = {
-    "NOTIFY": ("notify", str.upper),
-    "ORCPT": ("orcpt", _decoded),
-    "RRVS": ("rrvs", str),
-}
+"""How a value is read that is more than text."""

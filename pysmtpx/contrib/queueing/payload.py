@@ -16,7 +16,7 @@ from ...wire.address import ForwardPath, ReversePath
 from ...wire.capabilities import Capabilities, Protocol
 from ...wire.content import Content
 from ...wire.envelope import MailObject, part
-from ...wire.params import DeliverBy, MailFromParams, RcptToParams
+from ...wire.params import MAIL, RCPT, DeliverBy, MailFromParams, RcptToParams
 
 VERSION: Final = 1
 """Of the form below. A reader takes no other one: what it does not understand it must not send."""
@@ -40,10 +40,7 @@ _OF_ITS_OWN: Final = Envelope()
 """The envelope of a mail object, or what the headers of a message say."""
 _INSISTED: Final = "insisted"
 """The key of a list of paths for which the caller said ``strict=False``; left out where that is no one."""
-_EXTENSIONS: Final = (
-    *("8BITMIME", "SMTPUTF8", "SIZE", "DSN", "AUTH", "REQUIRETLS"),
-    *("MT-PRIORITY", "FUTURERELEASE", "DELIVERBY", "RRVS"),
-)
+_EXTENSIONS: Final = frozenset(each.extension for each in (*MAIL, *RCPT))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +108,9 @@ def _too_large(limit: int) -> MessageTooLarge:
 
 def _check(mail: MailObject, allow_long_lines: bool) -> None:
     """Find now what no server could take, however much it offers."""
-    extra = () if mail.mail_params is None else mail.mail_params.extra
-    keywords = [*_EXTENSIONS, *(name.upper() for name in extra)]
-    for params in mail.rcpt_params or ():
-        keywords += [] if params is None else [name.upper() for name in params.extra]
-    offered = Capabilities(dict.fromkeys(keywords, ()))
+    given = filter(None, (mail.mail_params, *(mail.rcpt_params or ())))
+    extra = [name.upper() for params in given for name in params.extra]
+    offered = Capabilities(dict.fromkeys([*_EXTENSIONS, *extra], ()))
     options = Options(as_is=allow_long_lines)
     # Whether the server is on this host, and knows mailboxes without a domain, the worker will see.
     make_plan(mail, offered, protocol=Protocol.SMTP, is_tls=True, options=options, is_local=True)

@@ -35,13 +35,12 @@ class Keys:
         """
         if given is None or isinstance(given, cls):
             return given
-        keys = [_octets(each) for each in ([given] if isinstance(given, str | bytes) else _several(given))]
+        keys = list(map(_octets, given if isinstance(given, list | tuple) else [given]))
         del given  # error pages show what is in a frame
-        is_right = bool(keys) and all(each is not None and len(each) >= _SHORTEST for each in keys)
-        if not is_right:
+        if not keys or min(map(len, keys)) < _SHORTEST:
             keys.clear()
             raise InputError(f"a signing key is text or octets, {_SHORTEST} octets at least")
-        return cls([each for each in keys if each is not None])
+        return cls(keys)
 
     def sign(self, name: str, payload: object, account: object) -> str:
         """The signature of a call of the task ``name``."""
@@ -66,14 +65,11 @@ class Keys:
         raise TypeError("signing keys are not pickled")
 
 
-def _several(given: Any) -> Sequence[Any]:
-    return list(given) if isinstance(given, list | tuple) else []
-
-
-def _octets(key: object) -> bytes | None:
+def _octets(key: object) -> bytes:
+    """The key; empty for what is none."""
     if isinstance(key, str):
         return key.encode("utf-8", "surrogatepass")
-    return key if isinstance(key, bytes) else None
+    return key if isinstance(key, bytes) else b""
 
 
 def _canonical(name: str, payload: object, account: object) -> bytes:
