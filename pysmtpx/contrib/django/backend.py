@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from typing import Any, Final, TypeGuard, cast
 
-from django.core import mail
 from django.core.exceptions import ImproperlyConfigured
 from django.core.mail.backends import smtp
 from django.views.decorators.debug import sensitive_variables
@@ -23,7 +22,7 @@ from ...wire.limits import Stage
 from ..pools import shared_pool
 from ..smtplib_errors import joined
 from .message import mail_object
-from .options import DJANGO, OWN, OWN_SETTING, Options, mailer, own_settings, refuse_unknown, wrong
+from .options import DJANGO, OWN, OWN_SETTING, Options, known_alias, mailer, own_options, wrong
 from .sending import Result, Sending
 
 _OF_A_MESSAGE: Final = (Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.CONTENT, Stage.FINAL)
@@ -59,9 +58,8 @@ class EmailBackend(Sending, smtp.EmailBackend):  # type: ignore[misc]
         alias: str | None = None,
         **options: Any,
     ) -> None:
-        own = {name: options.pop(name) for name in OWN & options.keys()}
-        alias = alias if hasattr(mail, "mailers") else None  # Django 5 knows none
-        refuse_unknown(options, alias)
+        alias = known_alias(alias)
+        own = own_options(options, OWN, alias, OWN_SETTING)
         try:
             super().__init__(
                 *(host, port, username, password, use_tls, fail_silently, use_ssl, timeout),
@@ -72,8 +70,6 @@ class EmailBackend(Sending, smtp.EmailBackend):  # type: ignore[misc]
         except ValueError as error:
             raise wrong(str(error), alias) from None
         self.alias = alias
-        if alias is None:
-            own = own_settings(OWN_SETTING, OWN) | own
         self.options = Options({name: getattr(self, name) for name in DJANGO} | own, alias)
         self.connection: SmtpPool | None = None
         """The pool, while this backend is open."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from typing import Any, Final
 
-from django.core import mail
 from django.core.exceptions import ImproperlyConfigured
 from django.core.mail.backends.base import BaseEmailBackend
 from django.views.decorators.debug import sensitive_variables
@@ -14,7 +13,7 @@ from ...errors import SmtpError
 from ...frames import conceals_settings
 from ..queueing.signing import Keys
 from .message import mail_object
-from .options import imported, own_settings, refuse_unknown, wrong
+from .options import imported, known_alias, own_options, right, wrong
 from .sending import Result, Sending
 
 SETTING: Final = "PYSMTPX_CELERY"
@@ -37,16 +36,15 @@ class CeleryEmailBackend(Sending, BaseEmailBackend):  # type: ignore[misc]
     """
 
     @conceals_settings(ImproperlyConfigured)
-    @sensitive_variables("given", "options")  # type: ignore[untyped-decorator]
+    @sensitive_variables("own", "options")  # type: ignore[untyped-decorator]
     def __init__(self, fail_silently: bool = False, *, alias: str | None = None, **options: Any) -> None:
-        given = {name: options.pop(name) for name in _CELERY & options.keys()}
-        alias = alias if hasattr(mail, "mailers") else None
-        refuse_unknown(options, alias)
+        alias = known_alias(alias)
+        own = own_options(options, _CELERY, alias, SETTING)
         super().__init__(alias=alias, **({} if alias is None else options))
         self.alias = alias
         self.fail_silently = fail_silently
-        self.options = given if self.alias is not None else own_settings(SETTING, _CELERY) | given
-        self.options["signing_keys"] = _signing_keys(self.options.get("signing_keys"), alias)
+        keys = right(alias, lambda: Keys.of(own.get("signing_keys")))
+        self.options = {**own, "signing_keys": keys}
 
     def _is_ours(self, error: Exception | None) -> bool:
         from kombu.exceptions import KombuError
@@ -85,13 +83,3 @@ def celery_app(app: Any, alias: str | None = None) -> Any:
     if not is_target(found):
         raise wrong("app is a Celery application, or the dotted path of one", alias)
     return found
-
-
-def _signing_keys(value: Any, alias: str | None) -> Any:
-    """The ``signing.Keys`` of an option; None for None. Raises what ``wrong`` makes."""
-    given = [value]
-    del value  # error pages show what is in a frame
-    try:
-        return Keys.of(given.pop())
-    except SmtpError as error:
-        raise wrong(str(error), alias) from None

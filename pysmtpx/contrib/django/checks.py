@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from django.core.checks import CheckMessage, Error, Warning, register
@@ -24,37 +22,25 @@ _IMPLICIT_PORT = 465
 
 def check_mail(app_configs: Any, **_: Any) -> list[CheckMessage]:
     """What is wrong with the settings of this module's backends; ``manage.py check`` calls it."""
-    found: list[CheckMessage] = []
+    found: list[CheckMessage | None] = []
     for alias, backend in backends():
-        make = partial(_make, backend, alias)
-        if issubclass(backend, EmailBackend):
-            found += _check_smtp(make, alias)
-        elif issubclass(backend, CeleryEmailBackend):
-            found += _check_celery(make, alias)
-    return found
-
-
-def _make(backend: type, alias: str | None) -> Any:
-    return backend() if alias is None else mailer(alias)
-
-
-def _check_smtp(make: Callable[[], Any], alias: str | None) -> list[CheckMessage]:
-    """What is wrong with the options of an ``EmailBackend``, which ``make`` makes."""
-    try:
-        servers = make().options.servers()
-    except (ImproperlyConfigured, ValueError, TypeError) as error:
-        return [Error(_text(str(error), alias), id="pysmtpx.E001")]
-    found = [each for server in servers for each in (_port(server, alias), _line(server, alias))]
-    found.append(_certificate(servers[0], alias) if servers else None)
+        if not issubclass(backend, EmailBackend | CeleryEmailBackend):
+            continue
+        try:
+            servers = _servers(backend() if alias is None else mailer(alias))
+        except (ImproperlyConfigured, ValueError, TypeError) as error:
+            found.append(Error(_text(str(error), alias), id="pysmtpx.E001"))
+            continue
+        found += [check(server, alias) for server in servers for check in (_port, _line)]
+        found += [_certificate(server, alias) for server in servers[:1]]  # the same for all
     return [each for each in found if each is not None]
 
 
-def _check_celery(make: Callable[[], Any], alias: str | None) -> list[CheckMessage]:
-    """What is wrong with the options of a ``CeleryEmailBackend``, which ``make`` makes."""
-    try:
-        celery_app(make().options.get("app"), alias)
-    except (ImproperlyConfigured, ValueError, TypeError) as error:
-        return [Error(_text(str(error), alias), id="pysmtpx.E001")]
+def _servers(backend: EmailBackend | CeleryEmailBackend) -> list[Server]:
+    """The servers of a backend, if it knows any. Raises where its options cannot be right."""
+    if isinstance(backend, EmailBackend):
+        return backend.options.servers()
+    celery_app(backend.options.get("app"), backend.alias)
     return []
 
 

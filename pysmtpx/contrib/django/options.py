@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, TypeVar
 
 from django.conf import settings
+from django.core import mail
 from django.core.exceptions import ImproperlyConfigured
+from django.core.mail.backends import smtp
 from django.utils.module_loading import import_string
 
 from ...endpoint import TlsMode
@@ -25,17 +27,7 @@ from ..configuration import Key, arguments, made, policy
 Values = Mapping[str, Any]
 _Made = TypeVar("_Made")
 
-DJANGO: Final = (
-    "host",
-    "port",
-    "username",
-    "password",
-    "use_tls",
-    "use_ssl",
-    "timeout",
-    "ssl_keyfile",
-    "ssl_certfile",
-)
+DJANGO: Final = arguments(smtp.EmailBackend) - {"fail_silently"}
 """The options of Django's own backend, under the names of its attributes."""
 OWN_SETTING: Final = "PYSMTPX"
 """The setting that holds the other options where there is no ``MAILERS``: a dict."""
@@ -63,22 +55,36 @@ def wrong(text: str, alias: str | None) -> Exception:
     return error
 
 
-def own_settings(name: str, known: frozenset[str]) -> dict[str, Any]:
-    """A setting that is a dict of options; ``WrongOption`` for one that is not known, or no dict."""
+def right(alias: str | None, make: Callable[[], _Made]) -> _Made:
+    """What options amount to. Raises what ``wrong`` makes."""
+    try:
+        return made(OWN_SETTING if alias is None else "OPTIONS", make)
+    except SmtpError as error:
+        raise wrong(str(error), alias) from None  # the frames of the cause hold secrets
+
+
+def known_alias(alias: str | None) -> str | None:
+    """The name in ``MAILERS``; Django 5 knows none."""
+    return alias if hasattr(mail, "mailers") else None
+
+
+def own_options(given: dict[str, Any], known: frozenset[str], alias: str | None, name: str) -> dict[str, Any]:
+    """Take those that are ours out of the given options; without an alias they complete the setting ``name``.
+
+    Raises ``WrongOption`` for a setting that is no dict, and for options that
+    nobody knows; Django refuses only those of ``MAILERS``.
+    """
+    own = {each: given.pop(each) for each in known & given.keys()}
+    if alias is not None:
+        return own
+    if unknown := sorted(each for each, value in given.items() if value is not None):
+        raise wrong(f"unknown options: {', '.join(unknown)}", alias)
     values = getattr(settings, name, {})
     if not isinstance(values, Mapping):
         raise WrongOption(f"{name} must be a dict")
     if unknown := sorted(map(str, set(values) - known)):
-        del values  # error pages show what is in a frame
         raise WrongOption(f"{name} has unknown options: {', '.join(unknown)}")
-    return dict(values)
-
-
-def refuse_unknown(rest: Values, alias: str | None) -> None:
-    """Raise ``WrongOption`` for options that nobody knows; Django refuses only those of ``MAILERS``."""
-    given = sorted(name for name, value in rest.items() if value is not None)
-    if given and alias is None:
-        raise wrong(f"unknown options: {', '.join(given)}", None)
+    return {**values, **own}
 
 
 class Options:
@@ -91,7 +97,7 @@ class Options:
         self.alias = alias
         self.values: Values = {**values, "port": _number(values.get("port"))}
         del values  # error pages show what is in a frame
-        self.key = self._right(lambda: Key(self.values))
+        self.key = right(alias, lambda: Key(self.values))
         """What the pool depends on."""
 
     @property
@@ -111,17 +117,11 @@ class Options:
 
     def servers(self) -> list[Server]:
         """The servers, in the order of the hosts. Raises what ``wrong`` makes."""
-        return self._right(self._servers)
+        return right(self.alias, self._servers)
 
     def pool(self) -> SmtpPool:
         """A new pool; opens nothing. Raises what ``wrong`` makes."""
-        return self._right(self._pool)
-
-    def _right(self, make: Callable[[], _Made]) -> _Made:
-        try:
-            return made(OWN_SETTING if self.alias is None else "OPTIONS", make)
-        except SmtpError as error:
-            raise wrong(str(error), self.alias) from None  # the frames of the cause hold secrets
+        return right(self.alias, self._pool)
 
     def _pool(self) -> SmtpPool:
         options = {name: self.values[name] for name in _OF_POOL if name in self.values}
@@ -152,8 +152,9 @@ class Options:
         # As Django: a user without a password is nobody.
         if "auth" in options or "token" in options or secret:
             options.update(username=values.get("username") or None, password=secret)
-        if values.get("ssl_certfile"):
-            options["client_certificate"] = _certificate(values["ssl_certfile"], values.get("ssl_keyfile"))
+        if certificate := values.get("ssl_certfile"):
+            key = values.get("ssl_keyfile")
+            options["client_certificate"] = (str(certificate), str(key)) if key else str(certificate)
         return {**options, "port": values["port"], "tls": self.tls}
 
 
@@ -207,10 +208,6 @@ def _policy(value: Any) -> Any:
     return policy("retry", found)
 
 
-def _certificate(certificate: Any, key: Any) -> Any:
-    return (str(certificate), str(key)) if key else str(certificate)
-
-
 # The settings.
 
 
@@ -230,15 +227,11 @@ def backends() -> Iterator[tuple[str | None, type]]:
 
 def is_by_mailers() -> bool:
     """Whether Django knows ``MAILERS``, and the project has it."""
-    from django.core import mail
-
     return hasattr(mail, "mailers") and hasattr(settings, "MAILERS")
 
 
 def mailer(alias: str) -> Any:
     """A backend of ``MAILERS``. Raises ``ImproperlyConfigured`` where there is none, or a wrong one."""
-    from django.core import mail
-
     if not is_by_mailers():
         raise ImproperlyConfigured(f"The mailer {alias!r} is not configured.")
     return mail.mailers[alias]
