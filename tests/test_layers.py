@@ -87,7 +87,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("contrib.celery.task",),
     ("contrib.celery.registration",),
     ("contrib.celery.__init__",),
-    ("contrib.flask.addresses", "contrib.flask.attachment", "contrib.flask.esmtp_options"),
+    ("contrib.flask.addresses", "contrib.flask.esmtp_options"),
     ("contrib.flask.message", "contrib.flask.settings"),
     ("contrib.flask.mail",),
     ("contrib.flask.__init__",),

@@ -46,6 +46,10 @@ class Mailbox(NamedTuple):
             return self
         return self._replace(address=f"{self.local_part}@{domain_to_ascii(self.domain)}")
 
+    def __str__(self) -> str:
+        """As in a list, without its comments."""
+        return f"{self.phrase} <{self.address}>" if self.phrase else self.address
+
 
 class Group(NamedTuple):
     """A named group of mailboxes, perhaps empty (RFC 5322 3.4)."""

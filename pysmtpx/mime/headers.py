@@ -198,11 +198,6 @@ def as_it_came(field: Field) -> bytes:
     return b"\r\n".join(_field_lines(field)) + b"\r\n"
 
 
-def internationalized(name: str, value: Any) -> list[str]:
-    """``Field.internationalized`` of name and value."""
-    return Field(name, value).internationalized
-
-
 def _source(name: str, value: Any) -> tuple[str, list[Address] | None]:
     """``Field.source``, and what it lists where that had to be read."""
     if value.__class__ is str:

@@ -10,7 +10,7 @@ from email.policy import default
 import pytest
 from support.messages import NOTHING, octets
 
-from pysmtpx.contrib.flask.attachment import Attachment
+from pysmtpx.contrib.flask import Attachment
 from pysmtpx.contrib.queueing.payload import make_submission
 from pysmtpx.drop_in.messages import sendmail_arguments
 from pysmtpx.errors import SmtpError

@@ -17,7 +17,7 @@ from ...errors import InputError
 from ...mime import addresses, words
 from ...mime.addresses import Group, Mailbox
 from ...mime.failures import told
-from ...mime.headers import ADDRESS_FIELDS, internationalized
+from ...mime.headers import ADDRESS_FIELDS, Field
 from ...shortening import shown
 from ...wire.address import ForwardPath, ReversePath
 from ...wire.envelope import MailObject
@@ -98,10 +98,10 @@ def _formatted(entry: Mailbox | Group) -> str:
     if isinstance(entry, Group):
         return f"{entry.phrase}: {', '.join(map(_formatted, entry.mailboxes))};"
     box = entry.with_a_labels()
-    name = box.phrase
-    if not (box.domain or name.isascii()):
-        name = words.encoded("Reply-To", unquote(name))  # Django refuses letters where there is no domain
-    return f"{name} <{box.address}>" if name else box.address
+    if not (box.domain or box.phrase.isascii()):
+        # Django refuses letters where there is no domain.
+        box = box._replace(phrase=words.encoded("Reply-To", unquote(box.phrase)))
+    return str(box)
 
 
 # Local parts.
@@ -111,7 +111,7 @@ def _restore_addresses(message: Message[Any, Any], email_message: Any) -> None:
     """Undo the encoded words that Django 5 makes of local parts, and nothing else that ``message()`` did."""
     encoding = email_message.encoding or settings.DEFAULT_CHARSET
     for name, value in _addresses(email_message):
-        if internationalized(name, value) and message[name] == _encoded(name, value, encoding)[1]:
+        if Field(name, value).internationalized and message[name] == _encoded(name, value, encoding)[1]:
             # By the base class: Django's own would encode it once more.
             Message.replace_header(message, name, value)
 

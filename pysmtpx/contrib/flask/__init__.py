@@ -17,9 +17,8 @@ from .addresses import (
     sanitize_addresses,
     sanitize_subject,
 )
-from .attachment import Attachment
 from .mail import BadHeaderError, Connection, Mail, email_dispatched, signals
-from .message import Message
+from .message import Attachment, Message
 
 __all__ = [
     "Attachment",

@@ -77,7 +77,7 @@ def written(box: Mailbox, charset: str, between: str = " ") -> str:
     """
     box = box.with_a_labels()
     if not box.phrase or box.phrase.isascii():
-        return formatted(box)
+        return str(box)
     return between.join([*words(unquote(box.phrase), charset), f"<{box.address}>"])
 
 
@@ -107,15 +107,9 @@ def _without_quotes(text: str) -> Mailbox | None:
     return _only(address)._replace(phrase=quoted(name)) if _SPECIAL.search(name) else None
 
 
-def formatted(box: Mailbox) -> str:
-    """A mailbox as text."""
-    return f"{box.phrase} <{box.address}>" if box.phrase else box.address
-
-
 def joined_name(name: str, address: str) -> str:
     """A pair of name and address as one text."""
-    name = force_text(name or "")
-    return f"{quoted(name)} <{force_text(address)}>" if name else force_text(address)
+    return str(Mailbox(force_text(address), quoted(force_text(name or ""))))
 
 
 def quoted(name: str) -> str:

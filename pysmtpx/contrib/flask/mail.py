@@ -74,7 +74,8 @@ class Connection:
 
     def __enter__(self) -> Self:
         self.num_emails = 0
-        self.host = None if self.mail.suppress or self.mail.celery else self._made_host()
+        with smtplib_errors():
+            self.host = None if self.mail.suppress or self.mail.celery else self.configure_host()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -83,10 +84,6 @@ class Connection:
     def configure_host(self) -> SmtpPool:
         """The pool; a subclass may return another. Raises ``InputError`` for settings that make none."""
         return self.mail.pool()
-
-    def _made_host(self) -> SmtpPool:
-        with smtplib_errors():
-            return self.configure_host()
 
     def send(self, message: Message, envelope_from: AnyAddress | None = None) -> None:
         """Send a message; ``message.send_result`` then tells who accepted it.

@@ -1,15 +1,22 @@
-"""Messages with the arguments and attributes of Flask-Mail."""
+"""Messages and their attachments, with the arguments and attributes of Flask-Mail."""
 
 from __future__ import annotations
 
+import re
 import secrets
+import unicodedata
 import warnings
+from base64 import encodebytes
 from collections.abc import Iterable, Mapping
+from email import message_from_bytes
 from email.charset import Charset
 from email.message import Message as EmailMessage
+from email.mime.base import MIMEBase
+from email.mime.message import MIMEMessage
 from email.mime.multipart import MIMEMultipart
 from email.mime.text import MIMEText
 from email.utils import formatdate
+from mimetypes import guess_type
 from typing import Any, Final, Protocol, Self, TypeAlias
 
 from flask import current_app
@@ -21,13 +28,82 @@ from ...mime.parts import Part
 from ...mime.words import FOLD, words
 from ...wire.address import ForwardPath, domain_to_ascii
 from ...wire.result import SendResult
-from .addresses import AnyAddress, force_text, formatted, joined_name, mailbox, written
-from .attachment import OF_CONTENT, Attachment
+from .addresses import AnyAddress, force_text, joined_name, mailbox, written
 
 Mime: TypeAlias = "EmailMessage[Any, Any]"
 
-_OURS: Final = OF_CONTENT | {"bcc"}
+_OF_CONTENT: Final = frozenset({"mime-version", "content-type", "content-transfer-encoding"})
+"""Fields that follow from the content."""
+_OURS: Final = _OF_CONTENT | {"bcc"}
 """Those of a message that a caller does not set."""
+_MESSAGE: Final = re.compile(r"message/rfc822[ \t]*(;.*)?", re.IGNORECASE)
+_MAX_TYPE: Final = 998
+"""Characters of a content type with its parameters: what a line may hold (RFC 5322 2.1.1)."""
+
+
+class Attachment:
+    """A file that goes with a message.
+
+    ``data`` is octets, or text, which goes as UTF-8. ``content_type`` is
+    guessed from ``filename`` where it is not given. ``headers`` are further
+    fields of the part, such as Content-ID; those that follow from the content
+    are left out. Raises ``ValueError`` without data.
+    """
+
+    def __init__(
+        self,
+        filename: str | None = None,
+        content_type: str | None = None,
+        data: str | bytes | None = None,
+        disposition: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        if data is None:
+            raise ValueError("an attachment needs data")
+        if content_type is None and filename is not None:
+            content_type = guess_type(filename)[0]
+        default = "text/plain" if isinstance(data, str) else "application/octet-stream"
+        self.filename: str | None = filename
+        self.content_type: str = content_type or default
+        self.data: str | bytes = data
+        self.disposition: str = disposition or "attachment"
+        self.headers: dict[str, str] = {} if headers is None else headers
+
+    def part(self, *, ascii_name: bool = False) -> MIMEBase:
+        """The part of a message; with ``ascii_name`` the file name is cut down to ASCII."""
+        part = self._content()
+        self._name(part, ascii_name)
+        for name, value in self.headers.items():
+            if name.lower() not in _OF_CONTENT:
+                part.add_header(name, value)
+        return part
+
+    def _content(self) -> MIMEBase:
+        if len(self.content_type) > _MAX_TYPE:
+            raise InputError(f"a content type of {len(self.content_type)} characters, more than {_MAX_TYPE}")
+        maintype, _, subtype = self.content_type.partition("/")
+        octets = self.data.encode("utf-8") if isinstance(self.data, str) else memoryview(self.data).tobytes()
+        if _MESSAGE.fullmatch(self.content_type):
+            # Never in base64 (RFC 2046 5.2.1).
+            return MIMEMessage(message_from_bytes(octets))
+        part = MIMEBase(maintype, subtype or "octet-stream")
+        if maintype == "text" and isinstance(self.data, str) and not self.data.isascii():
+            part.set_param("charset", "utf-8")
+        part.set_payload(encodebytes(octets).decode("ascii"))
+        part["Content-Transfer-Encoding"] = "base64"
+        return part
+
+    def _name(self, part: MIMEBase, ascii_name: bool) -> None:
+        name = self.filename
+        if name is None:
+            if self.disposition != "attachment":
+                part.add_header("Content-Disposition", self.disposition)
+            return
+        if ascii_name:
+            plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode("ascii")
+            name = " ".join(plain.split())
+        filename = name if name.isascii() else ("utf-8", "", name)  # RFC 2231
+        part.add_header("Content-Disposition", self.disposition, filename=filename)
 
 
 class Carrier(Protocol):
@@ -121,16 +197,20 @@ class Message:
     @property
     def send_to(self) -> set[AnyAddress]:
         """Everybody who is to have the message."""
-        return {*self.recipients, *(self.cc or ()), *(self.bcc or ())}
+        return set(self._addressees)
+
+    @property
+    def _addressees(self) -> list[AnyAddress]:
+        return [*self.recipients, *(self.cc or ()), *(self.bcc or ())]
 
     def envelope_recipients(self) -> list[ForwardPath]:
         """The addresses of ``send_to``, in the order in which they were given.
 
         Raises ``InputError`` for what is no address.
         """
-        given = (*self.recipients, *(self.cc or ()), *(self.bcc or ()))
         # As in Flask-Mail one without a domain is for the server to judge.
-        return list(dict.fromkeys(ForwardPath(mailbox(each).address, strict=False) for each in given))
+        paths = (ForwardPath(mailbox(each).address, strict=False) for each in self._addressees)
+        return list(dict.fromkeys(paths))
 
     def add_recipient(self, recipient: AnyAddress) -> None:
         """Add one to ``recipients``."""
@@ -153,13 +233,12 @@ class Message:
 
     def has_bad_headers(self) -> bool:
         """True for a line end in an address, and for one elsewhere that does not fold a field."""
-        named = (self.sender, self.reply_to, *self.recipients, *(self.cc or ()), *(self.bcc or ()))
-        if any(_has_line_end(each) for each in named if each):
-            return True
-        extra = (self.extra_headers or {}).items()
-        if any(_has_line_end(name) or _is_badly_folded(force_text(value)) for name, value in extra):
-            return True
-        return _is_badly_folded(force_text(self.subject or ""))
+        extra = self.extra_headers or {}
+        in_one_line = (self.sender, self.reply_to, *self._addressees, *extra)
+        values = (self.subject or "", *extra.values())
+        return any(_has_line_end(each) for each in in_one_line if each) or any(
+            _is_badly_folded(force_text(each)) for each in values
+        )
 
     def is_bad_headers(self) -> bool:
         """The old name of ``has_bad_headers``."""
@@ -257,7 +336,7 @@ class Message:
         charset = self._own_charset
         boxes = [mailbox(each) for each in given or ()]
         if charset is None:
-            return ", ".join(dict.fromkeys(map(formatted, boxes)))
+            return ", ".join(dict.fromkeys(map(str, boxes)))
         return f",{FOLD}".join(dict.fromkeys(written(box, charset, FOLD) for box in boxes))
 
 
