@@ -14,7 +14,7 @@ import socket
 import ssl
 import sys
 import warnings
-from functools import cached_property
+from functools import cached_property, partial
 from smtplib import (
     SMTPAuthenticationError,
     SMTPConnectError,
@@ -32,7 +32,7 @@ from smtplib import (
 from typing import Any, TypeAlias
 
 from .drop_in import sockets, standard
-from .drop_in.commands import Within
+from .drop_in.commands import one_call
 from .drop_in.installing import Replacement
 from .drop_in.smtp import Conversations
 from .drop_in.sockets import Verification
@@ -80,6 +80,10 @@ def _is_ours(smtp: object) -> bool:
     return isinstance(smtp, Conversations)
 
 
+def _connect_deadline(smtp: Conversations) -> Deadline:
+    return sockets.deadline_for(sockets.default_timeout(smtp.timeout, _sockets()))
+
+
 class SMTP(Conversations):
     """A connection to an SMTP server; see ``smtplib.SMTP``.
 
@@ -114,6 +118,7 @@ class SMTP(Conversations):
         """Our name in EHLO, where none was given: the host's, or the address of our end. Never looked up."""
         return sockets.own_name(self.sock)
 
+    @partial(one_call, begin=_connect_deadline)
     def connect(self, host: str = "localhost", port: int = 0, source_address: Any = None) -> Answer:
         """Connect, and return the greeting.
 
@@ -121,22 +126,22 @@ class SMTP(Conversations):
         where no greeting came.
         """
         before = self.sock
-        with Within(self, self._connect_deadline()) as deadline:
-            try:
-                self._name_dialled = host.partition(":")[0] if not port and host.count(":") == 1 else host
-                self._is_dialling = True
-                greeting = self._greeted(host, port, source_address, deadline)
-            except BaseException:
-                if self.sock is not before:
-                    self.close()
-                raise
-            finally:
-                self._is_dialling = False
+        try:
+            self._name_dialled = host.partition(":")[0] if not port and host.count(":") == 1 else host
+            self._is_dialling = True
+            greeting = self._greeted(host, port, source_address)
+        except BaseException:
+            if self.sock is not before:
+                self.close()
+            raise
+        finally:
+            self._is_dialling = False
         self._forget_server()
         return greeting
 
-    def _greeted(self, host: str, port: int, source_address: Any, deadline: Deadline) -> Answer:
+    def _greeted(self, host: str, port: int, source_address: Any) -> Answer:
         """The greeting of the first address that lets us in, or of the last one (RFC 5321 5.1)."""
+        deadline = self._deadline or _connect_deadline(self)
         addresses = self._addresses = Addresses()
         told: Answer | OSError | None = None
         try:
@@ -158,20 +163,17 @@ class SMTP(Conversations):
             self._addresses = None
             self._deadline = deadline  # no more the share of one address
 
-    def _connect_deadline(self) -> Deadline:
-        return sockets.deadline_for(sockets.default_timeout(self.timeout, _sockets()))
-
+    @one_call
     def _get_socket(self, host: str, port: int, timeout: Any) -> Any:
         sockets.check_timeout(timeout)
         if self.debuglevel > 0:
             self._print_debug("connect: to", (host, port), self.source_address)
         source: Any = self.source_address
-        with Within(self) as deadline:
-            addresses = self._addresses
-            sock = sockets.connected(host, port, timeout, source, _sockets(), deadline, addresses)
-            if addresses is not None:
-                self._deadline = addresses.share(deadline)
-            return sock
+        deadline, addresses = self._deadline or _connect_deadline(self), self._addresses
+        sock = sockets.connected(host, port, timeout, source, _sockets(), deadline, addresses)
+        if addresses is not None:
+            self._deadline = addresses.share(deadline)
+        return sock
 
     if sys.version_info >= (3, 12):
 
@@ -255,17 +257,17 @@ class SMTP_SSL(SMTP, standard.SMTP_SSL):
         """The context of the handshake; one of its own, since who asks for it may change it."""
         return sockets.make_context()
 
+    @one_call
     def _get_socket(self, host: str, port: int, timeout: Any) -> Any:
         if self.debuglevel > 0:
             self._print_debug("connect:", (host, port))
-        with Within(self) as deadline:
-            sock = super()._get_socket(host, port, timeout)
-            try:
-                context = self.__dict__.get("context") or sockets.shared_context()
-                return sockets.secured(sock, context, self._host, self._deadline or deadline)
-            except BaseException:
-                sock.close()
-                raise
+        sock = super()._get_socket(host, port, timeout)
+        try:
+            context = self.__dict__.get("context") or sockets.shared_context()
+            return sockets.secured(sock, context, self._host, self._deadline or _connect_deadline(self))
+        except BaseException:
+            sock.close()
+            raise
 
 
 class LMTP(SMTP, standard.LMTP):
@@ -286,21 +288,22 @@ class LMTP(SMTP, standard.LMTP):
     ) -> None:
         _SMTP.__init__(self, host, port, local_hostname, timeout, source_address)
 
+    @partial(one_call, begin=_connect_deadline)
     def connect(self, host: str = "localhost", port: int = 0, source_address: Any = None) -> Answer:
         """Connect to a UNIX socket or a port, and return the greeting."""
         if not host.startswith("/"):
             return super().connect(host, port, source_address)
         sockets.check_timeout(self.timeout)
-        with Within(self, self._connect_deadline()) as deadline:
-            try:
-                self.sock = sockets.connected_unix(host, self.timeout, _sockets(), deadline)
-            except OSError:
-                if self.debuglevel > 0:
-                    self._print_debug("connect fail:", host)
-                self.sock = None
-                raise
-            self.file = None
-            code, text = self.getreply()
+        try:
+            deadline = self._deadline or _connect_deadline(self)
+            self.sock = sockets.connected_unix(host, self.timeout, _sockets(), deadline)
+        except OSError:
+            if self.debuglevel > 0:
+                self._print_debug("connect fail:", host)
+            self.sock = None
+            raise
+        self.file = None
+        code, text = self.getreply()
         if self.debuglevel > 0:
             self._print_debug("connect:", repr(text))
         self._forget_server()

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
+from inspect import signature
 from smtplib import SMTPException, SMTPHeloError, SMTPNotSupportedError, SMTPServerDisconnected
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from ..flow.hidden import Hidden
 from ..net.deadline import Deadline
@@ -19,12 +20,13 @@ from ..net.dial import Addresses
 from ..shortening import shortened
 from ..wire.content import Content
 from ..wire.limits import REPLY_LIMITS
-from ..wire.reply import Reply
 from . import arguments, redaction, standard
 from .flows import FlowRunner
-from .lines import Lines, wait_until
+from .lines import Lines, features_of, wait_until
 from .results import Steps, is_acceptance, pair, reply_of
 from .sockets import deadline_for, is_real
+
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 _CHALLENGE: Final = 334
 _GO_AHEAD: Final = 354
@@ -33,48 +35,50 @@ _LONGEST: Final = max(REPLY_LIMITS.values())
 """Seconds for one reply where no timeout was given: a single command does not say what it waits for."""
 
 
-class Within:
-    """One deadline for a call, and for the calls that it is made of.
+def one_call(command: _F, begin: Callable[[Any], Deadline] | None = None) -> _F:
+    """The command with one deadline for itself and for the calls that it is made of.
 
-    An interrupt closes, and so does whatever else leaves a command without its
-    reply: what was read or written by halves must not meet the next command.
+    ``begin`` makes that, where it is not by the timeout of the socket. An interrupt
+    closes, and so does whatever else leaves a command without its reply: what was
+    read or written by halves must not meet the next command.
     """
 
-    __slots__ = ("_deadline", "_is_outermost", "_owed", "_smtp")
+    @wraps(command)
+    def whole(self: Commands, *args: Any, **options: Any) -> Any:
+        if self._deadline is not None:
+            return command(self, *args, **options)
+        owed = self._owed
+        try:
+            # An interrupt can come at any line, also of the inner ``finally``.
+            try:
+                self._asked = self._real = None
+                self._deadline = self._new_deadline() if begin is None else begin(self)
+                return command(self, *args, **options)
+            finally:
+                self._deadline = None
+                self._restore_timeout()
+        except BaseException as error:
+            # A caller who writes ahead owed replies before; an argument that is refused then changes nothing.
+            is_refused = owed and isinstance(error, TypeError | ValueError | SMTPException)
+            if not isinstance(error, Exception) or (self._owed and not is_refused):
+                self.close()
+            raise
 
-    def __init__(self, smtp: Commands, deadline: Deadline | None = None) -> None:
-        self._smtp = smtp
-        self._deadline = deadline
-
-    def __enter__(self) -> Deadline:
-        smtp = self._smtp
-        outer = smtp._deadline
-        self._is_outermost = outer is None
-        if outer is not None:
-            return outer
-        self._owed = smtp._owed
-        deadline = smtp._deadline = self._deadline or smtp._new_deadline()
-        return deadline
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._is_outermost:
-            self._smtp._deadline = None
-            if kind is not None and self._is_broken_by(kind):
-                self._smtp.close()
-
-    def _is_broken_by(self, kind: type[BaseException]) -> bool:
-        if not issubclass(kind, Exception):
-            return True
-        # A caller who writes ahead owed replies before; an argument that is refused then changes nothing.
-        return self._smtp._owed and not (self._owed and issubclass(kind, ValueError | SMTPException))
+    whole.__signature__ = signature(command)  # type: ignore[attr-defined]  # for those who do not unwrap
+    return cast(_F, whole)
 
 
 class Commands(standard.SMTP):
     """The standard class, with the commands that needed a hand."""
 
     _deadline: Deadline | None = None
+    """Of the call under way."""
+    _asked: object = None
+    """The socket that is in use, as far as that was looked at in this call."""
+    _real: socket.socket | None = None
+    """The same where it is a real one."""
+    _timeout: float | None = None
+    """What the real one had when it was looked at."""
     _runner: FlowRunner | None = None
     _in_auth = False
     _hidden: Hidden | None = None
@@ -114,7 +118,25 @@ class Commands(standard.SMTP):
 
     def _new_deadline(self) -> Deadline:
         """By the timeout that the socket has now: a user may have changed it."""
-        return deadline_for(self.sock.gettimeout() if is_real(self.sock) else None)
+        sock = self._real_socket()
+        return deadline_for(None if sock is None else sock.gettimeout())
+
+    def _real_socket(self) -> socket.socket | None:
+        """The socket in use, where it is a real one; asked once in a call."""
+        sock = self.sock
+        if sock is not self._asked:
+            self._asked, self._real = sock, sock if is_real(sock) else None
+            self._timeout = None if self._real is None else self._real.gettimeout()
+        return self._real
+
+    def _restore_timeout(self) -> None:
+        """Whatever the socket was told in a call, it waits as long as it did before when that ends."""
+        sock = self._real
+        if sock is not None and sock is self.sock and sock.gettimeout() != self._timeout:
+            try:  # noqa: SIM105 - it is done for every call
+                sock.settimeout(self._timeout)
+            except OSError:  # another thread closed it
+                pass
 
     @property
     def _is_lmtp(self) -> bool:
@@ -134,88 +156,104 @@ class Commands(standard.SMTP):
 
     # -- octets -----------------------------------------------------------------------
 
+    @one_call
     def send(self, s: Any) -> None:
         """Send `s` to the server. A line that logs in is ``***`` in debug output and for ``sys.audit``."""
-        self._in_auth = self._in_auth or redaction.begins_auth(s)
-        with Within(self) as deadline, _SocketTimeout(self) as sock:
-            if sock is not None:
-                wait_until(sock, deadline)
-            if isinstance(s, str):
-                s.encode(self.command_encoding)  # what cannot be is refused before anything is owed
-            self._owed = True
-            if self._in_auth:
-                self._send_secret(s)
-            else:
-                super().send(s)
-
-    def _send_secret(self, s: Any) -> None:
-        if self._hidden is None:
-            self._hidden = Hidden(str(getattr(self, "password", "")))
-        self._hidden.add_line(redaction.line_of(s))
+        is_secret = self._in_auth = self._in_auth or redaction.begins_auth(s)
+        if (sock := self._real_socket()) is not None:
+            wait_until(sock, self._deadline or self._new_deadline())
+        octets = s.encode(self.command_encoding) if isinstance(s, str) else s
+        self._owed = True  # not before: what cannot be encoded is refused
+        if is_secret:
+            if self._hidden is None:
+                self._hidden = Hidden(str(getattr(self, "password", "")))
+            self._hidden.add_line(redaction.line_of(s))
         if self.debuglevel > 0:
-            self._print_debug("send:", repr(redaction.shown(s)))
-        if self.sock is None:
+            self._print_debug("send:", repr(redaction.shown(s) if is_secret else s))
+        if not self.sock:
             raise SMTPServerDisconnected("please run connect() first")
-        sys.audit("smtplib.send", self, redaction.redacted(s))
+        sys.audit("smtplib.send", self, redaction.redacted(s) if is_secret else octets)
         try:
-            self.sock.sendall(s.encode(self.command_encoding) if isinstance(s, str) else s)
-        except OSError:
+            self.sock.sendall(octets)
+        except OSError as error:
             self.close()
-            raise SMTPServerDisconnected("Server not connected") from None
+            raise SMTPServerDisconnected("Server not connected") from (None if is_secret else error)
 
+    @one_call
     def getreply(self) -> tuple[int, bytes]:
         """Get a reply: its code, -1 where it has none, and its text.
 
         Raises ``SMTPServerDisconnected`` at the end of the connection, and where
         the reply is not whole by the deadline.
         """
-        if self.file is None and is_real(self.sock):
-            self.file = Lines(self.sock)
-        with Within(self) as deadline, _SocketTimeout(self) as sock:
-            if isinstance(self.file, Lines):
-                self.file.begin(deadline.within(_LONGEST))
-            elif sock is not None:
-                wait_until(sock, deadline)
-            if not (self._in_auth and self.debuglevel > 0):
-                code, text = super().getreply()
-            else:
-                with _NoDebugOutput(self):
-                    code, text = super().getreply()
-                # A server may repeat what it was sent.
-                self._print_debug(f"reply: retcode ({code}); Msg: {redaction.HIDDEN}")
-            self._owed = code in (_CHALLENGE, _GO_AHEAD)
-            if isinstance(self.file, Lines):
-                self.file.begin(None)  # whoever reads on by hand has a time of his own
+        sock = self._real_socket()
+        if self.file is None and sock is not None:
+            self.file = Lines(sock)
+        deadline = self._deadline or self._new_deadline()
+        lines = self.file if isinstance(self.file, Lines) else None
+        if lines is not None:
+            lines.begin(deadline.within(_LONGEST))
+        elif sock is not None:
+            wait_until(sock, deadline)
+        code, text = self._read_reply(lines)
+        if lines is not None:
+            lines.begin(None)  # whoever reads on by hand has a time of his own
+        self._owed = code in (_CHALLENGE, _GO_AHEAD)
         self._content_begun = self._content_begun or code == _GO_AHEAD
         if self._hidden is not None:
-            _, text = pair(self._hidden.redacted(Reply(code, tuple(text.split(b"\n")))))
+            _, text = pair(self._hidden.redacted(reply_of((code, text))))
         if code != _CHALLENGE:
             self._in_auth = False
             self._hidden = None
         return code, text
 
+    def _read_reply(self, lines: Lines | None) -> tuple[int, bytes]:
+        level = self.debuglevel
+        if not self._in_auth and level <= 0 and lines is not None:
+            try:
+                if (reply := lines.whole_reply()) is not None:
+                    return reply
+            except OSError as error:
+                self.close()
+                raise SMTPServerDisconnected(f"Connection unexpectedly closed: {error}") from error
+        if not (self._in_auth and level > 0):
+            return super().getreply()
+        # A server may repeat what it was sent.
+        self.debuglevel = 0
+        try:
+            reply = super().getreply()
+        finally:
+            self.debuglevel = level
+        self._print_debug(f"reply: retcode ({reply[0]}); Msg: {redaction.HIDDEN}")
+        return reply
+
     def putcmd(self, cmd: str, args: str = "") -> None:
         """Send a command. Raises ``ValueError`` for a control character in it."""
-        arguments.check_one_line(
-            f"{cmd} {args}" if args else cmd, secret=self._in_auth or redaction.begins_auth(cmd)
-        )
-        super().putcmd(cmd, args)
+        line = cmd if args == "" else f"{cmd} {args}"
+        if not (line.isascii() and line.isprintable()):
+            arguments.check_one_line(line, secret=self._in_auth or redaction.begins_auth(cmd))
+        self.send(f"{line}\r\n")
 
-    def docmd(self, cmd: str, args: str = "") -> tuple[int, bytes]:
-        """Send a command, and return its reply."""
-        with Within(self):
-            return super().docmd(cmd, args)
+    docmd = one_call(standard.SMTP.docmd)
+    helo = one_call(standard.SMTP.helo)
+    help = one_call(standard.SMTP.help)
 
-    def helo(self, name: str = "") -> tuple[int, bytes]:
-        """HELO; see ``smtplib.SMTP.helo``, as for the four below."""
-        with Within(self):
-            return super().helo(name)
-
+    @one_call
     def ehlo(self, name: str = "") -> tuple[int, bytes]:
         """EHLO, under LMTP LHLO."""
-        with Within(self):
-            return super().ehlo(name)
+        self.esmtp_features = {}
+        self.putcmd(self.ehlo_msg, name or self.local_hostname)
+        code, text = self.getreply()
+        if code == -1 and not text:
+            self.close()
+            raise SMTPServerDisconnected("Server not connected")
+        self.ehlo_resp = text
+        if code == 250:
+            self.does_esmtp = True
+            self.esmtp_features = features_of(text)
+        return code, text
 
+    @one_call
     def ehlo_or_helo_if_needed(self) -> None:
         """EHLO, and HELO where that is refused.
 
@@ -224,38 +262,33 @@ class Commands(standard.SMTP):
         """
         if not (self.helo_resp is None and self.ehlo_resp is None):
             return
-        with Within(self):
-            code, text = self.ehlo()
-            if code == _CLOSING:
-                self.close()
-                raise SMTPServerDisconnected(shortened(f"Connection unexpectedly closed: {(code, text)}"))
-            if is_acceptance(code):
-                return
-            code, text = self.helo()
-            if not is_acceptance(code):
-                raise SMTPHeloError(code, text)
+        code, text = self.ehlo()
+        if code == _CLOSING:
+            self.close()
+            raise SMTPServerDisconnected(shortened(f"Connection unexpectedly closed: {(code, text)}"))
+        if is_acceptance(code):
+            return
+        code, text = self.helo()
+        if not is_acceptance(code):
+            raise SMTPHeloError(code, text)
 
-    def help(self, args: str = "") -> bytes:
-        """HELP; the text of the reply."""
-        with Within(self):
-            return super().help(args)
-
+    @one_call
     def verify(self, address: str) -> tuple[int, bytes]:
         """VRFY."""
         arguments.check_one_line(address)
-        with Within(self):
-            return super().verify(address)
+        return super().verify(address)
 
     vrfy = verify
 
+    @one_call
     def expn(self, address: str) -> tuple[int, bytes]:
         """EXPN."""
         arguments.check_one_line(address)
-        with Within(self):
-            return super().expn(address)
+        return super().expn(address)
 
     # -- a transaction, command by command -----------------------------------------------
 
+    @one_call
     def mail(self, sender: str, options: Sequence[str] = ()) -> tuple[int, bytes]:
         """MAIL.
 
@@ -271,9 +304,8 @@ class Commands(standard.SMTP):
             self.command_encoding = "utf-8"
         argument = arguments.mail_argument(sender, options, utf8=utf8)
         arguments.line("mail", argument, utf8=self.command_encoding != "ascii")
-        with Within(self):
-            self.putcmd("mail", argument)
-            return self.getreply()
+        self.putcmd("mail", argument)
+        return self.getreply()
 
     def _begin_transaction(self) -> None:
         self._steps_taken = None
@@ -290,18 +322,19 @@ class Commands(standard.SMTP):
         if not self.has_extn("smtputf8"):
             raise SMTPNotSupportedError("SMTPUTF8 not supported by server")
 
+    @one_call
     def rcpt(self, recip: str, options: Sequence[str] = ()) -> tuple[int, bytes]:
         """RCPT, for one recipient. Raises ``ValueError`` for an address that would become a parameter."""
         recip = arguments.one_address(recip)
         utf8 = self.command_encoding != "ascii"
         argument = arguments.rcpt_argument(recip, options if self.does_esmtp else (), utf8=utf8)
         arguments.line("rcpt", argument, utf8=utf8)
-        with Within(self):
-            self.putcmd("rcpt", argument)
-            code, text = self.getreply()
-        self._steps.note_rcpt(recip, (code, text))
-        return code, text
+        self.putcmd("rcpt", argument)
+        reply = self.getreply()
+        self._steps.note_rcpt(recip, reply)
+        return reply
 
+    @one_call
     def data(self, msg: Any) -> tuple[int, bytes]:
         """DATA and the content, with CRLF line ends; the final reply.
 
@@ -311,23 +344,22 @@ class Commands(standard.SMTP):
         ``SMTPServerDisconnected`` raised where 421 comes before the last.
         """
         octets = b"".join(Content.of(arguments.as_octets(msg)).for_bdat())
-        with Within(self):
-            first = super().data(octets)
-            if not self._is_lmtp:
-                return first
-            reply, finals, owed = first, self._steps.finals, self._steps.accepted_count
-            best: tuple[int, bytes] | None = None
-            while reply[0] != _CLOSING:
-                finals.append(reply_of(reply))
-                best = reply if is_acceptance(reply[0]) else best
-                if len(finals) >= owed:
-                    return best or first
-                reply = self.getreply()
-            if owed > 1:
-                # It is about no recipient (RFC 2033 4.2).
-                self.close()
-                raise SMTPServerDisconnected(shortened(f"Connection unexpectedly closed: {reply}"))
+        first = super().data(octets)
+        if not self._is_lmtp:
             return first
+        reply, finals, owed = first, self._steps.finals, self._steps.accepted_count
+        best: tuple[int, bytes] | None = None
+        while reply[0] != _CLOSING:
+            finals.append(reply_of(reply))
+            best = reply if is_acceptance(reply[0]) else best
+            if len(finals) >= owed:
+                return best or first
+            reply = self.getreply()
+        if owed > 1:
+            # It is about no recipient (RFC 2033 4.2).
+            self.close()
+            raise SMTPServerDisconnected(shortened(f"Connection unexpectedly closed: {reply}"))
+        return first
 
     def close(self) -> None:
         """Close the connection."""
@@ -335,46 +367,3 @@ class Commands(standard.SMTP):
         self._hidden = None
         self._deadline = self._runner = None
         super().close()
-
-
-class _SocketTimeout:
-    """Whatever the socket is told meanwhile, it waits as long as it did before when this ends."""
-
-    __slots__ = ("_before", "_smtp", "_sock")
-
-    def __init__(self, smtp: Commands) -> None:
-        self._smtp = smtp
-
-    def __enter__(self) -> socket.socket | None:
-        sock = self._smtp.sock
-        self._sock = sock if is_real(sock) else None
-        if self._sock is not None:
-            self._before = self._sock.gettimeout()
-        return self._sock
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        sock = self._sock
-        if sock is not None and self._smtp.sock is sock and sock.gettimeout() != self._before:
-            try:  # noqa: SIM105 - it is done for every command
-                sock.settimeout(self._before)
-            except OSError:  # another thread closed it
-                pass
-
-
-class _NoDebugOutput:
-    """No debug output for the moment."""
-
-    __slots__ = ("_level", "_smtp")
-
-    def __init__(self, smtp: Commands) -> None:
-        self._smtp = smtp
-
-    def __enter__(self) -> None:
-        self._level, self._smtp.debuglevel = self._smtp.debuglevel, 0
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._smtp.debuglevel = self._level

@@ -30,11 +30,11 @@ from ..wire.limits import Stage
 from ..wire.reply import Reply
 from . import login, redaction, results
 from .arguments import SendmailArguments, asks_utf8, check_arguments, make_plan, one_address, recipients_of
-from .commands import Commands, Within
+from .commands import Commands, one_call
 from .flows import observed
 from .lines import Lines
 from .results import Refused, is_acceptance
-from .sockets import is_real, make_context, secured, shared_context
+from .sockets import make_context, secured, shared_context
 
 _T = TypeVar("_T")
 _E = TypeVar("_E", bound=SMTPException)
@@ -60,7 +60,7 @@ class Conversations(Commands):
     def _goes_stepwise(self) -> bool:
         """Whether somebody has a say in the single commands, or in what they go over."""
         return (
-            not is_real(self.sock)
+            self._real_socket() is None
             or not (self.file is None or isinstance(self.file, Lines))
             or _of_commands(type(self)) != _OWN
             or not _HOOKS.isdisjoint(self.__dict__)
@@ -71,12 +71,12 @@ class Conversations(Commands):
         runner = self._runner_now()
         heard = self._listened if listen or self.debuglevel > 0 else None
         self._heard = None
-        with Within(self) as deadline:
-            try:
-                return runner.run(observed(flow, self._said, heard), deadline, self._unread)
-            finally:
-                if runner.closed:
-                    self.close()
+        deadline = self._deadline or self._new_deadline()
+        try:
+            return runner.run(observed(flow, self._said, heard), deadline, self._unread)
+        finally:
+            if runner.closed:
+                self.close()
 
     def _said(self, effect: Send) -> None:
         self._in_auth = effect.secret
@@ -108,6 +108,7 @@ class Conversations(Commands):
 
     # -- sending ------------------------------------------------------------------------
 
+    @one_call
     def sendmail(
         self,
         from_addr: str,
@@ -132,17 +133,16 @@ class Conversations(Commands):
         """
         sender, recipients = one_address(from_addr), recipients_of(to_addrs)
         self._begin_transaction()
-        with Within(self):
-            try:
-                self.ehlo_or_helo_if_needed()
-                features = self._features
-                given = check_arguments(sender, recipients, msg, mail_options, rcpt_options, features)
-                if self._goes_stepwise or not recipients:
-                    return self._send_stepwise(given)
-                return self._send_by_flow(given)
-            except SMTPServerDisconnected as error:
-                self._account_for(error, recipients)
-                raise
+        try:
+            self.ehlo_or_helo_if_needed()
+            features = self._features
+            given = check_arguments(sender, recipients, msg, mail_options, rcpt_options, features)
+            if self._goes_stepwise or not recipients:
+                return self._send_stepwise(given)
+            return self._send_by_flow(given)
+        except SMTPServerDisconnected as error:
+            self._account_for(error, recipients)
+            raise
 
     @property
     def _features(self) -> dict[str, str]:
@@ -214,6 +214,7 @@ class Conversations(Commands):
             self._rset()
         return error
 
+    @one_call
     def send_message(
         self,
         msg: Message[Any, Any],
@@ -232,32 +233,31 @@ class Conversations(Commands):
         be told, or the message cannot be written.
         """
         self._begin_transaction()
-        with Within(self):
-            try:
-                self.ehlo_or_helo_if_needed()
-            except SMTPServerDisconnected as error:
-                self._account_for(error, ())
-                raise
-            from .messages import sendmail_arguments  # seldom needed, and it reads much
+        try:
+            self.ehlo_or_helo_if_needed()
+        except SMTPServerDisconnected as error:
+            self._account_for(error, ())
+            raise
+        from .messages import sendmail_arguments  # seldom needed, and it reads much
 
-            arguments = sendmail_arguments(
-                (msg, from_addr, to_addrs, mail_options, rcpt_options),
-                utf8=self.has_extn("smtputf8"),
-                eight_bit=self.has_extn("8bitmime"),
-            )
-            return self.sendmail(*arguments)
+        arguments = sendmail_arguments(
+            (msg, from_addr, to_addrs, mail_options, rcpt_options),
+            utf8=self.has_extn("smtputf8"),
+            eight_bit=self.has_extn("8bitmime"),
+        )
+        return self.sendmail(*arguments)
 
     # -- logging in ---------------------------------------------------------------------
 
+    @one_call
     def auth(self, mechanism: str, authobject: Any, *, initial_response_ok: bool = True) -> tuple[int, bytes]:
         """AUTH by a callable of the caller's (RFC 4954); its answers go in UTF-8.
 
         It is called without an argument for the initial response, and with the
         bytes of each challenge. Raises ``SMTPAuthenticationError`` for a refusal.
         """
-        with Within(self):
-            answered = login.in_utf8(authobject)
-            return super().auth(mechanism, answered, initial_response_ok=initial_response_ok)
+        answered = login.in_utf8(authobject)
+        return super().auth(mechanism, answered, initial_response_ok=initial_response_ok)
 
     def auth_cram_md5(self, challenge: Any = None) -> Any:
         """Authobject for CRAM-MD5 (RFC 2195); needs ``user`` and ``password``."""
@@ -266,6 +266,7 @@ class Conversations(Commands):
         return f"{self.user} {login.hmac_md5(self, challenge)}"
 
     @conceals
+    @one_call
     def login(self, user: str, password: str, *, initial_response_ok: bool = True) -> tuple[int, bytes]:
         """Log in by SCRAM, CRAM-MD5, PLAIN or LOGIN, the strongest first (RFC 4954).
 
@@ -278,23 +279,22 @@ class Conversations(Commands):
         where there is no mechanism in common and ``SMTPNotSupportedError`` for
         a server without AUTH.
         """
-        with Within(self):
-            self.ehlo_or_helo_if_needed()
-            if not self.has_extn("auth"):
-                raise SMTPNotSupportedError("SMTP AUTH extension not supported by server.")
-            offered = self.esmtp_features["auth"]
-            credentials = login.credentials_for(user, password, offered)
-            if credentials is None or not initial_response_ok or self._logs_in_stepwise:
-                return super().login(user, password, initial_response_ok=initial_response_ok)
-            self.user, self.password = user, password
-            attempts = login.Login(
-                credentials,
-                login.capabilities_of(offered, self.ehlo_resp),
-                self._logged_in_by,
-                lambda: self.sock is not None,
-            )
-            binding = self._runner_now().binding()
-            return attempts.attempt(binding, self._host, login.port_of(self.sock))
+        self.ehlo_or_helo_if_needed()
+        if not self.has_extn("auth"):
+            raise SMTPNotSupportedError("SMTP AUTH extension not supported by server.")
+        offered = self.esmtp_features["auth"]
+        credentials = login.credentials_for(user, password, offered)
+        if credentials is None or not initial_response_ok or self._logs_in_stepwise:
+            return super().login(user, password, initial_response_ok=initial_response_ok)
+        self.user, self.password = user, password
+        attempts = login.Login(
+            credentials,
+            login.capabilities_of(offered, self.ehlo_resp),
+            self._logged_in_by,
+            lambda: self.sock is not None,
+        )
+        binding = self._runner_now().binding()
+        return attempts.attempt(binding, self._host, login.port_of(self.sock))
 
     @property
     def _logs_in_stepwise(self) -> bool:
@@ -312,33 +312,34 @@ class Conversations(Commands):
 
     # -- TLS ----------------------------------------------------------------------------
 
+    @one_call
     def _start_tls(self, context: Any, certfile: str | None = None, keyfile: str | None = None) -> Any:
         """STARTTLS (RFC 3207), with a context that verifies where the caller gave none."""
-        with Within(self) as deadline:
-            self.ehlo_or_helo_if_needed()
-            if not self.has_extn("starttls"):
-                raise SMTPNotSupportedError("STARTTLS extension not supported by server.")
-            code, text = self.docmd("STARTTLS")
-            if code != 220:
-                if not 400 <= code < 600 or code == _CLOSING:
-                    # It said yes, or it is going: who goes on in spite of the error would log in in clear.
-                    self.close()
-                raise SMTPResponseException(code, text)
-            if self._unread:
-                # Whoever can write in clear could have put it there (RFC 3207 4.2).
+        self.ehlo_or_helo_if_needed()
+        if not self.has_extn("starttls"):
+            raise SMTPNotSupportedError("STARTTLS extension not supported by server.")
+        code, text = self.docmd("STARTTLS")
+        if code != 220:
+            if not 400 <= code < 600 or code == _CLOSING:
+                # It said yes, or it is going: who goes on in spite of the error would log in in clear.
                 self.close()
-                raise SMTPServerDisconnected("the server sent octets in clear behind its answer to STARTTLS")
-            if context is None:
-                context = make_context(certfile, keyfile) if certfile or keyfile else shared_context()
-            assert self.sock is not None
-            try:
-                self.sock = secured(self.sock, context, self._host, deadline)
-            except BaseException:
-                self.close()
-                raise
-            self.file = None
-            self._forget_server()
-            return code, text
+            raise SMTPResponseException(code, text)
+        if self._unread:
+            # Whoever can write in clear could have put it there (RFC 3207 4.2).
+            self.close()
+            raise SMTPServerDisconnected("the server sent octets in clear behind its answer to STARTTLS")
+        if context is None:
+            context = make_context(certfile, keyfile) if certfile or keyfile else shared_context()
+        assert self.sock is not None
+        try:
+            self._restore_timeout()  # the secured one shall have it
+            self.sock = secured(self.sock, context, self._host, self._deadline or self._new_deadline())
+        except BaseException:
+            self.close()
+            raise
+        self.file = None
+        self._forget_server()
+        return code, text
 
     def _forget_server(self) -> None:
         """What a server said on another line, or in clear, says nothing about this one (RFC 3207 4.2)."""

@@ -16,7 +16,7 @@ import pytest
 from support.interrupts import interrupted
 
 import pysmtpx.smtplib as smtplib
-from pysmtpx.drop_in.commands import Within
+from pysmtpx.drop_in.commands import one_call
 from pysmtpx.testing import Event, MailServer, Stall
 
 pytestmark = pytest.mark.slow
@@ -171,11 +171,20 @@ def test_an_argument_that_is_refused_costs_no_connection() -> None:
 
 
 def test_calls_of_two_threads_that_overlap_leave_no_deadline_behind() -> None:
+    @one_call
+    def held(_: smtplib.SMTP, begun: threading.Event, may_end: threading.Event) -> None:
+        begun.set()
+        may_end.wait(20)
+
     smtp = smtplib.SMTP()
-    first, second = Within(smtp), Within(smtp)
-    deadline = first.__enter__()
-    assert second.__enter__() is deadline
-    first.__exit__(None, None, None)
-    second.__exit__(None, None, None)
-    with Within(smtp) as later:
-        assert later is not deadline
+    calls = []
+    for _ in range(2):
+        begun, may_end = threading.Event(), threading.Event()
+        thread = threading.Thread(target=held, args=(smtp, begun, may_end))
+        thread.start()
+        assert begun.wait(20)
+        calls.append((thread, may_end))
+    for thread, may_end in calls:
+        may_end.set()
+        thread.join()
+    assert smtp._deadline is None
