@@ -1,0 +1,185 @@
+"""Sessions that only look: they verify nothing, log in nowhere, and send no mail.
+
+What stands in a certificate that was refused, and what is offered in clear before TLS, cannot be seen
+otherwise.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from time import monotonic
+from typing import Any, Final
+
+import certifi
+
+from ..connecting import connect
+from ..errors import SmtpError
+from ..net.tls import end_point_binding
+from ..server import Server
+from .certificate import Certificate, read_certificate
+from .report import AddressCheck, Look, TlsCheck
+
+LOOK_TIMEOUT: Final = 5.0
+"""Seconds for each look: a server that waits for TLS says nothing, for as long as one waits."""
+_MOST_ADDRESSES: Final = 16
+"""Of a host that are dialled one by one."""
+
+
+def look_up(server: Server) -> tuple[float | None, list[str], str]:
+    """Seconds, the addresses of the host, and why there are none."""
+    if server.path:
+        return None, [server.path], ""
+    answer: list[Any] = []
+
+    def ask() -> None:
+        try:
+            answer.append(socket.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM))
+        except (OSError, UnicodeError) as error:
+            answer.append(error)
+
+    begun = monotonic()
+    # A look-up cannot be interrupted.
+    thread = threading.Thread(target=ask, daemon=True, name="pysmtpx-check")
+    thread.start()
+    thread.join(server.connect_timeout)
+    if not answer:
+        return None, [], f"no answer came within {server.connect_timeout:g} s"
+    if isinstance(answer[0], Exception):
+        return None, [], getattr(answer[0], "strerror", None) or str(answer[0])
+    found = list(dict.fromkeys(str(address[0]) for *_, address in answer[0]))
+    return monotonic() - begun, found[:_MOST_ADDRESSES], ""
+
+
+def dial_each(server: Server, addresses: list[str]) -> Iterator[AddressCheck]:
+    """Every address of the host by itself: one that is dead costs each user its time."""
+    for address in addresses:
+        begun = monotonic()
+        try:
+            with _dialled(server, address):
+                yield AddressCheck(address, monotonic() - begun)
+        except OSError as error:
+            yield AddressCheck(address, None, error.strerror or str(error))
+
+
+def _dialled(server: Server, address: str) -> socket.socket:
+    seconds = min(LOOK_TIMEOUT, server.connect_timeout)
+    if not server.path:
+        return socket.create_connection((address, server.port), seconds, server.source_address)
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        sock.settimeout(seconds)
+        sock.connect(address)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def look_in_clear(server: Server) -> Look:
+    """A session without TLS: greeting and EHLO."""
+    plain = server.replace(
+        port=server.port,
+        tls="none",
+        ssl_context=None,
+        client_certificate=None,
+        server_hostname=None,
+        **_nobody(server),
+    )
+    try:
+        with connect(plain) as connection:
+            return Look(connection.capabilities)
+    except SmtpError as error:
+        return Look(error=error)
+
+
+def look_under_tls(server: Server, implicit: bool) -> Look:
+    """A session under TLS that takes any certificate."""
+    context = _SeeingContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    if server.client_certificate is not None:
+        with contextlib.suppress(OSError, ValueError):
+            context.load_cert_chain(*server.client_certificate, password=lambda: "")
+    looking = server.replace(
+        port=server.port,
+        tls="implicit" if implicit else "starttls",
+        ssl_context=context,
+        client_certificate=None,
+        **_nobody(server),
+    )
+    try:
+        with connect(looking) as connection:
+            return Look(connection.capabilities, context.seen)
+    except SmtpError as error:
+        return Look(None, context.seen, error)
+
+
+def _nobody(server: Server) -> dict[str, Any]:
+    """Nobody is logged in, and nobody waits long."""
+    seconds = min(LOOK_TIMEOUT, server.connect_timeout)
+    return {
+        "username": None,
+        "password": None,
+        "token": None,
+        "auth": None,
+        "authzid": "",
+        "connect_timeout": seconds,
+    }
+
+
+def roots_of(server: Server) -> str:
+    """Where the roots come from that the server's certificate is checked against."""
+    if server.ssl_context is not None:
+        return "those of the given ssl_context"
+    named = [
+        f"{name}={os.environ[name]}" for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)
+    ]
+    return " and ".join(named) or f"certifi ({certifi.where()})"
+
+
+class _SeeingContext(ssl.SSLContext):
+    """Keeps what each handshake came to."""
+
+    seen: TlsCheck | None = None
+
+    def wrap_socket(self, *args: Any, **keywords: Any) -> ssl.SSLSocket:
+        """As ever, by a socket that tells."""
+        wrapped = super().wrap_socket(*args, **keywords)
+        assert isinstance(wrapped, _SeeingSocket)
+        wrapped.seeing = self
+        return wrapped
+
+
+class _SeeingSocket(ssl.SSLSocket):
+    """Tells its context what its handshake came to."""
+
+    seeing: _SeeingContext
+
+    def do_handshake(self, *args: Any, **keywords: Any) -> None:
+        """As ever."""
+        super().do_handshake(*args, **keywords)
+        self.seeing.seen = _seen(self)
+
+
+_SeeingContext.sslsocket_class = _SeeingSocket
+
+
+def _seen(sock: ssl.SSLSocket) -> TlsCheck:
+    cipher, _, bits = sock.cipher() or ("", "", 0)
+    certificate = sock.getpeercert(binary_form=True)
+    # Python 3.13.
+    chain: list[bytes] = getattr(sock, "get_unverified_chain", list)()
+    read = [read_certificate(each) for each in chain if each != certificate]
+    return TlsCheck(
+        version=sock.version() or "",
+        cipher=cipher,
+        bits=bits or 0,
+        certificate=None if certificate is None else read_certificate(certificate),
+        chain=tuple(each for each in read if isinstance(each, Certificate)),
+        binding=end_point_binding(sock),
+    )
