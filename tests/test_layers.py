@@ -108,7 +108,15 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("drop_in.commands",),
     ("drop_in.smtp",),
     ("smtplib",),
+    # The command line, and the embedded server that it shows the mail of.
+    ("testing.__init__",),
+    ("journal", "cli.show", "cli.exits", "cli.compose", "cli.recipients", "cli.servers"),
+    ("cli.inbox", "cli.template", "cli.running"),
+    ("cli.web",),
+    ("cli.check", "cli.send", "cli.bulk", "cli.sink"),
     ("__init__",),
+    ("cli.main",),
+    ("__main__",),
 )
 RANK = {module: rank for rank, row in enumerate(LEVELS) for module in row}
 

@@ -1,0 +1,1 @@
+"""The command line: ``pysmtpx check``, ``send``, ``bulk`` and ``sink``."""

@@ -1,0 +1,143 @@
+"""Which server, and who we are there: the options that every command which dials has."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import os
+import ssl
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from ..errors import InputError
+from ..frames import conceals
+from ..server import Server
+
+URL_VARIABLE: Final = "PYSMTPX_URL"
+PASSWORD_VARIABLE: Final = "PYSMTPX_PASSWORD"
+TOKEN_VARIABLE: Final = "PYSMTPX_TOKEN"
+_MOST_SECRET: Final = 65_536
+
+
+def add_server(parser: argparse.ArgumentParser) -> None:
+    """Give a command the server and its options."""
+    parser.add_argument(
+        "server",
+        nargs="?",
+        help=f"smtp://host:port, smtps://, lmtp://, lmtp+unix:///path, or a host; else ${URL_VARIABLE}",
+    )
+    group = parser.add_argument_group("server")
+    group.add_argument("--tls", choices=["implicit", "starttls", "opportunistic", "none"])
+    group.add_argument("--ca-file", metavar="FILE", help="PEM file with the authority to trust")
+    group.add_argument("--client-certificate", metavar="FILE", help="PEM file with our certificate")
+    group.add_argument("--client-key", metavar="FILE", help="PEM file with its key, if that is another file")
+    group.add_argument("--server-hostname", metavar="NAME", help="the name that its certificate must bear")
+    group.add_argument("--local-hostname", metavar="NAME", help="our name in EHLO")
+    group.add_argument("--connect-timeout", metavar="SECONDS", type=float)
+    who = parser.add_argument_group(
+        "log-in",
+        f"The password comes from a prompt, a file, ${PASSWORD_VARIABLE}; a token from ${TOKEN_VARIABLE}.",
+    )
+    who.add_argument("--username", metavar="NAME")
+    who.add_argument(
+        "--password-file", metavar="FILE", help="its first line is the password; - is standard input"
+    )
+    who.add_argument("--token-file", metavar="FILE", help="its first line is an OAuth token")
+    who.add_argument("--auth", metavar="MECHANISM", action="append", help="allow this SASL mechanism only")
+    who.add_argument("--insecure-auth", action="store_true", help="allow a password in clear text")
+    who.add_argument(
+        "--password-in-url",
+        action="store_true",
+        help="allow a password in the server's URL, where every user of this machine can see it",
+    )
+
+
+@conceals
+def server_of(arguments: argparse.Namespace) -> Server:
+    """The server that the arguments and the environment describe.
+
+    Raises ``InputError``, which says what to give.
+    """
+    url = _url(arguments)
+    options: dict[str, Any] = {
+        name: value
+        for name in ("tls", "server_hostname", "local_hostname", "connect_timeout", "auth")
+        if (value := getattr(arguments, name)) is not None
+    }
+    if arguments.insecure_auth:
+        options["insecure_auth"] = True
+    if arguments.ca_file:
+        options["ssl_context"] = _context(arguments)
+    elif arguments.client_certificate:
+        key = arguments.client_key
+        options["client_certificate"] = (
+            (arguments.client_certificate, key) if key else arguments.client_certificate
+        )
+    return Server.from_url(url, **options, **_account(arguments, url))
+
+
+def _url(arguments: argparse.Namespace) -> str:
+    given = arguments.server
+    url = given or os.environ.get(URL_VARIABLE)
+    if not url:
+        raise InputError(
+            f"no server was given: an argument such as smtp://mail.example.org, or ${URL_VARIABLE}"
+        )
+    url = url if "://" in url else f"smtp://{url}"
+    if given and "@" in url and _password(url) is not None and not arguments.password_in_url:
+        raise InputError(
+            "a password in an argument can be seen by every user of this machine: put the URL into "
+            f"${URL_VARIABLE}, use --username with a prompt or --password-file; or insist: --password-in-url"
+        )
+    return url
+
+
+@conceals
+def _password(url: str) -> str | None:
+    try:
+        return urlsplit(url).password
+    except ValueError:
+        return ""
+
+
+def _context(arguments: argparse.Namespace) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=arguments.ca_file)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if arguments.client_certificate:
+            context.load_cert_chain(arguments.client_certificate, arguments.client_key)
+    except OSError as error:
+        raise InputError(f"the certificates cannot be loaded: {error}") from error
+    return context
+
+
+@conceals
+def _account(arguments: argparse.Namespace, url: str) -> dict[str, Any]:
+    if arguments.token_file:
+        secret = {"token": _first_line(arguments.token_file)}
+    elif arguments.password_file:
+        secret = {"password": _first_line(arguments.password_file)}
+    elif token := os.environ.get(TOKEN_VARIABLE):
+        secret = {"token": token}
+    elif password := os.environ.get(PASSWORD_VARIABLE):
+        secret = {"password": password}
+    elif arguments.username:
+        secret = {"password": getpass.getpass(f"Password of {arguments.username}: ")}
+    else:
+        return {}
+    if arguments.username:
+        return {"username": arguments.username, **secret}
+    # Who it is for stands in the URL. With nobody there the variable is meant for another server.
+    return secret if "@" in url else {}
+
+
+@conceals
+def _first_line(path: str) -> str:
+    try:
+        if path == "-":
+            return input()
+        with Path(path).open(encoding="utf-8") as file:
+            return file.readline(_MOST_SECRET).rstrip("\r\n")
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise InputError(f"the secret cannot be read from {path}: {type(error).__name__}") from None

@@ -1,0 +1,77 @@
+"""How the command tells what it found: tables for people (by rich, if it is there), JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, TextIO
+
+_GAP: Final = "  "
+
+
+def clean(text: object) -> str:
+    """A text without what writes to a terminal beside letters: much of it comes from strangers."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in str(text))
+
+
+class Show:
+    """Where output goes, and in which form."""
+
+    def __init__(self, *, as_json: bool = False, out: TextIO | None = None) -> None:
+        self.as_json = as_json
+        self._out = out or sys.stdout
+        self._console = None if as_json else _console(self._out)
+
+    def value(self, value: Any) -> None:
+        """One JSON document on one line, where JSON was asked for."""
+        if self.as_json:
+            print(json.dumps(value, ensure_ascii=False), file=self._out, flush=True)
+
+    def line(self, text: str = "", style: str = "") -> None:
+        """One line for people."""
+        if self.as_json:
+            return
+        if self._console is not None:
+            self._console.print(clean(text), style=style, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(clean(text), file=self._out, flush=True)
+
+    def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        """A table for people, where it has a row."""
+        cells = [[clean(cell) for cell in row] for row in rows]
+        if self.as_json or not cells:
+            return
+        if self._console is None:
+            self._plain(title, columns, cells)
+            return
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(title=title, title_justify="left", title_style="bold")
+        for column in columns:
+            table.add_column(column, overflow="fold")
+        for row in cells:
+            table.add_row(*map(Text, row))
+        self._console.print(table)
+
+    def _plain(self, title: str, columns: Sequence[str], rows: list[list[str]]) -> None:
+        widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
+        print(f"{title}", file=self._out)
+        for row in (columns, *rows):
+            padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            print(_GAP + _GAP.join(padded).rstrip(), file=self._out)
+        print(file=self._out, flush=True)
+
+
+def _console(out: TextIO) -> Any:
+    try:
+        from rich.console import Console
+    except ImportError:
+        return None
+    return Console(file=out)
+
+
+def complain(text: object) -> None:
+    """One line to standard error."""
+    print(f"pysmtpx: {clean(text)}", file=sys.stderr, flush=True)

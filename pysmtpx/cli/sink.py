@@ -1,0 +1,144 @@
+"""``pysmtpx sink``: a mail server for development that takes any mail, delivers none, and shows it."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from ..errors import ConnectError, InputError
+from ..testing import MailServer
+from ..wire.limits import Stage
+from .exits import Exit
+from .inbox import Inbox, Letter
+from .show import Show
+from .web import Page
+
+_KEPT: Final = 500
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Make the command known."""
+    parser = commands.add_parser(
+        "sink", help="take any mail, deliver none, and show it: in the terminal, as files, on a web page"
+    )
+    parser.add_argument("--port", type=int, default=1025, help="of the mail server; 0 is any free one")
+    parser.add_argument("--lmtp", action="store_true", help="speak LMTP")
+    parser.add_argument("--web-port", type=int, default=8025, help="of the web page; 0 is any free one")
+    parser.add_argument("--no-web", action="store_true", help="no web page")
+    parser.add_argument("--folder", metavar="DIR", help="write each message there as a file .eml")
+    parser.add_argument("--keep", type=int, default=_KEPT, help=f"messages kept in memory ({_KEPT})")
+    parser.add_argument(
+        "--refuse", metavar="ADDRESS", action="append", default=[], help="answer 550 to this recipient"
+    )
+    parser.add_argument("--stop-after", metavar="COUNT", type=int, help="end after so many messages")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace, show: Show) -> Exit:
+    """Serve until an interrupt, or until so many messages came."""
+    if arguments.keep < 1 or (arguments.stop_after is not None and arguments.stop_after < 1):
+        raise InputError("--keep and --stop-after are whole numbers from 1")
+    folder = None if arguments.folder is None else _folder(arguments.folder)
+    told = threading.Lock()
+    enough = threading.Event()
+
+    def arrived(letter: Letter) -> None:
+        with told:
+            _tell(letter, show)
+        if folder is not None:
+            (folder / f"{letter.arrived:%Y%m%d-%H%M%S}-{letter.number:06}.eml").write_bytes(
+                letter.received.content
+            )
+        if arguments.stop_after is not None and letter.number >= arguments.stop_after:
+            enough.set()
+
+    inbox = Inbox(arguments.keep, arrived)
+    with _serving(arguments, inbox) as server, _page(arguments, inbox) as page, _ended_by_signals(enough):
+        where = {"mail": server.url, "web": page}
+        show.value(where)
+        show.line(f"Mail to   {server.url}", "bold")
+        show.line(f"See it at {page}" if page else "No web page", "bold")
+        # In short waits: on some systems a signal does not end a long one.
+        while not enough.wait(0.5):
+            pass
+    return Exit.ACCEPTED
+
+
+def _folder(path: str) -> Path:
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path} cannot be a folder: {error.strerror}") from error
+    return folder
+
+
+@contextlib.contextmanager
+def _serving(arguments: argparse.Namespace, inbox: Inbox) -> Iterator[MailServer]:
+    server = MailServer(
+        protocol="lmtp" if arguments.lmtp else "smtp",
+        port=arguments.port,
+        strict=False,
+        local_mailboxes=True,
+        text_line_limit=None,
+        refuse=dict.fromkeys(arguments.refuse, "550 5.1.1 refused by --refuse"),
+    )
+    server.ledger = inbox
+    try:
+        server.start()
+    except OSError as error:
+        raise _taken("--port", arguments.port, error) from error
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@contextlib.contextmanager
+def _page(arguments: argparse.Namespace, inbox: Inbox) -> Iterator[str | None]:
+    if arguments.no_web:
+        yield None
+        return
+    try:
+        page = Page(inbox, arguments.web_port)
+    except OSError as error:
+        raise _taken("--web-port", arguments.web_port, error) from error
+    with page:
+        yield page.url
+
+
+def _taken(option: str, port: int, error: OSError) -> ConnectError:
+    text = (
+        f"port {port} cannot be listened on ({error.strerror}): give another by {option}, 0 is any free one"
+    )
+    return ConnectError(text, stage=Stage.CONNECT)
+
+
+@contextlib.contextmanager
+def _ended_by_signals(enough: threading.Event) -> Iterator[None]:
+    """An interrupt is how a sink is ended, so it is no failure."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(*_: Any) -> None:
+        enough.set()
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _tell(letter: Letter, show: Show) -> None:
+    show.value(letter.summary())
+    to = ", ".join(letter.received.addresses)
+    show.line(f"{letter.arrived:%H:%M:%S}  #{letter.number}  {letter.author} → {to}")
+    show.line(f"          {letter.subject or '(no subject)'}  ({letter.received.size} octets)", "cyan")
