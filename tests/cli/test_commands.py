@@ -1,0 +1,205 @@
+"""`pysmtpx check` and `send`: what they say and send, and their exit codes."""
+
+from __future__ import annotations
+
+import email
+import io
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from email import policy
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from pysmtpx.testing import Cut, MailServer
+
+from .conftest import Ran
+
+Run = Callable[..., Ran]
+SECRET = "s3cret-word"
+ENVELOPE = ("--from", "ann@example.org", "--to", "bob@example.com")
+
+
+def test_check_tells_people_and_programs(run: Run) -> None:
+    with MailServer() as server:
+        told = run("check", server.url, "--from", "ann@example.org", "--to", "bob@example.com")
+        as_json = run("check", server.url, "--json")
+    assert told.code == as_json.code == 0
+    assert "PIPELINING" in told.out
+    assert "RCPT" in told.out
+    assert "Mail can be sent" in told.out
+    assert as_json.value["ok"] is True
+    assert as_json.value["before_tls"]["SIZE"] == ["104857600"]
+
+
+def test_check_without_a_server(run: Run) -> None:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        told = run("check", f"127.0.0.1:{sock.getsockname()[1]}")
+    assert told.code == 5
+    assert "Cure:" in told.out
+
+
+def test_check_of_an_envelope_that_is_refused(run: Run) -> None:
+    with MailServer(refuse={"bob@example.com": "550 5.1.1 unknown"}) as server:
+        assert run("check", server.url, "--to", "bob@example.com").code == 1
+
+
+def test_send_makes_a_message(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "data.csv").write_text("a,b\n")
+    (tmp_path / "page.html").write_text("<p>Hello</p>")
+    with MailServer() as server:
+        told = run(
+            *("send", server.url, *ENVELOPE, "--cc", "cid@example.com", "--bcc", "dan@example.com"),
+            *("--subject", "Grüße", "--body", "Hello", "--html-file", tmp_path / "page.html"),
+            *("--header", "X-Kind: test", "--attach", tmp_path / "data.csv"),
+        )
+        (received,) = server.messages
+    assert told.code == 0
+    assert "accepted" in told.out
+    assert received.delivered == ["bob@example.com", "cid@example.com", "dan@example.com"]
+    message = email.message_from_bytes(received.content, policy=policy.default)
+    assert message["Subject"] == "Grüße"
+    assert message["X-Kind"] == "test"
+    assert message["Bcc"] is None
+    kinds = [part.get_content_type() for part in message.walk()]
+    assert kinds == ["multipart/mixed", "multipart/alternative", "text/plain", "text/html", "text/csv"]
+
+
+def test_send_takes_a_message_as_it_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = b"From: ann@example.org\r\nTo: bob@example.com\r\nSubject: raw\r\n\r\nas it is\r\n"
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(raw)))
+    with MailServer() as server:
+        told = run("send", server.url, "--eml", "-", "--mail-from", "", "--rcpt-to", "eve@example.net")
+        (received,) = server.messages
+    assert told.code == 0
+    assert received.sender == ""
+    assert received.addresses == ["eve@example.net"]
+    assert received.content.endswith(b"\r\n\r\nas it is\r\n")
+
+
+def test_send_asks_for_notifications(run: Run) -> None:
+    with MailServer() as server:
+        told = run(
+            *("send", server.url, *ENVELOPE, "--dsn", "success,failure", "--ret", "hdrs", "--envid", "run-7"),
+        )
+        (received,) = server.messages
+    assert told.code == 0
+    assert received.recipients[0].params["NOTIFY"] == "SUCCESS,FAILURE"
+    assert received.params["RET"] == "HDRS"
+    assert received.params["ENVID"] == "run-7"
+
+
+def test_send_over_lmtp(run: Run, tmp_path: Path) -> None:
+    full = {("FINAL", "full@example.com"): "452 4.2.2 mailbox full"}
+    with MailServer(protocol="lmtp", path=tmp_path / "lmtp", replies=full) as server:
+        told = run("send", server.url, *ENVELOPE, "--to", "full@example.com", "--json")
+    assert told.code == 1
+    assert [each["fate"] for each in told.value["recipients"]] == ["accepted", "rejected"]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "fate"),
+    [
+        ({"refuse": {"bob@example.com": "550 5.1.1 unknown"}}, 1, "rejected"),
+        ({"replies": {"FINAL": "554 5.6.0 no"}}, 1, "rejected"),
+        ({"replies": {"FINAL": Cut()}}, 3, "unknown"),
+        ({"replies": {"MAIL": Cut()}}, 4, "unsent"),
+    ],
+)
+def test_an_exit_code_for_each_fate(run: Run, options: dict[str, object], code: int, fate: str) -> None:
+    with MailServer(**options) as server:  # type: ignore[arg-type]
+        told = run("send", server.url, *ENVELOPE, "--json")
+    assert told.code == code
+    assert [each["fate"] for each in told.value["recipients"]] == [fate]
+
+
+def test_an_exit_code_for_no_session(run: Run) -> None:
+    with MailServer(replies={"CONNECT": "554 5.3.2 closed"}) as server:
+        assert run("send", server.url, *ENVELOPE).code == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "no author"),
+        (("--from", "ann@example.org"), "no recipient"),
+        ((*ENVELOPE, "--header", "no colon"), "a header is"),
+        ((*ENVELOPE, "--subject", "two\nlines"), "header"),
+        ((*ENVELOPE, "--attach", "/nowhere/at/all"), "cannot be read"),
+    ],
+)
+def test_what_cannot_be_right_is_told_before_anything_is_dialled(
+    run: Run, arguments: tuple[str, ...], said: str
+) -> None:
+    with MailServer() as server:
+        told = run("send", server.url, *arguments)
+        assert server.ledger.connections == []
+    assert told.code == 2
+    assert said in told.err
+
+
+@pytest.mark.parametrize("way", ["prompt", "environment", "file"])
+def test_a_password_comes_by_prompt_environment_or_file(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, way: str
+) -> None:
+    (tmp_path / "secret").write_text(f"{SECRET}\n")
+    more: tuple[object, ...] = ()
+    if way == "prompt":
+        monkeypatch.setattr("getpass.getpass", lambda prompt: SECRET)
+    elif way == "environment":
+        monkeypatch.setenv("PYSMTPX_PASSWORD", SECRET)
+    else:
+        more = ("--password-file", tmp_path / "secret")
+    with MailServer(users={"ann": SECRET}, require_auth=True) as server:
+        told = run("send", server.url, *ENVELOPE, "--username", "ann", *more, "--transcript")
+        (received,) = server.messages
+    assert told.code == 0
+    assert received.user == "ann"
+    assert "C: MAIL FROM" in told.err
+    assert SECRET not in told.out + told.err
+
+
+def test_a_password_in_an_argument_is_refused_unless_insisted(run: Run) -> None:
+    with MailServer(users={"ann": SECRET}, require_auth=True) as server:
+        url = server.url.replace("://", f"://ann:{SECRET}@")
+        refused = run("send", url, *ENVELOPE)
+        assert server.ledger.connections == []
+        insisted = run("send", url, *ENVELOPE, "--password-in-url")
+    assert refused.code == 2
+    assert "every user of this machine" in refused.err
+    assert SECRET not in refused.err
+    assert insisted.code == 0
+
+
+def test_the_url_of_the_environment_may_have_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with MailServer(users={"ann": SECRET}, require_auth=True) as server:
+        monkeypatch.setenv("PYSMTPX_URL", server.url.replace("://", f"://ann:{SECRET}@"))
+        assert run("send", *ENVELOPE).code == 0
+
+
+def test_a_password_of_the_environment_goes_nowhere_unasked(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYSMTPX_PASSWORD", SECRET)
+    with MailServer(users={"ann": SECRET}) as server:
+        assert run("send", server.url, *ENVELOPE).code == 0
+        assert "AUTH" not in server.ledger.commands[0]
+
+
+def test_a_server_cannot_write_to_the_terminal(run: Run) -> None:
+    hostile = b"550 5.1.1 \x1b]0;owned\x07\x1b[31mred \xc2\x9b31m\r\n"
+    with MailServer(refuse={"bob@example.com": hostile}) as server:
+        told = run("send", server.url, *ENVELOPE)
+    assert told.code == 1
+    assert not {"\x1b", "\x07", "\x9b"} & set(told.out + told.err)
+
+
+def test_it_runs_as_a_module() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "pysmtpx", "--version"], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.startswith("pysmtpx ")
