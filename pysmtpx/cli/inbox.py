@@ -113,7 +113,7 @@ def _file_name(part: EmailMessage) -> str:
 
 
 def _text(part: EmailMessage) -> str:
-    return str(part.get_content())
+    return str(part.get_content()).replace("\r\n", "\n")
 
 
 def _quietly(read: Callable[..., str], *arguments: object) -> str:
@@ -167,7 +167,7 @@ class Inbox(Ledger):
     """The books of a sink: the last ``most`` messages; what comes is told to ``on_letter``."""
 
     def __init__(self, most: int, on_letter: Callable[[Letter], None]) -> None:
-        super().__init__(keep=False)
+        super().__init__()
         self._most = most
         self._on_letter = on_letter
         self._letters: OrderedDict[int, Letter] = OrderedDict()
@@ -182,6 +182,8 @@ class Inbox(Ledger):
     def message(self, message: ReceivedMessage) -> None:
         """Enter one, in the thread of its connection."""
         super().message(message)
+        self.messages.clear()  # a sink that runs for weeks keeps its own last ones, and no more
+        self.refused.clear()
         with self._arrival:
             self._taken += 1
             number = self._taken
@@ -192,6 +194,9 @@ class Inbox(Ledger):
                 self._letters.popitem(last=False)
             self._arrival.notify_all()
         self._on_letter(letter)
+
+    def command(self, connection: Any, verb: str) -> None:
+        """Not kept."""
 
     def breach(self, connection: Any, text: str) -> None:
         """Clients may do as they like here."""
