@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from typing import Any, Final, Literal, Self, Unpack
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, Unpack
 
 from .connection import SmtpConnection
 from .errors import InputError, UsageError
@@ -34,6 +34,9 @@ from .wire.envelope import MailObject, Source
 from .wire.limits import CONNECT_TIMEOUT, SEND_TIMEOUT
 from .wire.params import MailFromParams, RcptToParams
 from .wire.result import SendResult
+
+if TYPE_CHECKING:
+    from .checking.report import Check
 
 _WINDOW: Final = 64
 """Messages between the iterable and the caller of ``send_many``, at least."""
@@ -279,6 +282,10 @@ class SmtpPool:
             under_way=feed.under_way,
             **{name: counts.get(name, 0) for name in names},
         )
+
+    def check(self, *, sender: str | None = None, recipients: str | Sequence[str] = ()) -> tuple[Check, ...]:
+        """``Server.check`` for each server, in order, by connections of their own."""
+        return tuple(server.check(sender=sender, recipients=recipients) for server in self.servers)
 
     @property
     def servers(self) -> tuple[Server, ...]:

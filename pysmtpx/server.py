@@ -6,7 +6,8 @@ import math
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Final, Unpack
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from . import endpoint
 from . import url as urls
@@ -16,6 +17,9 @@ from .frames import conceals
 from .options import SERVER_DEFAULTS, ServerChanges, ServerOptions, spelled_out, unknown
 from .sasl.credentials import Credentials
 from .wire.capabilities import Protocol
+
+if TYPE_CHECKING:
+    from .checking.report import Check
 
 _SECRETS: Final = ("password", "token")
 
@@ -166,6 +170,16 @@ class Server:
         if self.port == endpoint.default_port(self.host, self.protocol, self.tls):
             del values["port"]
         return Server(**{**values, **changes})
+
+    def check(self, *, sender: str | None = None, recipients: str | Sequence[str] = ()) -> Check:
+        """Look at this server, and say what is wrong and what would cure it; see ``pysmtpx.checking.check``.
+
+        Raises ``InputError`` for a path that cannot be right, and nothing that server or network do.
+        """
+        # The doctor dials, and so stands above what it looks at.
+        doctor: Any = import_module("pysmtpx.checking")
+        seen: Check = doctor.check(self, sender=sender, recipients=recipients)
+        return seen
 
     def __repr__(self) -> str:
         shown = [repr(self.host), repr(self.port)]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import socket
 import ssl
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -205,3 +207,18 @@ def test_arguments_that_cannot_be_right_are_refused_before_anything_is_dialled()
 @pytest.mark.parametrize("octets", [b"", b"0", b"0\x84\xff\xff\xff\xff", b"\x30\x80\x00\x00", bytes(1000)])
 def test_a_hostile_certificate_is_none(octets: bytes) -> None:
     assert read_certificate(octets) is None
+
+
+def test_server_and_pool_give_the_same() -> None:
+    with MailServer() as first, MailServer(refuse={"bob@example.com": "550 5.1.1 unknown"}) as second:
+        seen = pysmtpx.Server.from_url(first.url).check(recipients="bob@example.com")
+        with pysmtpx.SmtpPool([first.url, second.url]) as pool:
+            of_each = pool.check(recipients="bob@example.com")
+    assert isinstance(seen, Check)
+    assert seen.ok
+    assert [each.ok for each in of_each] == [True, False]
+
+
+def test_the_import_of_pysmtpx_does_not_pay_for_it() -> None:
+    code = "import sys, pysmtpx; pysmtpx.SmtpPool; sys.exit('pysmtpx.checking' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
