@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Self, TypeAlias
 
-from .errors import SmtpError
+from .errors import InputError, SmtpError
 
 State: TypeAlias = Literal["queued", "doubt", "accepted", "refused"]
 
@@ -33,7 +33,7 @@ CREATE INDEX IF NOT EXISTS by_state ON recipients (state);
 _BEGIN: Final = """
 INSERT INTO recipients VALUES (?1, 'doubt', '', '', 1, ?2, ?3)
 ON CONFLICT (key) DO UPDATE SET state = 'doubt', tries = tries + 1, turn = ?2, changed = ?3
-WHERE state = 'queued' AND turn < ?2
+WHERE (state = 'queued' OR state = 'refused' AND stage = 'input') AND turn < ?2
 """
 _SETTLE: Final = """
 INSERT INTO recipients VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6)
@@ -58,6 +58,11 @@ class Entry:
     """The server's, or what went wrong."""
     stage: str
     tries: int
+
+    @property
+    def is_owed(self) -> bool:
+        """It may be begun in a further turn."""
+        return self.state == "queued" or (self.state == "refused" and self.stage == "input")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +91,7 @@ class Journal:
     """One file, for one process at a time and any number of its threads; a context manager.
 
     ``purpose`` says what the run is about (a digest of its message): a journal of another purpose is refused,
-    since whoever has that message has not got this one. Raises ``JournalError``.
+    since whoever has that message has not got this one. Raises ``InputError`` for that, and ``JournalError``.
     """
 
     def __init__(self, path: str | os.PathLike[str], purpose: str) -> None:
@@ -121,7 +126,7 @@ class Journal:
             self._store.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (name, value))
             ((found,),) = self._store.execute("SELECT value FROM meta WHERE name = ?", (name,))
             if found != value:
-                raise JournalError(f"{self.path} is the journal of another message: give another file")
+                raise InputError(f"{self.path} is the journal of another message: give another file")
 
     def _failed(self, what: str, error: Exception) -> JournalError:
         text = str(error)
@@ -134,8 +139,9 @@ class Journal:
     def begin(self, key: str, turn: int, *fates: Fate) -> bool:
         """Record ``fates``, and that this recipient is in doubt; False if it must not be sent to.
 
-        That is so for whoever has it, was refused for good, is in doubt, or had this turn. On return it is on
-        disk. Raises ``JournalError``: then nothing may be sent.
+        That is so for whoever has it, was refused for good, is in doubt, or had this turn. Whom we refused
+        ourselves, at the stage ``input``, may be begun again: the list may be mended by now. On return it is
+        on disk. Raises ``JournalError``: then nothing may be sent.
         """
         ticket = _Ticket(fates, key, turn)
         self._write(ticket)

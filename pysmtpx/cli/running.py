@@ -124,7 +124,7 @@ class Run:
     def _serve(self, row: Row, source: Source, turn: int, fates: list[Fate]) -> list[Fate]:
         """One row, from the journal to the server; what is to be recorded with the next one."""
         known = self._journal.get(row.key)
-        if known is not None and known.state != "queued":
+        if known is not None and not known.is_owed:
             return fates
         try:
             row.check()
@@ -175,5 +175,7 @@ class Run:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.stop("interrupted" if kind is not None else "")
+        if kind is not None and not issubclass(kind, Exception):
+            self._pool.close(0)  # whoever is under way then is in doubt, and recorded so
         self.wait(self._timeout)
         self._pool.close()

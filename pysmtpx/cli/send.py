@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections.abc import Iterator
 from email.message import EmailMessage
+from email.utils import getaddresses
 from typing import Any
 
 from ..connecting import connect
@@ -48,11 +49,14 @@ def run(arguments: argparse.Namespace, show: Show) -> Exit:
     server = server_of(arguments)
     message: EmailMessage | bytes = load(arguments.eml) if arguments.eml else _message(arguments)
     recipients = arguments.rcpt_to or None
-    if arguments.eml and arguments.to:
-        recipients = [*(recipients or ()), *arguments.to, *arguments.cc, *arguments.bcc]
+    if recipients is None and (arguments.eml or arguments.dsn):
+        named = getaddresses([*arguments.to, *arguments.cc, *arguments.bcc])
+        recipients = [address for _, address in named] or None
     rcpt_params = None
     if arguments.dsn:
-        count = len(recipients or [*arguments.to, *arguments.cc, *arguments.bcc])
+        if recipients is None:
+            raise InputError("--dsn needs recipients: --to or --rcpt-to")
+        count = len(recipients)
         notify = tuple(word.strip().upper() for word in arguments.dsn.split(","))
         rcpt_params = [RcptToParams(notify=notify)] * count
     mail_params = None

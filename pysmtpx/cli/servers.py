@@ -8,7 +8,7 @@ import os
 import ssl
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from ..errors import InputError
 from ..frames import conceals
@@ -122,14 +122,22 @@ def _account(arguments: argparse.Namespace, url: str) -> dict[str, Any]:
         secret = {"token": token}
     elif password := os.environ.get(PASSWORD_VARIABLE):
         secret = {"password": password}
-    elif arguments.username:
-        secret = {"password": getpass.getpass(f"Password of {arguments.username}: ")}
+    elif name := arguments.username or _lone_user(url):
+        secret = {"password": getpass.getpass(f"Password of {name}: ")}
     else:
         return {}
     if arguments.username:
         return {"username": arguments.username, **secret}
     # Who it is for stands in the URL. With nobody there the variable is meant for another server.
     return secret if "@" in url else {}
+
+
+@conceals
+def _lone_user(url: str) -> str | None:
+    """The user in a URL that has no password."""
+    if "@" not in url or _password(url) is not None:
+        return None
+    return unquote(urlsplit(url).username or "")
 
 
 @conceals

@@ -97,7 +97,7 @@ def test_a_journal_is_for_one_message(run: Run, tmp_path: Path) -> None:
         assert run("bulk", server.url, "--list", path, *MESSAGE).code == 0
         other = run("bulk", server.url, "--list", path, *MESSAGE, "--header", "X-Other: yes")
         assert server.ledger.count == 1
-    assert other.code != 0
+    assert other.code == 2
     assert "another message" in other.err
 
 
@@ -151,6 +151,16 @@ def test_a_server_that_is_not_there_stops_the_run_and_the_next_goes_on(run: Run,
         (tmp_path / "secret").write_text("right")
         assert run(*arguments, "--password-file", tmp_path / "secret").code == 0
         assert server.ledger.count == 50
+
+
+def test_a_row_that_was_mended_is_sent_by_the_next_run(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "people.csv"
+    path.write_text('email,name\nbob@example.com,"Bob\nX-Evil: yes"\n')
+    with MailServer() as server:
+        assert run("bulk", server.url, "--list", path, *MESSAGE).code == 1
+        path.write_text("email,name\nbob@example.com,Bob\n")
+        assert run("bulk", server.url, "--list", path, *MESSAGE).code == 0
+        assert server.ledger.count == 1
 
 
 def test_rows_that_name_nobody_are_told(run: Run, tmp_path: Path) -> None:

@@ -142,6 +142,23 @@ def test_what_cannot_be_right_is_told_before_anything_is_dialled(
     assert said in told.err
 
 
+def test_a_user_in_the_url_is_asked_for_the_password(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("getpass.getpass", lambda prompt: SECRET)
+    with MailServer(users={"ann": SECRET}, require_auth=True) as server:
+        assert run("send", server.url.replace("://", "://ann@"), *ENVELOPE).code == 0
+
+
+def test_notifications_for_people_with_names_and_for_a_file(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "x.eml").write_text("From: a@example.org\nTo: b@example.com\n\nx\n")
+    with MailServer() as server:
+        named = ("--from", "ann@example.org", "--to", "Bob <bob@example.com>", "--cc", "bob@example.com")
+        assert run("send", server.url, *named, "--dsn", "never").code == 0
+        assert run("send", server.url, "--eml", tmp_path / "x.eml", "--dsn", "never").code == 2
+        copied = ("--eml", tmp_path / "x.eml", "--cc", "cid@example.com", "--dsn", "never")
+        assert run("send", server.url, *copied).code == 0
+        assert [each.addresses for each in server.messages] == [["bob@example.com"] * 2, ["cid@example.com"]]
+
+
 @pytest.mark.parametrize("way", ["prompt", "environment", "file"])
 def test_a_password_comes_by_prompt_environment_or_file(
     run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, way: str
