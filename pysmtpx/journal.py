@@ -9,12 +9,13 @@ The place of one write for many threads: those that wait for the disk at the sam
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal, Self, TypeAlias
 
 from .errors import InputError, SmtpError
@@ -31,13 +32,13 @@ CREATE TABLE IF NOT EXISTS recipients (
 CREATE INDEX IF NOT EXISTS by_state ON recipients (state);
 """
 _BEGIN: Final = """
-INSERT INTO recipients VALUES (?1, 'doubt', '', '', 1, ?2, ?3)
-ON CONFLICT (key) DO UPDATE SET state = 'doubt', tries = tries + 1, turn = ?2, changed = ?3
-WHERE (state = 'queued' OR state = 'refused' AND stage = 'input') AND turn < ?2
+INSERT INTO recipients VALUES (:key, 'doubt', '', '', 1, :turn, :now)
+ON CONFLICT (key) DO UPDATE SET state = 'doubt', tries = tries + 1, turn = :turn, changed = :now
+WHERE (state = 'queued' OR state = 'refused' AND stage = 'input') AND turn < :turn
 """
 _SETTLE: Final = """
-INSERT INTO recipients VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6)
-ON CONFLICT (key) DO UPDATE SET state = ?2, reply = ?3, stage = ?4, changed = ?6
+INSERT INTO recipients VALUES (:key, :state, :reply, :stage, 0, :turn, :now)
+ON CONFLICT (key) DO UPDATE SET state = :state, reply = :reply, stage = :stage, changed = :now
 WHERE state IN ('doubt', 'queued')
 """
 _WAIT: Final = 2.0
@@ -179,54 +180,62 @@ class Journal:
             ticket.is_done = True
 
     def _execute(self, ticket: _Ticket) -> None:
-        now = time.time()
+        of_all = {"turn": ticket.turn, "now": time.time()}
         for fate in ticket.fates:
-            values = (fate.key, fate.state, fate.reply, fate.stage, ticket.turn, now)
-            self._store.execute(_SETTLE, values)
+            self._store.execute(_SETTLE, asdict(fate) | of_all)
         if ticket.begin is not None:
-            cursor = self._store.execute(_BEGIN, (ticket.begin, ticket.turn, now))
+            cursor = self._store.execute(_BEGIN, {"key": ticket.begin} | of_all)
             ticket.has_begun = cursor.rowcount == 1
 
     def queue_doubtful(self) -> int:
         """Queue all that are in doubt, as somebody asked: they may get it twice. How many there were."""
-        return self._run("UPDATE recipients SET state = 'queued' WHERE state = 'doubt'").rowcount
+        return self._change("UPDATE recipients SET state = 'queued' WHERE state = 'doubt'")
 
     # -- reading -------------------------------------------------------------------------
 
     def get(self, key: str) -> Entry | None:
         """What is known of a recipient; None where nothing is."""
-        rows = self._run(
-            "SELECT key, state, reply, stage, tries FROM recipients WHERE key = ?", key
-        ).fetchall()
+        rows = self._read("SELECT key, state, reply, stage, tries FROM recipients WHERE key = ?", key)
         return Entry(*rows[0]) if rows else None
 
     def counts(self) -> dict[str, int]:
         """How many recipients are in each state."""
-        return dict(self._run("SELECT state, count(*) FROM recipients GROUP BY state").fetchall())
+        return dict(self._read("SELECT state, count(*) FROM recipients GROUP BY state"))
 
     def entries(self, state: State, most: int = 1000) -> list[Entry]:
         """The recipients in a state, in the order of their keys."""
         query = "SELECT key, state, reply, stage, tries FROM recipients WHERE state = ? ORDER BY key LIMIT ?"
-        return [Entry(*row) for row in self._run(query, state, most).fetchall()]
+        return [Entry(*row) for row in self._read(query, state, most)]
 
     def next_turn(self) -> int:
         """The number of a new turn: in each, a recipient is sent to once at most."""
-        ((last,),) = self._run("SELECT coalesce(max(turn), 0) FROM recipients").fetchall()
+        ((last,),) = self._read("SELECT coalesce(max(turn), 0) FROM recipients")
         return int(last) + 1
 
     def first_times(self, keys: Iterator[str]) -> Iterator[bool]:
         """For each key whether it is the first of its kind; they are kept on disk, not in memory."""
-        self._run("CREATE TEMP TABLE IF NOT EXISTS told (key TEXT PRIMARY KEY) WITHOUT ROWID")
-        self._run("DELETE FROM told")
+        self._change("CREATE TEMP TABLE IF NOT EXISTS told (key TEXT PRIMARY KEY) WITHOUT ROWID")
+        self._change("DELETE FROM told")
         for key in keys:
-            yield self._run("INSERT OR IGNORE INTO told VALUES (?)", key).rowcount == 1
+            yield self._change("INSERT OR IGNORE INTO told VALUES (?)", key) == 1
 
-    def _run(self, statement: str, *values: Any) -> sqlite3.Cursor:
+    def _read(self, query: str, *values: Any) -> list[Any]:
+        with self._executed("read", query, values) as cursor:
+            return cursor.fetchall()
+
+    def _change(self, statement: str, *values: Any) -> int:
+        """How many rows were changed."""
+        with self._executed("written", statement, values) as cursor:
+            return cursor.rowcount
+
+    @contextlib.contextmanager
+    def _executed(self, what: str, statement: str, values: tuple[Any, ...]) -> Iterator[sqlite3.Cursor]:
+        """The lock is kept until the rows are read: cursors of one query share a prepared statement."""
         with self._lock:
             try:
-                return self._store.execute(statement, values)
+                yield self._store.execute(statement, values)
             except sqlite3.Error as error:
-                raise self._failed("read", error) from error
+                raise self._failed(what, error) from error
 
     # -- the end ---------------------------------------------------------------------------
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -230,10 +230,11 @@ def test_killed_again_and_again_nobody_gets_it_twice_and_nobody_is_lost(tmp_path
         for number in range(kills):
             process = begin(*arguments)
             goal = (number + 1) * count // (kills + 2)
-            assert server.ledger.wait_until(lambda goal=goal: server.ledger.count >= goal, 60)  # type: ignore[misc]
-            os.kill(process.pid, signal.SIGKILL)
-            process.communicate()
-            assert process.returncode == -signal.SIGKILL
+            arrived = server.ledger.wait_until(lambda goal=goal: server.ledger.count >= goal, 30)  # type: ignore[misc]
+            process.kill()
+            told = process.communicate()
+            assert arrived, told
+            assert process.returncode == -signal.SIGKILL, told
         last = begin(*arguments)
         out, err = last.communicate(timeout=100)
     delivered = Counter(address for message in server.messages for address in message.delivered)
@@ -257,7 +258,7 @@ def test_a_long_list_takes_no_more_memory_than_a_short_one(tmp_path: Path) -> No
     )
     peaks = []
     with MailServer(keep=False) as server:
-        for count in (500, 6000):
+        for count in (300, 3000):
             folder = tmp_path / str(count)
             folder.mkdir()
             ran = subprocess.run(
@@ -276,7 +277,7 @@ def test_a_long_list_takes_no_more_memory_than_a_short_one(tmp_path: Path) -> No
                 check=True,
             )
             peaks.append(int(ran.stdout.split()[-1]))
-    assert peaks[1] - peaks[0] < 6 * 1024, peaks
+    assert peaks[1] - peaks[0] < 4 * 1024, peaks
 
 
 def test_an_interrupt_leaves_nobody_in_doubt(tmp_path: Path) -> None:
@@ -318,6 +319,19 @@ def test_a_verdict_is_not_taken_back(journal: Journal) -> None:
     entry = journal.get("bob")
     assert entry is not None
     assert entry.state == "accepted"
+
+
+def test_many_threads_read_one_journal(journal: Journal) -> None:
+    """Whoever reads while another thread runs the same query gets its own row."""
+    keys = ["bob", "ann", "joe"]
+    for key in keys:
+        assert journal.begin(key, 1)
+
+    def found(key: str) -> set[str | None]:
+        return {entry.key if (entry := journal.get(key)) else None for _ in range(1000)}
+
+    with ThreadPoolExecutor(6) as threads:
+        assert list(threads.map(found, keys * 2)) == [{key} for key in keys * 2]
 
 
 def test_a_journal_has_one_process(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
