@@ -21,6 +21,7 @@ from support.certs import authority
 import pysmtpx
 
 OF_THEIR_OWN = {
+    "command-line.md": "cli/test_docs.py",
     "celery.md": "contrib/celery/test_docs.py",
     "from-aiosmtplib.md": "contrib/test_docs_aiosmtplib.py",
     "from-django.md": "contrib/django/test_docs.py",

@@ -20,7 +20,7 @@ from ..server import Server
 from ..wire import command
 from ..wire.address import ForwardPath, ReversePath
 from ..wire.limits import Stage
-from .cures import findings
+from .findings import findings
 from .looking import dial_each, look_in_clear, look_under_tls, look_up, roots_of
 from .report import Check, EnvelopeCheck, Look
 
@@ -159,7 +159,7 @@ def _try(connection: SmtpConnection, steps: list[_Step]) -> Iterator[EnvelopeChe
         try:
             reply = connection._channel.run(lambda line=line: exchange(line), Deadline.after(_PATIENCE))  # type: ignore[misc]
         except SmtpError as error:
-            yield EnvelopeCheck(verb, path, error.reply, str(error))
+            yield EnvelopeCheck(verb, path, error.reply, error.text)
             return
         yield EnvelopeCheck(verb, path, reply)
         if verb == "MAIL" and not reply.is_positive:

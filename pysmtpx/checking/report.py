@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from ..errors import SmtpError
+from ..net.certificate import Certificate
 from ..wire.capabilities import Capabilities
 from ..wire.reply import Reply
-from .certificate import Certificate
 
 Level: TypeAlias = Literal["problem", "warning"]
 """``problem``: mail cannot be sent so. ``warning``: it can, and something is or will be wrong."""
@@ -137,7 +137,11 @@ class Check:
             "envelope": [_envelope(each) for each in self.envelope],
             "error": None
             if self.error is None
-            else {"type": type(self.error).__name__, "text": str(self.error)},
+            else {
+                "type": type(self.error).__name__,
+                "text": self.error.text,
+                "anchor": self.error.anchor,
+            },
             "findings": [
                 {"level": each.level, "what": each.what, "cure": each.cure} for each in self.findings
             ],

@@ -173,6 +173,7 @@ class Inbox(Ledger):
         self._letters: OrderedDict[int, Letter] = OrderedDict()
         self._arrival = threading.Condition()
         self._taken = 0
+        self._is_ending = False
 
     @property
     def taken(self) -> int:
@@ -216,10 +217,11 @@ class Inbox(Ledger):
     def wait_beyond(self, taken: int, seconds: float) -> int:
         """Wait until more than ``taken`` came, at most so many seconds; how many did."""
         with self._arrival:
-            self._arrival.wait_for(lambda: self._taken > taken, seconds)
+            self._arrival.wait_for(lambda: self._is_ending or self._taken > taken, seconds)
             return self._taken
 
-    def wake(self) -> None:
-        """End all waits: the sink is at its end."""
+    def end_waits(self) -> None:
+        """End all waits, and let nobody wait any more: the sink is at its end."""
         with self._arrival:
+            self._is_ending = True
             self._arrival.notify_all()

@@ -41,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run(arguments, show)
     except SmtpError as error:
         code = exit_of(error)
-        show.value({"status": code.name.lower(), "error": type(error).__name__, "text": str(error)})
+        told = {"error": type(error).__name__, "text": error.text, "anchor": error.anchor}
+        show.value({"status": code.name.lower()} | told)
         complain(error)
         return code
     except KeyboardInterrupt:

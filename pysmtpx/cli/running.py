@@ -108,7 +108,7 @@ class Run:
             while not self._stopping.is_set() and (row := source.take()) is not None:
                 fates = self._serve(row, source, turn, fates)
         except (InputError, JournalError) as error:
-            self.stop(str(error))
+            self.stop(error.text)
         except BaseException as error:
             self.stop(f"{type(error).__name__}: {error}")
             raise
@@ -119,7 +119,7 @@ class Run:
         try:
             self._journal.settle(*fates)
         except JournalError as error:
-            self.stop(str(error))
+            self.stop(error.text)
 
     def _serve(self, row: Row, source: Source, turn: int, fates: list[Fate]) -> list[Fate]:
         """One row, from the journal to the server; what is to be recorded with the next one."""
@@ -130,7 +130,7 @@ class Run:
             row.check()
             message = self._compose(row)
         except InputError as error:
-            return [*fates, Fate(row.key, "refused", str(error), "input")]
+            return [*fates, Fate(row.key, "refused", error.text, "input")]
         # Before the doubt: one that waits for the rate is not in doubt.
         if (seconds := source.moment() - time.monotonic()) > 0:
             self._journal.settle(*fates)
@@ -155,19 +155,19 @@ class Run:
         code = exit_of(error)
         stage = str(error.stage or "")
         if code is Exit.UNKNOWN:
-            return Fate(row.key, "doubt", str(error), stage)
+            return Fate(row.key, "doubt", error.text, stage)
         if code is Exit.NO_CONNECTION:
-            self.stop(str(error))
+            self.stop(error.text)
         elif code is Exit.UNSENT:
             self._lost += 1
             if self._lost >= _MOST_LOST:
                 self.stop(
-                    f"{_MOST_LOST} messages one after the other were lost on the line, the last: {error}"
+                    f"{_MOST_LOST} messages one after the other were lost on the line, the last: {error.text}"
                 )
         else:
             self._lost = 0
         is_final = code in (Exit.REJECTED, Exit.USAGE) and not error.temporary
-        reply = str(error.rejected_recipients[-1].reply) if error.rejected_recipients else str(error)
+        reply = str(error.rejected_recipients[-1].reply) if error.rejected_recipients else error.text
         return Fate(row.key, "refused" if is_final else "queued", reply, stage)
 
     def __enter__(self) -> Self:

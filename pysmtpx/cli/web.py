@@ -56,8 +56,7 @@ class Page:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.is_ending = True
-        self._inbox.wake()
+        self._inbox.end_waits()
         self._server.shutdown()
         self._thread.join()
         self._server.hang_up()
@@ -68,7 +67,6 @@ class _Server(ThreadingHTTPServer):
     """Ends every connection and thread of its own at its end."""
 
     daemon_threads = False
-    is_ending = False
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
         super().__init__(address, handler)
@@ -138,7 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _news(self, taken: str) -> int:
         known = int(taken) if taken.isascii() and taken.isdigit() and len(taken) < 12 else 0
-        return self.inbox.wait_beyond(known, 0 if self.server.is_ending else _WAIT)
+        return self.inbox.wait_beyond(known, _WAIT)
 
     def _letter(self, path: list[str]) -> None:
         letter = self.inbox.letter(int(path[1])) if path[0] == "messages" and _is_number(path[1:2]) else None

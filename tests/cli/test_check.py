@@ -14,7 +14,7 @@ from support.certs import authority, client_context, server_context, stranger
 
 import pysmtpx
 from pysmtpx.checking import Check, check, looking
-from pysmtpx.checking.certificate import read_certificate
+from pysmtpx.net.certificate import read_certificate
 from pysmtpx.testing import MailServer
 
 ACCOUNT = {"username": "ann", "password": "s3cret-word"}
@@ -153,7 +153,7 @@ def test_auth_is_offered_under_tls_only() -> None:
     ) as server:
         what, cure = problem(check("localhost", server.port, tls="none", **ACCOUNT))
     assert "no AUTH" in what
-    assert "leave out tls=none" in cure
+    assert 'tls="starttls"' in cure
 
 
 def test_nobody_listens() -> None:
@@ -177,7 +177,7 @@ def test_no_such_name(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("options", "address", "cure"),
     [
-        ({"require_auth": True}, "bob@example.com", "log-in first"),
+        ({"require_auth": True}, "bob@example.com", "username and password"),
         ({"refuse": {"bob@example.com": "550 5.1.1 unknown"}}, "bob@example.com", "no such mailbox"),
         ({"refuse": {"bob@example.com": "451 4.7.1 greylisted"}}, "bob@example.com", "refused for now"),
         ({"refuse": {"bob@example.com": "554 5.7.1 relay denied"}}, "bob@example.com", "log in"),

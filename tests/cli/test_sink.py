@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import signal
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -169,6 +171,17 @@ def test_only_the_last_are_kept() -> None:
             "1",
         ]
         assert sink.get("/messages/1")[0] == 404
+
+
+def test_a_page_that_waits_for_news_does_not_keep_the_sink_from_ending() -> None:
+    with ThreadPoolExecutor(1) as thread:
+        with Sink() as sink:
+            answer = thread.submit(sink.get, "/api/news?taken=0")
+            time.sleep(0.2)  # it is under way by now; were it not, the test would only see less
+            begun = time.monotonic()
+        assert time.monotonic() - begun < 5
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            answer.result()
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,11 @@ import ssl
 from collections.abc import Iterator
 from typing import Final
 
+from .. import cures
 from ..errors import AuthenticationError, ConnectError, SmtpError, TlsError
+from ..net.certificate import Certificate
 from ..server import Server
-from .certificate import Certificate
+from ..wire.reply import Reply
 from .report import Check, Finding
 
 _SOON: Final = 14
@@ -41,7 +43,17 @@ def _unnamed(error: SmtpError) -> Finding:
         if error.temporary
         else "Ask who runs the server"
     )
-    return _problem(str(error), f"{later}, with this text.")
+    return _told(error, f"{later}, with this text.")
+
+
+def _wrong(error: SmtpError) -> str:
+    """What it says, without the cure, which a finding has apart."""
+    return error.text.removesuffix(error.cure).rstrip()
+
+
+def _told(error: SmtpError, otherwise: str = "Ask who runs the server, with this text.") -> Finding:
+    """What an error says, with its own cure; ``otherwise`` one for an error that knows none."""
+    return _problem(_wrong(error), error.cure or otherwise)
 
 
 # -- the line ----------------------------------------------------------------------
@@ -55,43 +67,31 @@ def _line(server: Server, seen: Check) -> Iterator[Finding]:
         and not server.path
         and not seen.addresses
     ):
-        yield _problem(
-            str(seen.error),
-            "Check the spelling of the name, and that this machine's DNS works (try another name).",
-        )
+        yield _problem(_wrong(seen.error), cures.look_up())
     elif not any(each.seconds is not None for each in seen.addresses):
-        yield _problem(f"No address answers at {place}: {_first_failure(seen)}.", _dial_cure(server, seen))
+        yield _problem(
+            f"No address answers at {place}: {_first_failure(seen)}.",
+            cures.dial(server.port, [each.error for each in seen.addresses], is_path=bool(server.path)),
+        )
     elif seen.speaks == "tls":
         yield _problem(
             f"Port {server.port} speaks TLS from the first octet, and was asked for clear text first.",
-            f'Use smtps://{server.host}:{server.port}, or tls="implicit".',
+            cures.tls_first(server.host, server.port),
         )
     elif seen.speaks == "clear":
         yield _problem(
             f"Port {server.port} speaks SMTP in clear first, and was asked for TLS from the first octet.",
-            f'Use smtp://{server.host}:{server.port}, or tls="starttls".',
+            cures.clear_first(server.host, server.port),
         )
     elif server.tls == "starttls" and seen.before_tls is not None and not seen.before_tls.starttls:
         yield _problem(
             f"{place} does not offer STARTTLS, which is required.",
-            "Try port 465 (smtps://) or 587. Only on a line that nobody can listen to: ?tls=none.",
+            cures.no_starttls(server.port),
         )
 
 
 def _first_failure(seen: Check) -> str:
     return seen.addresses[0].error if seen.addresses else "it has none"
-
-
-def _dial_cure(server: Server, seen: Check) -> str:
-    if server.path:
-        return "Check that the server runs, and that you may open its socket."
-    if any("refused" in each.error.lower() for each in seen.addresses):
-        return (
-            f"Nothing listens on port {server.port}: check the port (587, 465, 25) and that the server runs."
-        )
-    if server.port == 25:
-        return "Many networks block port 25 on its way out: use 587 or 465 of your mail provider."
-    return "A firewall on the way may swallow it: try another port (587 or 465) or another network."
 
 
 def _addresses(seen: Check) -> Iterator[Finding]:
@@ -127,11 +127,8 @@ def _certificate(server: Server, seen: Check) -> Iterator[Finding]:
         yield from _refused(server, seen, own, seen.error)
     elif own is not None and own.days_left() < _SOON:
         yield _warning(
-            f"The certificate expires in {own.days_left()} days ({own.not_after:%Y-%m-%d}).", _RENEW
+            f"The certificate expires in {own.days_left()} days ({own.not_after:%Y-%m-%d}).", cures.expired()
         )
-
-
-_RENEW: Final = "Whoever runs the server must renew it (with certbot: look why its timer does not run)."
 
 
 def _refused(server: Server, seen: Check, own: Certificate | None, error: TlsError) -> Iterator[Finding]:
@@ -139,17 +136,15 @@ def _refused(server: Server, seen: Check, own: Certificate | None, error: TlsErr
     if not isinstance(why, ssl.SSLCertVerificationError):
         if seen.before_tls is not None and not seen.before_tls.starttls and server.tls == "starttls":
             return  # told already
-        yield _problem(str(error), _handshake_cure(server, str(error)))
+        yield _told(error, _handshake_cure(server, _wrong(error)))
         return
     name = server.server_hostname or server.host
     shown = "" if own is None else f" It is for {_names(own)}; issued by {own.issuer or 'nobody named'}."
     if own is not None and own.days_left() < 0:
-        yield _problem(f"The certificate expired on {own.not_after:%Y-%m-%d}.{shown}", _RENEW)
+        yield _problem(f"The certificate expired on {own.not_after:%Y-%m-%d}.{shown}", cures.expired())
     elif "ostname mismatch" in why.verify_message or "IP address mismatch" in why.verify_message:
-        yield _problem(
-            f"The certificate is not for {name}.{shown}",
-            "Use one of its names as host, or server_hostname=… if you know that this is the server.",
-        )
+        names = () if own is None else own.names
+        yield _problem(f"The certificate is not for {name}.{shown}", cures.wrong_name(names))
     else:
         kind = (
             "signed by itself"
@@ -158,8 +153,7 @@ def _refused(server: Server, seen: Check, own: Certificate | None, error: TlsErr
         )
         yield _problem(
             f"The certificate is {kind} ({why.verify_message}).{shown} Checked against {seen.roots}.",
-            "Trust its authority: SSL_CERT_FILE=authority.pem in the environment, or "
-            "ssl_context=ssl.create_default_context(cafile=…), without cafile: the system's roots.",
+            cures.untrusted(),
         )
 
 
@@ -173,12 +167,9 @@ def _names(own: Certificate) -> str:
 def _handshake_cure(server: Server, text: str) -> str:
     upper = text.upper()
     if "CERTIFICATE" in upper and "ALERT" in upper:
-        if server.client_certificate is None and server.ssl_context is None:
-            return "The server asks for a certificate of yours: client_certificate=(file, key_file)."
-        return "The server does not take your client certificate: ask which authority it must come from."
-    if "VERSION" in upper or "PROTOCOL" in upper or "HANDSHAKE_FAILURE" in upper:
-        return "The server's TLS is too old or shares no cipher: at least TLS 1.2 is needed."
-    return "Ask who runs the server, with this text."
+        is_given = server.client_certificate is not None or server.ssl_context is not None
+        return cures.client_certificate(is_given=is_given)
+    return cures.handshake(text) or "Ask who runs the server, with this text."
 
 
 # -- who we are ------------------------------------------------------------------------
@@ -190,34 +181,16 @@ def _log_in(server: Server, seen: Check) -> Iterator[Finding]:
     if server.credentials is None or offered is None or seen.speaks or isinstance(error, TlsError):
         return
     if "AUTH" not in offered:
-        if server.tls == "none" and seen.before_tls is not None and seen.before_tls.starttls:
-            cure = "AUTH is likely offered only under TLS: leave out tls=none."
-        else:
-            cure = "This port takes no log-in: use port 587 or 465, or leave the password out."
+        unused = server.tls == "none" and seen.before_tls is not None and seen.before_tls.starttls
+        cure = cures.no_auth(starttls=unused)
         yield _problem("A log-in was asked for, and the server offers no AUTH.", cure)
     elif seen.mechanism is None:
-        exposed = seen.after_tls is None and not server.is_local and not server.insecure_auth
-        cure = (
-            "Use TLS: no password goes over a clear line."
-            if exposed
-            else "Ask who runs the server for one of these."
-        )
+        in_clear = seen.after_tls is None and not server.is_local and not server.insecure_auth
+        cure = cures.exposed() if in_clear else cures.no_mechanism()
         yield _problem(f"No mechanism can be used of those offered: {' '.join(offered.auth)}.", cure)
     elif isinstance(error, AuthenticationError):
-        yield _refused_log_in(server, error)
-
-
-def _refused_log_in(server: Server, error: AuthenticationError) -> Finding:
-    if error.temporary:
-        return _problem(str(error), "The server cannot check passwords just now: try again later.")
-    if server.token is not None:
-        cure = "Get a new token, for this server's scope; the user name must be the mailbox that it is for."
-    else:
-        cure = (
-            "Check user name and password. Gmail, Microsoft 365, iCloud and Yahoo want an app password "
-            "or OAuth (token=…), not the password of the account."
-        )
-    return _problem(str(error), cure)
+        has_token = server.token is not None
+        yield _told(error, cures.refused_login(has_token=has_token, is_temporary=error.temporary))
 
 
 # -- the envelope, and what else is offered ------------------------------------------------
@@ -225,23 +198,27 @@ def _refused_log_in(server: Server, error: AuthenticationError) -> Finding:
 
 def _envelope(seen: Check) -> Iterator[Finding]:
     for each in seen.envelope:
-        if not each.accepted:
-            said = str(each.reply) if each.reply is not None else each.error
-            yield _problem(
-                f"{each.command} is refused for {each.address or '<>'}: {said}",
-                _reply_cure(each.command, said),
-            )
+        if each.accepted:
+            continue
+        said = each.error if each.reply is None else str(each.reply)
+        refused = f"{each.command} is refused for {each.address or '<>'}: {said}"
+        yield _problem(refused, _envelope_cure(seen, each.command, each.reply))
 
 
-def _reply_cure(verb: str, said: str) -> str:
-    lower = said.lower()
-    if said[:1] == "4":
+def _envelope_cure(seen: Check, verb: str, reply: Reply | None) -> str:
+    if reply is None:
+        return "Try again later; if it stays so, ask who runs the server, with this text."
+    if reply.is_temporary:
         return "It is refused for now (greylisting, a limit, or the server's trouble): a retry may pass."
-    if said[:3] == "530" and ("tls" in lower or "encrypt" in lower):
-        return "The server wants TLS first: leave out tls=none."
-    if said[:3] == "530" or "auth" in lower:
-        return "The server wants a log-in first: give a user name and a password."
-    if "relay" in lower or "5.7.1" in said:
+    told = cures.of_reply(reply, is_tls=seen.after_tls is not None, is_logged_in=bool(seen.logged_in))
+    return told or _refusal_cure(verb, reply)
+
+
+def _refusal_cure(verb: str, reply: Reply) -> str:
+    lower = str(reply).lower()
+    if "auth" in lower:
+        return "The server wants a log-in first: give username and password (or token)."
+    if "relay" in lower or "5.7.1" in lower:
         return "It takes no mail for others from here: log in, or ask that this machine may relay."
     if verb == "MAIL":
         return "This sender may not be used here: use an address that belongs to the account."
