@@ -9,13 +9,14 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from time import monotonic
-from typing import Any, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, Unpack
 
 from ..connecting import as_server, connect
 from ..connection import SmtpConnection
 from ..errors import AuthenticationError, ConnectError, InputError, SmtpError, Timeout, TlsError
 from ..flow.session import exchange
 from ..net.deadline import Deadline
+from ..options import SERVER_DEFAULTS, ServerOptions, spelled_out
 from ..server import Server
 from ..wire import command
 from ..wire.address import ForwardPath, ReversePath
@@ -30,13 +31,14 @@ _PATIENCE: Final = 60.0
 """Seconds for the reply to a command of the envelope."""
 
 
+@spelled_out(ServerOptions, SERVER_DEFAULTS)
 def check(
     target: str | os.PathLike[str] | Server,
     port: int | None = None,
     *,
     sender: str | None = None,
     recipients: str | Sequence[str] = (),
-    **options: Any,
+    **options: Unpack[ServerOptions],
 ) -> Check:
     """Look at a server: name, addresses, TLS, what it offers, log-in, envelope. Sends no message.
 
