@@ -22,24 +22,29 @@ from .wire.limits import CONNECT_TIMEOUT
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
-class ServerOptions(TypedDict, total=False):
+class SessionOptions(TypedDict, total=False):
+    """Those keywords of ``Server`` that every face has by the same name."""
+
+    token: str | Callable[[], str] | None
+    auth: str | Sequence[str] | None
+    authzid: str
+    insecure_auth: bool
+    server_hostname: str | None
+    local_hostname: str | None
+    source_address: str | tuple[str, int] | None
+    connect_timeout: float
+    overlap: bool
+
+
+class ServerOptions(SessionOptions, total=False):
     """The keywords of ``Server``, which says what they mean; also those of ``connect``."""
 
     protocol: Protocol | Literal["smtp", "lmtp"]
     tls: TlsMode | None
     username: str | None
     password: str | None
-    token: str | Callable[[], str] | None
-    auth: str | Sequence[str] | None
-    authzid: str
-    insecure_auth: bool
     ssl_context: ssl.SSLContext | None
     client_certificate: str | tuple[str, str] | None
-    server_hostname: str | None
-    local_hostname: str | None
-    source_address: str | tuple[str, int] | None
-    connect_timeout: float
-    overlap: bool
 
 
 class ServerChanges(ServerOptions, total=False):
@@ -89,11 +94,10 @@ def spelled_out(options: type, defaults: Mapping[str, object] | None = None) -> 
     def decorate(function: _F) -> _F:
         found = signature(function)
         *own, _ = found.parameters.values()
+        kinds = options.__annotations__
         named = [
-            Parameter(
-                name, Parameter.KEYWORD_ONLY, default=(defaults or {}).get(name, ...), annotation=_text(kind)
-            )
-            for name, kind in options.__annotations__.items()
+            Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=_text(kinds[name]))
+            for name, default in (defaults or dict.fromkeys(kinds, ...)).items()
         ]
         function.__signature__ = found.replace(parameters=[*own, *named])  # type: ignore[attr-defined]
         return function

@@ -4,12 +4,56 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, Literal, TypedDict
 
 from ..connecting import as_server
 from ..errors import InputError
+from ..options import SERVER_DEFAULTS, ServerOptions
 from ..server import Server
+from .events import Event
+from .health import LONGEST_DIAL_REST
+
+
+class PoolLimits(TypedDict, total=False):
+    """Those keywords of ``SmtpPool`` that every face has as they are."""
+
+    max_connections: int
+    max_messages: int | None
+    max_age: float | None
+    max_idle: float | None
+    max_reconnect_delay: float
+    rate: float | None
+    recipient_rate: float | None
+    balance: Literal["priority", "even"]
+    in_flight: int
+    max_queued: int
+
+
+class PoolOptions(ServerOptions, PoolLimits, total=False):
+    """The keywords of ``SmtpPool``, which says what they mean, but for ``retry``."""
+
+    port: int | None
+    on_event: Callable[[Event], None] | None
+
+
+POOL_DEFAULTS: Final[PoolOptions] = {
+    "max_connections": 4,
+    "max_messages": None,
+    "max_age": 300.0,
+    "max_idle": 60.0,
+    "max_reconnect_delay": LONGEST_DIAL_REST,
+    "rate": None,
+    "recipient_rate": None,
+    "balance": "priority",
+    "in_flight": 1,
+    "max_queued": 1000,
+    "on_event": None,
+    "port": None,
+    **SERVER_DEFAULTS,
+}
+"""All of them, as they are where they are not given."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from typing import Any, Final, TypeGuard, cast
+from typing import Any, Final, TypeGuard, Unpack, cast
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.mail.backends import smtp
-from django.views.decorators.debug import sensitive_variables
 
 from ...errors import InputError, SmtpError, UsageError
 from ...frames import conceals_settings
+from ...options import spelled_out
 from ...outcome import Outcome
 from ...pool import SmtpPool
 from ...pooling.shelf import again
@@ -22,7 +22,17 @@ from ...wire.limits import Stage
 from ..pools import shared_pool
 from ..smtplib_errors import joined
 from .message import mail_object
-from .options import DJANGO, OWN, OWN_SETTING, Options, known_alias, mailer, own_options, wrong
+from .options import (
+    DJANGO,
+    OWN_SETTING,
+    BackendOptions,
+    Options,
+    known_alias,
+    mailer,
+    own_options,
+    sensitive_variables,
+    wrong,
+)
 from .sending import Result, Sending
 
 _OF_A_MESSAGE: Final = (Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.CONTENT, Stage.FINAL)
@@ -41,7 +51,8 @@ class EmailBackend(Sending, smtp.EmailBackend):  # type: ignore[misc]
     """
 
     @conceals_settings(ImproperlyConfigured)
-    @sensitive_variables("password", "own", "options")  # type: ignore[untyped-decorator]
+    @sensitive_variables("password", "own", "rest", "options")
+    @spelled_out(BackendOptions)
     def __init__(
         self,
         host: str | Sequence[str] | None = None,
@@ -56,16 +67,16 @@ class EmailBackend(Sending, smtp.EmailBackend):  # type: ignore[misc]
         ssl_certfile: str | None = None,
         *,
         alias: str | None = None,
-        **options: Any,
+        **options: Unpack[BackendOptions],
     ) -> None:
-        alias = known_alias(alias)
-        own = own_options(options, OWN, alias, OWN_SETTING)
+        alias, rest = known_alias(alias), {**options}
+        own = own_options(rest, BackendOptions, alias, OWN_SETTING)
         try:
             super().__init__(
                 *(host, port, username, password, use_tls, fail_silently, use_ssl, timeout),
                 *(ssl_keyfile, ssl_certfile),
                 alias=alias,  # also where it is None: Django 6.1 warns of a backend that is made without
-                **options,
+                **rest,
             )
         except ValueError as error:
             raise wrong(str(error), alias) from None

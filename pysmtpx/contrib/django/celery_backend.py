@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from typing import Any, Final
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any, Final, TypedDict, Unpack
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.mail.backends.base import BaseEmailBackend
-from django.views.decorators.debug import sensitive_variables
 
 from ...errors import SmtpError
 from ...frames import conceals_settings
+from ...options import spelled_out
 from ..queueing.signing import Keys
 from .message import mail_object
-from .options import imported, known_alias, own_options, right, wrong
+from .options import imported, known_alias, own_options, right, sensitive_variables, wrong
 from .sending import Result, Sending
 
 SETTING: Final = "PYSMTPX_CELERY"
 """The setting that holds the options where there is no ``MAILERS``: a dict."""
-_CELERY: Final = frozenset({"app", "task", "queue", "signing_keys", "apply_async"})
+
+
+class CeleryOptions(TypedDict, total=False):
+    """The options of a ``CeleryEmailBackend``, which says what they mean."""
+
+    app: Any
+    task: str | None
+    queue: str | None
+    signing_keys: Any
+    apply_async: Mapping[str, Any] | None
 
 
 class CeleryEmailBackend(Sending, BaseEmailBackend):  # type: ignore[misc]
@@ -36,11 +45,14 @@ class CeleryEmailBackend(Sending, BaseEmailBackend):  # type: ignore[misc]
     """
 
     @conceals_settings(ImproperlyConfigured)
-    @sensitive_variables("own", "options")  # type: ignore[untyped-decorator]
-    def __init__(self, fail_silently: bool = False, *, alias: str | None = None, **options: Any) -> None:
-        alias = known_alias(alias)
-        own = own_options(options, _CELERY, alias, SETTING)
-        super().__init__(alias=alias, **({} if alias is None else options))
+    @sensitive_variables("own", "rest", "options")
+    @spelled_out(CeleryOptions)
+    def __init__(
+        self, fail_silently: bool = False, *, alias: str | None = None, **options: Unpack[CeleryOptions]
+    ) -> None:
+        alias, rest = known_alias(alias), {**options}
+        own = own_options(rest, CeleryOptions, alias, SETTING)
+        super().__init__(alias=alias, **({} if alias is None else rest))
         self.alias = alias
         self.fail_silently = fail_silently
         keys = right(alias, lambda: Keys.of(own.get("signing_keys")))

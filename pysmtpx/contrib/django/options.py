@@ -13,11 +13,16 @@ from django.core import mail
 from django.core.exceptions import ImproperlyConfigured
 from django.core.mail.backends import smtp
 from django.utils.module_loading import import_string
+from django.views.decorators import debug
 
+from ...cures import unknown_name
 from ...endpoint import TlsMode
 from ...errors import InputError, SmtpError
+from ...options import ServerOptions, SessionOptions
 from ...pool import SmtpPool
-from ...pooling.arguments import positive
+from ...pooling.arguments import PoolLimits, positive
+from ...pooling.events import Event
+from ...retry import RetryPolicy
 from ...sending import SendOptions
 from ...server import Server
 from ...shortening import shortened
@@ -25,6 +30,7 @@ from ...wire.limits import CONNECT_TIMEOUT
 from ..configuration import Key, arguments, made, policy
 
 Values = Mapping[str, Any]
+_F = TypeVar("_F", bound=Callable[..., Any])
 _Made = TypeVar("_Made")
 
 DJANGO: Final = arguments(smtp.EmailBackend) - {"fail_silently"}
@@ -32,13 +38,23 @@ DJANGO: Final = arguments(smtp.EmailBackend) - {"fail_silently"}
 OWN_SETTING: Final = "PYSMTPX"
 """The setting that holds the other options where there is no ``MAILERS``: a dict."""
 
-_OF_SERVER: Final = arguments(Server) - {
-    *("host", "port", "username", "password", "tls", "client_certificate"),  # Django has names for these
-    "protocol",  # a project submits its mail, and delivers none
-}
-_OF_POOL: Final = arguments(SmtpPool) - {"server"}
-OWN: Final = _OF_SERVER | _OF_POOL | {"all_or_nothing"}
-"""The options that Django's own backend does not have."""
+
+class BackendOptions(SessionOptions, PoolLimits, total=False):
+    """The options that Django's own backend does not have: those of a ``Server`` and an ``SmtpPool``.
+
+    Left out are those for which Django has names, and ``protocol``: a project
+    submits its mail, and delivers none. The last four may be named by dotted
+    paths.
+    """
+
+    all_or_nothing: bool
+    ssl_context: ssl.SSLContext | Callable[[], ssl.SSLContext] | str | None
+    on_event: Callable[[Event], None] | str | None
+    retry: RetryPolicy | Mapping[str, Any] | str | None
+
+
+_OF_SERVER: Final = BackendOptions.__annotations__.keys() & ServerOptions.__annotations__.keys()
+_OF_POOL: Final = BackendOptions.__annotations__.keys() & {*PoolLimits.__annotations__, "on_event", "retry"}
 
 
 class WrongOption(ImproperlyConfigured, ValueError):  # type: ignore[misc]
@@ -68,22 +84,32 @@ def known_alias(alias: str | None) -> str | None:
     return alias if hasattr(mail, "mailers") else None
 
 
-def own_options(given: dict[str, Any], known: frozenset[str], alias: str | None, name: str) -> dict[str, Any]:
-    """Take those that are ours out of the given options; without an alias they complete the setting ``name``.
+def sensitive_variables(*names: str) -> Callable[[_F], _F]:
+    """Django's own decorator, which is not typed; without it error pages show these variables of a frame."""
+    return debug.sensitive_variables(*names)  # type: ignore[no-any-return]
+
+
+def own_options(given: dict[str, Any], known: type, alias: str | None, name: str) -> dict[str, Any]:
+    """Take those of ``known`` out of the given options; without an alias they complete the setting ``name``.
 
     Raises ``WrongOption`` for a setting that is no dict, and for options that
     nobody knows; Django refuses only those of ``MAILERS``.
     """
-    own = {each: given.pop(each) for each in known & given.keys()}
+    own = {each: given.pop(each) for each in known.__annotations__ & given.keys()}
     if alias is not None:
         return own
-    if unknown := sorted(each for each, value in given.items() if value is not None):
-        raise wrong(f"unknown options: {', '.join(unknown)}", alias)
+    names = known.__annotations__
+    if unknown := [
+        unknown_name(each, {*names, *DJANGO}) for each, value in given.items() if value is not None
+    ]:
+        raise wrong("; ".join(unknown), alias)
     values = getattr(settings, name, {})
     if not isinstance(values, Mapping):
         raise WrongOption(f"{name} must be a dict")
-    if unknown := sorted(map(str, set(values) - known)):
-        raise WrongOption(f"{name} has unknown options: {', '.join(unknown)}")
+    if unknown := [
+        unknown_name(str(each), names, f"option in {name}") for each in values if each not in names
+    ]:
+        raise WrongOption("; ".join(unknown))
     return {**values, **own}
 
 

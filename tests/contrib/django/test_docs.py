@@ -169,7 +169,7 @@ def test_celery(site: Any, project: Any, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_the_tables_name_every_option() -> None:
     rows = [line.split("|")[1] for line in PAGE.splitlines() if line.startswith("| `")]
     named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
-    assert named >= backend_options.OWN
+    assert named >= set(backend_options.BackendOptions.__annotations__)
     assert named >= {"host", "use_tls", "use_ssl", "timeout", "ssl_certfile", "ssl_keyfile"}
     assert named >= {"app", "task", "queue", "apply_async"}
     checks = set(re.findall(r"pysmtpx\.[EW]\d{3}", PAGE))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import traceback
+from inspect import signature
 from typing import Any
 
 import pytest
@@ -14,8 +15,10 @@ from support import certs
 from support.django_site import BACKEND
 from support.frames import is_ours
 
-from pysmtpx import RetryPolicy
-from pysmtpx.contrib.django import servers
+from pysmtpx import RetryPolicy, Server, SmtpPool
+from pysmtpx.contrib.django import CeleryEmailBackend, EmailBackend, servers
+from pysmtpx.contrib.django.celery_backend import CeleryOptions
+from pysmtpx.contrib.django.options import BackendOptions
 
 pytestmark = pytest.mark.everywhere
 
@@ -213,12 +216,29 @@ def test_the_servers_for_a_task(site: Any) -> None:
             servers("default")
 
 
+def test_the_options_are_those_of_a_server_and_a_pool_under_the_names_that_django_has() -> None:
+    names = {"host", "port", "username", "password", "tls", "client_certificate", "protocol", "server"}
+    theirs = {*signature(Server).parameters, *signature(SmtpPool).parameters} - names - {"server_options"}
+    assert set(BackendOptions.__annotations__) == theirs | {"all_or_nothing"}
+    assert BackendOptions.__annotations__.keys() <= signature(EmailBackend).parameters.keys()
+    assert CeleryOptions.__annotations__.keys() <= signature(CeleryEmailBackend).parameters.keys()
+
+
+def test_what_is_no_option_is_told_with_what_was_meant(site: Any) -> None:
+    site.use(host="h.example", port=25, max_conections=3)
+    with pytest.raises(ImproperlyConfigured, match="max_conections"):
+        site.connection()
+    if not site.by_mailers:
+        with pytest.raises(ImproperlyConfigured, match="'max_conections'; did you mean max_connections\\?"):
+            site.connection()
+
+
 def test_an_unknown_option_of_a_call(site: Any) -> None:
     site.use(host="h.example", port=25)
     if site.by_mailers:
         return  # there is no such call
     for backend in (BACKEND, "pysmtpx.contrib.django.CeleryEmailBackend"):
-        with pytest.raises(ImproperlyConfigured, match="unknown options: max_conections"):
+        with pytest.raises(ImproperlyConfigured, match="no such option: 'max_conections'"):
             mail.get_connection(backend, max_conections=3, another=None)
 
 
