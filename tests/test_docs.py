@@ -5,17 +5,14 @@ from __future__ import annotations
 import io
 import json
 import logging
-import os
 import re
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import pages
+from support import pages, projects
 from support.certs import authority
 
 import pysmtpx
@@ -125,23 +122,16 @@ def test_a_run_that_was_killed_goes_on_and_sends_nobody_anything_twice(
 
 
 def test_the_tests_of_the_page_on_tests_pass(tmp_path: Path) -> None:
-    """As files in a folder of a user's: a program with its first test, a conftest, and further tests."""
-    (conftest, program, *others) = [each.source for each in PAGES["how-to/tests.md"] if each.is_test]
-    (tmp_path / "conftest.py").write_text(conftest, "utf-8")
-    (tmp_path / "shop.py").write_text(program, "utf-8")
-    for number, source in enumerate(others):
-        (tmp_path / f"test_{number}.py").write_text(source, "utf-8")
-    path = os.pathsep.join([str(pages.ROOT), str(tmp_path)])
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "shop.py", *_tests(tmp_path)]
-    environment = {**os.environ, "PYTHONPATH": path}
-    done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=50, check=False
-    )
-    assert "4 passed" in done.stdout, done.stdout + done.stderr
-
-
-def _tests(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.glob("test_*.py"))
+    """As files in a project of a user's, whose pysmtpx is an installed one: nothing else is set up."""
+    project = projects.project(tmp_path)
+    files = [each.source for each in PAGES["how-to/tests.md"] if each.source.startswith("# ")]
+    for source in files:
+        (project / source.partition("\n")[0].removeprefix("# ")).write_text(source, "utf-8")
+    # As pytest-django does.
+    (project / "settings.py").write_text("USE_TZ = True\n", "utf-8")
+    (project / "conftest.py").write_text("import django\n\ndjango.setup()\n", "utf-8")
+    told = projects.run_pytest(project, DJANGO_SETTINGS_MODULE="settings")
+    assert "6 passed" in told, told
 
 
 def test_every_page_with_python_is_run() -> None:

@@ -93,7 +93,7 @@ CAUSES: dict[str, list[tuple[dict[str, Any], Try]]] = {
 
 
 def test_every_error_has_its_section_and_every_section_the_three_answers() -> None:
-    """An error's text may end with its name as an anchor: it must be there, and must help."""
+    """An error's text ends with its name as an anchor: it must be there, and must help."""
     assert CLASSES.keys() <= SECTIONS.keys()
     assert CLASSES.keys() <= set(pysmtpx.__all__)
     assert CAUSES.keys() | BASES == CLASSES.keys()
@@ -113,6 +113,7 @@ def test_its_cause_leads_to_it_and_the_message_is_where_the_page_says(
         attempt(server.url)
     error = caught.value
     assert type(error) is CLASSES[name]
+    assert str(error).endswith(f"[{name.lower()}]")
     (told,) = re.findall(r"\*\*The message:\*\* (.*?)(?=\n- |\Z)", SECTIONS[name], re.S)
     if "perhaps delivered" in told:
         assert error.unknown_recipients

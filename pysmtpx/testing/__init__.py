@@ -14,12 +14,16 @@ is the same server without sockets and threads.
 
 from __future__ import annotations
 
-from .actions import Action, Close, StartTls, Wait, Write, WriteSlowly
-from .config import EXTENSIONS, MECHANISMS, Config
-from .ledger import Connection, Ledger, ReceivedMessage, ReceivedRecipient
-from .protocol import ServerSession
-from .script import Cut, Drip, Event, Garbage, Stall
-from .server import MailServer
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from .actions import Action, Close, StartTls, Wait, Write, WriteSlowly
+    from .config import EXTENSIONS, MECHANISMS, Config
+    from .ledger import Connection, Ledger, ReceivedMessage, ReceivedRecipient
+    from .protocol import ServerSession
+    from .script import Cut, Drip, Event, Garbage, Stall
+    from .server import MailServer
 
 __all__ = [
     "EXTENSIONS",
@@ -43,3 +47,39 @@ __all__ = [
     "Write",
     "WriteSlowly",
 ]
+
+_HOMES: Final = {
+    "Action": "actions",
+    "Close": "actions",
+    "Config": "config",
+    "Connection": "ledger",
+    "Cut": "script",
+    "Drip": "script",
+    "EXTENSIONS": "config",
+    "Event": "script",
+    "Garbage": "script",
+    "Ledger": "ledger",
+    "MECHANISMS": "config",
+    "MailServer": "server",
+    "ReceivedMessage": "ledger",
+    "ReceivedRecipient": "ledger",
+    "ServerSession": "protocol",
+    "Stall": "script",
+    "StartTls": "actions",
+    "Wait": "actions",
+    "Write": "actions",
+    "WriteSlowly": "actions",
+}
+"""Where each name lives. It is loaded when it is first asked for (PEP 562): pytest loads the plugin, and so
+this package, at every start of every project that has pysmtpx among its dependencies."""
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

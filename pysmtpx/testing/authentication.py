@@ -76,12 +76,12 @@ class Authentication:
         try:
             response = base64.b64decode(encoded, validate=True)
         except (binascii.Error, ValueError):
-            channel.breach("a response is not base64 (RFC 4954 4)")
+            channel.lapse("a response is not base64 (RFC 4954 4)")
             return self._end(channel.say(501, "5.5.2", "not base64"))
         try:
             challenge = self._advance(response)
         except Malformed as error:
-            channel.breach(str(error))
+            channel.lapse(str(error))
             return self._end(channel.say(501, "5.5.2", "malformed response"))
         except Denied:
             return self._end(channel.say(535, "5.7.8", "credentials are not valid"))

@@ -72,8 +72,13 @@ class Channel:
         return self._script.body_thresholds() if self._is_scripted else []
 
     def breach(self, text: str) -> None:
-        """Enter a breach of the protocol."""
+        """Enter a breach of the protocol that no server can pass over."""
         self.ledger.breach(self.connection, text)
+
+    def lapse(self, text: str) -> None:
+        """Enter what stock clients do: a breach, but not to a server that is lenient."""
+        if not self.config.lenient:
+            self.breach(text)
 
     def begin(self, verb: str) -> None:
         """Enter a command, and judge whether it may stand where it stands (RFC 2920 3.1)."""
@@ -93,8 +98,8 @@ class Channel:
         return f"{code} {text}\r\n".encode("utf-8", "surrogateescape")
 
     def reject(self, verb: str, code: int, enhanced: str, text: str) -> None:
-        """Enter a breach and answer it."""
-        self.breach(text)
+        """Refuse a command that breaks the protocol: the client is told."""
+        self.lapse(text)
         self.answer(verb, self.say(code, enhanced, text))
 
     def answer(self, verb: str, reply: bytes, *, address: str = "", index: int | None = None) -> bytes:

@@ -71,6 +71,10 @@ class Config:
     """Called for every answer, before the tables."""
     text_line_limit: int | None = 998
     """Octets of a content line without CRLF (RFC 5322 2.1.1); None judges none."""
+    lenient: bool = False
+    """Take what stock clients send and common servers take: a SIZE that was counted before the line ends
+    became CRLF, 8-bit content without BODY, bare line ends, long lines, blanks and brackets amiss, a host
+    called ``my_app``, paths that RFC 5321 does not know. What is refused is no breach: the client is told."""
     strict_headers: bool = False
     """A header section with non-ASCII octets needs SMTPUTF8 (RFC 6532)."""
 
@@ -122,4 +126,5 @@ class Options(TypedDict, total=False):
     replies: Mapping[Key, Answer]
     verdict: Verdict | None
     text_line_limit: int | None
+    lenient: bool
     strict_headers: bool

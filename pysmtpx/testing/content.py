@@ -17,7 +17,14 @@ class ContentJudge:
     """
 
     def __init__(
-        self, breach: Breach, *, keep: bool, binary: bool, stuffed: bool, line_limit: int | None
+        self,
+        breach: Breach,
+        *,
+        keep: bool,
+        binary: bool,
+        stuffed: bool,
+        line_limit: int | None,
+        any_line_end: bool = False,
     ) -> None:
         self.size = 0
         """Octets after unstuffing."""
@@ -31,6 +38,7 @@ class ContentJudge:
         self._binary = binary
         self._stuffed = stuffed
         self._line_limit = line_limit
+        self._any_line_end = any_line_end
         self._partial = bytearray()
         self._in_header = not binary
 
@@ -68,7 +76,8 @@ class ContentJudge:
         self._found.clear()
 
     def _take_lines(self, lines: bytes) -> None:
-        self._judge_line_ends(lines)
+        if not self._any_line_end:
+            self._judge_line_ends(lines)
         if self._stuffed:
             lines = self._unstuff(lines)
         self._judge_lengths(lines)

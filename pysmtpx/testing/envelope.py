@@ -79,7 +79,7 @@ class Envelope:
         if self.is_open:
             return None
         if not self._is_mail_refused or self._channel.is_answered:
-            self._channel.breach(f"{verb} without an accepted MAIL (RFC 5321 4.1.4)")
+            self._channel.lapse(f"{verb} without an accepted MAIL (RFC 5321 4.1.4)")
         return self._channel.say(503, "5.5.1", "MAIL first")
 
     def refuse_without_recipient(self, verb: str) -> bytes | None:
@@ -89,19 +89,19 @@ class Envelope:
         if refusal := self.refuse_without_mail(verb):
             return refusal
         if not self._rcpt_count or self._channel.is_answered:
-            self._channel.breach(f"{verb} without an accepted recipient (RFC 5321 3.3)")
+            self._channel.lapse(f"{verb} without an accepted recipient (RFC 5321 3.3)")
         return self._channel.say(554, "5.5.1", "no valid recipients")
 
     def _parse(self, verb: str, argument: str, prefix: str, *, bare: str) -> tuple[str, Params, list[str]]:
-        if (
-            argument[: len(prefix)].upper() != prefix
-            or (parts := split_path(argument[len(prefix) :])) is None
-        ):
+        channel, lenient = self._channel, self._channel.config.lenient
+        parts = split_path(argument[len(prefix) :], lenient=lenient)
+        if argument[: len(prefix)].upper() != prefix or parts is None:
             return "", {}, [f"{verb} needs {prefix}<path> (RFC 5321 4.1.1)"]
-        channel, (path, rest) = self._channel, parts
+        path, rest = parts
         params, breaches = parse_params(rest)
         breaches += param_breaches(verb, params, channel.offered, tls=channel.tls)
-        breaches += filter(None, [path_breach(path, bare=bare, local=channel.config.local_mailboxes)])
+        if not (lenient and path):
+            breaches += filter(None, [path_breach(path, bare=bare, local=channel.config.local_mailboxes)])
         if not argument.isascii() and self._must_be_ascii(verb, params):
             breaches.append(f"{verb} is not ASCII, SMTPUTF8 is not stated (RFC 6531 3.4)")
         return path, params, breaches
@@ -113,7 +113,7 @@ class Envelope:
 
     def _refuse(self, verb: str, breaches: list[str]) -> None:
         for breach in breaches:
-            self._channel.breach(breach)
+            self._channel.lapse(breach)
         self._channel.answer(verb, self._channel.say(501, "5.5.4", "syntax"))
 
     def _limit_breaches(self, name: str, count: int) -> list[str]:

@@ -132,7 +132,7 @@ class ServerSession:
         elif channel.closed == "QUIT" or (channel.closed in ("421", "cut") and channel.is_answered):
             breach = f"octets after {channel.closed}"
         if breach and not self._is_told:
-            channel.breach(breach)
+            (channel.lapse if channel.closed == "421" else channel.breach)(breach)
             self._is_told = True
 
     def _advance(self) -> bool:
@@ -157,8 +157,11 @@ class ServerSession:
         return line
 
     def _take_line(self, line: bytes) -> None:
+        if self.config.lenient and not self._authentication.is_active:
+            line = line.removesuffix(b"\n").removesuffix(b"\r").rstrip(b" ") + b"\r\n"
         text = line[:-2].decode("utf-8", "surrogateescape")
         verb, _, argument = text.partition(" ")
+        argument = argument.lstrip(" ") if self.config.lenient else argument
         verb = "AUTH" if self._authentication.is_active else verb.upper()
         self._channel.begin(verb if verb in self._commands else "?")
         if not line.endswith(b"\r\n"):
@@ -174,7 +177,7 @@ class ServerSession:
 
     def _respond(self, line: bytes) -> None:
         if len(line) > MAX_AUTH_LINE:
-            self._channel.breach(
+            self._channel.lapse(
                 f"a response has {len(line)} octets, {MAX_AUTH_LINE} are allowed (RFC 4954 4)"
             )
         self._authentication.respond(line[:-2])
@@ -214,7 +217,7 @@ class ServerSession:
             return channel.reject(
                 wrong, 500, "5.5.1", f"{wrong} on {self.config.protocol.upper()} (RFC 2033 4.1)"
             )
-        if not is_hello_name(name):
+        if not self._is_hello_name(name):
             return channel.reject(
                 verb, 501, "5.5.4", f"{name!r} is not a domain or literal (RFC 5321 4.1.1.1)"
             )
@@ -228,6 +231,10 @@ class ServerSession:
             channel.lines = [line[4:] for line in reply.decode("utf-8", "replace").split("\r\n")[1:-1]]
             channel.offered = frozenset(map(_keyword, channel.lines))
         return None
+
+    def _is_hello_name(self, name: str) -> bool:
+        # What a machine is named by those who run it, such as my_app_1: many servers take it.
+        return bool(name) if self.config.lenient else is_hello_name(name)
 
     def _offer(self) -> list[str]:
         channel = self._channel
@@ -245,7 +252,7 @@ class ServerSession:
         channel = self._channel
         if channel.is_lmtp:
             return channel.reject("HELO", 500, "5.5.1", "HELO on LMTP (RFC 2033 4.1)")
-        if not is_hello_name(name):
+        if not self._is_hello_name(name):
             return channel.reject("HELO", 501, "5.5.4", f"{name!r} is not a domain (RFC 5321 4.1.1.1)")
         self._transactions.reset()
         if is_positive(channel.answer("HELO", f"250 {self.config.name}\r\n".encode(), address=name)):

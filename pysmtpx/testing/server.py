@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
+import selectors
 import socket
 import ssl
 import threading
@@ -14,7 +14,7 @@ from typing import Final, Literal, Self, Unpack
 
 from .config import Config, Options
 from .ledger import Ledger, ReceivedMessage
-from .serving import Line, Serving
+from .serving import Line, Selector, Serving
 from .tls import end_point_of, server_certificate
 
 Tls = Literal["none", "starttls", "implicit"]
@@ -25,13 +25,16 @@ _GRACE: Final = 2.0
 
 
 class MailServer:
-    """An SMTP or LMTP server in threads of this process, for tests on POSIX systems.
+    """An SMTP or LMTP server in threads of this process, for tests.
 
     It listens on a free port of 127.0.0.1 (or on ``host`` and ``port``, or at
-    the UNIX socket ``path``) from the start of the ``with`` block to its end,
+    the UNIX socket ``path``, where the system has such) from the start of the ``with`` block to its end,
     where every thread and socket of it is gone. With ``strict``, leaving the
     block without an exception raises ``AssertionError`` if a client broke the
     protocol.
+
+    ``lenient``, of the fields of ``Config``, is for clients that break it now and
+    then, as the standard library's does.
 
     ``tls`` is ``"starttls"`` where an ``ssl_context`` is given, else
     ``"none"``; ``"implicit"`` starts each connection with the handshake.
@@ -181,15 +184,15 @@ class MailServer:
         return f"<MailServer {where}, {self.ledger.count} messages, {len(self.ledger.breaches)} breaches>"
 
     def _listen(self) -> socket.socket:
-        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-        listener = socket.socket(family if self.path is None else socket.AF_UNIX)
+        listener = socket.socket(self._family())
         try:
             for option, octets in self._buffers.items():
                 if octets is not None:
                     # Before listen: the window of a connection is fixed when it is accepted.
                     listener.setsockopt(socket.SOL_SOCKET, option, octets)
             if self.path is None:
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if os.name == "posix":  # elsewhere it lets two servers have one port
+                    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 listener.bind((self._host, self._wanted_port))
             else:
                 listener.bind(self.path)
@@ -199,20 +202,28 @@ class MailServer:
             raise
         return listener
 
+    def _family(self) -> int:
+        if self.path is None:
+            return socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        family: int | None = getattr(socket, "AF_UNIX", None)
+        if family is None:
+            raise OSError("this Python has no UNIX sockets")
+        return family
+
     def _accept(self) -> None:
         assert self._listener is not None
         assert self._wake is not None
-        poll = select.poll()
-        for sock in (self._listener, self._wake[0]):
-            poll.register(sock, select.POLLIN)
-        while not self._stopping.is_set():
-            poll.poll()
-            if not self._stopping.is_set():
-                with contextlib.suppress(OSError):
-                    self._serve(self._listener.accept()[0])
+        with Selector() as selector:
+            for sock in (self._listener, self._wake[0]):
+                selector.register(sock, selectors.EVENT_READ)
+            while not self._stopping.is_set():
+                selector.select()
+                if not self._stopping.is_set():
+                    with contextlib.suppress(OSError):
+                        self._serve(self._listener.accept()[0])
 
     def _serve(self, sock: socket.socket) -> None:
-        if sock.family != socket.AF_UNIX:
+        if self.path is None:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         serving = Serving(sock, self.config, self.ledger, self._line, self._stopping)
         thread = threading.Thread(
@@ -240,4 +251,7 @@ class MailServer:
         for thread, each in serving.items():
             thread.join(_GRACE)
             each.hang_up(socket.SHUT_RDWR)
+            thread.join(_GRACE)
+            if thread.is_alive():
+                each.close()
             thread.join()

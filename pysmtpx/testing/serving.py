@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import select
+import os
+import selectors
 import socket
 import ssl
 import struct
@@ -17,6 +18,10 @@ from .ledger import Ledger
 from .protocol import ServerSession
 from .tls import name_of_peer
 
+Selector: Final[type[selectors.BaseSelector]] = getattr(selectors, "PollSelector", selectors.SelectSelector)
+"""Windows has no poll. Not epoll: a forked child would inherit its descriptor."""
+_RESET: Final = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
+"""SO_LINGER of no seconds, by which a close is an RST."""
 _LINGER: Final = 1.0
 """Seconds after a close in which the client's last octets are still read, so that no RST destroys
 the reply that it has yet to read."""
@@ -62,6 +67,10 @@ class Serving:
             # Past SSLSocket.shutdown, which would pull TLS from under the thread that uses it.
             socket.socket.shutdown(self._sock, how)
 
+    def close(self) -> None:
+        """Close the socket from another thread: the last resort, where no shutdown wakes a blocked call."""
+        self._sock.close()
+
     def run(self) -> None:
         """Serve until the client or the script ends it."""
         try:
@@ -104,9 +113,9 @@ class Serving:
     def _has_input(self) -> bool:
         if isinstance(self._sock, ssl.SSLSocket) and self._sock.pending():
             return True
-        poll = select.poll()
-        poll.register(self._sock, select.POLLIN)
-        return bool(poll.poll(0))
+        with Selector() as selector:
+            selector.register(self._sock, selectors.EVENT_READ)
+            return bool(selector.select(0))
 
     def _send(self, replies: bytearray) -> None:
         if replies:
@@ -145,7 +154,7 @@ class Serving:
 
     def _close(self, *, reset: bool, orderly: bool) -> None:
         if reset:
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             raise _Ended
         if orderly and isinstance(self._sock, ssl.SSLSocket):
             self._sock.settimeout(0)

@@ -17,6 +17,8 @@ _LOCAL_PART = re.compile(_LOCAL)
 _MAILBOX = re.compile(rf"({_LOCAL})@({_DOMAIN}|{_LITERAL})")
 _HELLO = re.compile(rf"(?:{_DOMAIN}|{_LITERAL})")
 _PATH = re.compile(r'<((?:[^"<>\\ ]|"(?:[^"\\]|\\.)*")*)>(.*)')
+_LOOSE_PATH = re.compile(r" *([^<> ]+)(.*)")
+"""As some write it: without its brackets."""
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*(?:=[!-<>-~\x80-\U0010ffff]+)?")
 _XTEXT = r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})"
 _DATE_TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)"
@@ -92,9 +94,14 @@ def is_hello_name(text: str) -> bool:
     return text.isascii() and len(text) <= 255 and _HELLO.fullmatch(text) is not None
 
 
-def split_path(argument: str) -> tuple[str, str] | None:
-    """Part ``<path> PARAMETERS``; None where the brackets are not right."""
-    match = _PATH.fullmatch(argument)
+def split_path(argument: str, *, lenient: bool = False) -> tuple[str, str] | None:
+    """Part ``<path> PARAMETERS``; None where the brackets are not right.
+
+    If ``lenient`` a blank may be before it, and the brackets may be missing.
+    """
+    match = _PATH.fullmatch(argument.lstrip(" ") if lenient else argument)
+    if match is None and lenient:
+        match = _LOOSE_PATH.fullmatch(argument)
     return None if match is None else (match[1], match[2])
 
 

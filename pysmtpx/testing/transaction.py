@@ -122,7 +122,8 @@ class Transactions:
             keep=channel.ledger.keep,
             binary=self.envelope.body == "BINARYMIME",
             stuffed=via == "DATA",
-            line_limit=channel.config.text_line_limit,
+            line_limit=None if channel.config.lenient else channel.config.text_line_limit,
+            any_line_end=channel.config.lenient,
         )
         reader = DataReader(judge) if via == "DATA" else None
         return _Body(judge, via, channel.thresholds(), reader)
@@ -163,12 +164,12 @@ class Transactions:
     def _refuse_chunk(self, body: _Body) -> bytes | None:
         channel = self._channel
         if "CHUNKING" not in channel.offered:
-            channel.breach("BDAT, CHUNKING is not offered")
+            channel.lapse("BDAT, CHUNKING is not offered")
             return channel.say(502, "5.5.1", "not implemented")
         if not body.is_chunk_refused:
             return self.envelope.refuse_without_recipient("BDAT")
         if channel.is_answered:
-            channel.breach("BDAT after a refused BDAT (RFC 3030 2)")
+            channel.lapse("BDAT after a refused BDAT (RFC 3030 2)")
         return channel.say(503, "5.5.1", "the transaction has failed")
 
     def _end_chunk(self, body: _Body) -> None:
@@ -204,12 +205,12 @@ class Transactions:
             return channel.breach("a message was ended, MAIL is refused (RFC 2920 3.1)")
         stated = params.get("SIZE")
         if stated is not None and int(stated) != judge.size:
-            channel.breach(f"SIZE={stated}, the content has {judge.size} octets (RFC 1870 6)")
+            channel.lapse(f"SIZE={stated}, the content has {judge.size} octets (RFC 1870 6)")
         if judge.header_is_8bit and channel.config.strict_headers and "SMTPUTF8" not in params:
             channel.breach("the header section is not ASCII, SMTPUTF8 is not stated (RFC 6531 3.6)")
         is_8bit = judge.body_is_8bit or (judge.header_is_8bit and "SMTPUTF8" not in params)
         if is_8bit and self.envelope.body == "7BIT":
-            channel.breach("content is 8-bit, BODY=8BITMIME is not stated (RFC 6152 3)")
+            channel.lapse("content is 8-bit, BODY=8BITMIME is not stated (RFC 6152 3)")
         return None
 
     def _final_replies(self, judge: ContentJudge) -> list[bytes]:

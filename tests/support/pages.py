@@ -65,8 +65,8 @@ class Snippet:
 
     @property
     def is_test(self) -> bool:
-        """Whether it is for pytest."""
-        return "\ndef test_" in "\n" + self.source or self.source.startswith("# conftest.py")
+        """Whether it is a file of a project with tests, named in its first line."""
+        return re.match(r"# \w+\.py\n", self.source) is not None
 
 
 def snippets_of(text: str) -> list[Snippet]:
