@@ -104,7 +104,11 @@ def _name(text: str) -> str:
 
 def checked_own_name(value: object) -> str:
     """Our name in EHLO: a domain, or an address as the literal that it has to be (RFC 5321 4.1.3)."""
-    name = checked_text("local_hostname", value)
+    return _own_name(checked_text("local_hostname", value))
+
+
+@lru_cache(maxsize=64)
+def _own_name(name: str) -> str:
     return domain_or_literal(f"[{name}]" if ip_of(name) is not None else name)
 
 

@@ -76,32 +76,25 @@ class Server:
     def __init__(self, host: str, port: int | None = None, **options: Unpack[ServerOptions]) -> None:
         if not options.keys() <= SERVER_DEFAULTS.keys():
             raise unknown(options, ServerChanges.__annotations__)
-        given: ServerOptions = {**SERVER_DEFAULTS, **options}
         host = endpoint.checked_host(host)
-        protocol, tls = endpoint.checked_protocol(given["protocol"]), given["tls"]
-        tls = endpoint.default_tls(host, port) if tls is None else endpoint.checked_tls(tls)
-        values: dict[str, Any] = {
-            **given,
-            "host": host,
-            "port": endpoint.default_port(host, protocol, tls)
-            if port is None
-            else endpoint.checked_port(host, port),
-            "protocol": protocol,
-            "tls": tls,
-            "username": given["username"] or None,
-            "auth": _mechanisms(given["auth"]),
-            "insecure_auth": bool(given["insecure_auth"]),
-            "client_certificate": _certificate(given["client_certificate"]),
-            "server_hostname": _if_given(endpoint.checked_name, given["server_hostname"]),
-            "local_hostname": _if_given(endpoint.checked_own_name, given["local_hostname"]),
-            "source_address": _if_given(endpoint.checked_source, given["source_address"]),
-            "connect_timeout": _seconds(given["connect_timeout"]),
-            "overlap": bool(given["overlap"]),
-        }
+        values: dict[str, Any] = {"host": host, "port": port, **_DEFAULTS, **options}
+        # Only what is given can be wrong.
+        for name, value in options.items():
+            if name in _CHECKS and value is not _DEFAULTS[name]:
+                values[name] = _CHECKS[name](value)
+        if values["tls"] is None:
+            values["tls"] = endpoint.default_tls(host, port)
+        if port is None:
+            values["port"] = endpoint.default_port(host, values["protocol"], values["tls"])
+        else:
+            values["port"] = endpoint.checked_port(host, port)
+        put = object.__setattr__
         for name, value in values.items():
-            object.__setattr__(self, name, value)
-        _check_account(self)
-        _check_line(self)
+            put(self, name, value)
+        if not _OF_ACCOUNT.isdisjoint(options):
+            _check_account(self)
+        if endpoint.is_path(host) or not _OF_LINE.isdisjoint(options):
+            _check_line(self)
 
     @classmethod
     @conceals
@@ -192,27 +185,24 @@ class Server:
         return f"Server({', '.join(shown)})"
 
 
-def _if_given(check: Callable[[Any], object], value: object) -> object:
-    return None if value is None else check(value)
-
-
 def _shown(name: str, value: object) -> str:
     return "'***'" if name in _SECRETS else repr(str(value) if isinstance(value, Protocol) else value)
 
 
 # Who: our own name, address, account and patience.
 
+_OF_ACCOUNT: Final = frozenset(("username", "password", "token", "auth", "authzid"))
+_OF_LINE: Final = frozenset(("ssl_context", "client_certificate", "server_hostname", "source_address"))
 
-def _mechanisms(value: str | Sequence[str] | None) -> tuple[str, ...]:
+
+def _mechanisms(value: str | Sequence[str]) -> tuple[str, ...]:
     if not value and value != "":
         return ()
     names = (value,) if isinstance(value, str) else tuple(value)
     return tuple(endpoint.checked_text("auth", name).upper() for name in names)
 
 
-def _certificate(value: object) -> tuple[str, str | None] | None:
-    if value is None:
-        return None
+def _certificate(value: object) -> tuple[str, str | None]:
     certificate, key = value if isinstance(value, tuple) and len(value) == 2 else (value, None)
     return (
         endpoint.checked_text("client_certificate", certificate),
@@ -225,6 +215,23 @@ def _seconds(value: object) -> float:
     if not number or not math.isfinite(value) or value <= 0:  # type: ignore[arg-type, operator]
         raise InputError("connect_timeout must be a finite number of seconds above 0")
     return float(value)  # type: ignore[arg-type]
+
+
+_DEFAULTS: Final[dict[str, Any]] = {**SERVER_DEFAULTS, "auth": ()}
+_CHECKS: Final[dict[str, Callable[[Any], object]]] = {
+    "protocol": endpoint.checked_protocol,
+    "tls": endpoint.checked_tls,
+    "username": lambda value: value or None,
+    "auth": _mechanisms,
+    "insecure_auth": bool,
+    "client_certificate": _certificate,
+    "server_hostname": endpoint.checked_name,
+    "local_hostname": endpoint.checked_own_name,
+    "source_address": endpoint.checked_source,
+    "connect_timeout": _seconds,
+    "overlap": bool,
+}
+"""What a value must be, and the form in which it is kept; others are checked together, or kept as given."""
 
 
 def _check_account(server: Server) -> None:

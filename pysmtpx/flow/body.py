@@ -14,14 +14,8 @@ from ..wire import command
 from ..wire.limits import BDAT_CHUNK, Stage
 from ..wire.reply import Reply
 from .account import Account
-from .effects import WITHHELD, Flow, Octets, Receive, Send
+from .effects import LAST, MORE, WITHHELD, Flow, Octets, Send
 from .plan import Plan, is_foreign
-
-MORE: Final = {stage: Receive(stage, last=False) for stage in Stage}
-"""Receive the next reply of a stage, where further ones are owed."""
-LAST: Final = {stage: Receive(stage) for stage in Stage}
-"""Receive the only reply that is owed."""
-
 
 Pieces: TypeAlias = tuple[Octets, ...]
 

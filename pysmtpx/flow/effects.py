@@ -129,3 +129,7 @@ TOO_LATE: Final = 3
 
 START_TLS: Final = StartTls()
 CLOSE: Final = Close()
+MORE: Final = {stage: Receive(stage, last=False) for stage in Stage}
+"""The next reply, behind which others are owed."""
+LAST: Final = {stage: Receive(stage) for stage in Stage}
+"""The next reply, behind which none is."""

@@ -31,9 +31,9 @@ from ..wire.limits import SLICE, WINDOW, Stage
 from ..wire.reply import Reply
 from ..wire.result import SendResult
 from .account import Account, are_refusals
-from .body import MORE, ContentFailed, bdat_size, early, next_piece, slices
+from .body import ContentFailed, bdat_size, early, next_piece, slices
 from .delivery import begin
-from .effects import CLOSE, WITHHELD, Flow, Hear, Octets, Send, Transcribe, Until
+from .effects import CLOSE, MORE, WITHHELD, Flow, Hear, Octets, Send, Transcribe, Until
 from .plan import Plan
 from .transaction import BROKEN, OUT_OF_STEP, Transaction, anew, finals
 

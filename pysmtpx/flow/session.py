@@ -12,7 +12,7 @@ from ..wire.capabilities import Capabilities, Protocol
 from ..wire.limits import Stage
 from ..wire.reply import Reply
 from .auth import authenticate
-from .effects import CLOSE, START_TLS, Flow, Receive, Send
+from .effects import CLOSE, LAST, START_TLS, Flow, Send
 
 
 class Opening(NamedTuple):
@@ -79,7 +79,7 @@ def log_in(opening: Opening, begun: Begun) -> Flow[None]:
 
 
 def _greeting() -> Flow[None]:
-    reply: Reply = yield Receive(Stage.GREETING)
+    reply: Reply = yield LAST[Stage.GREETING]
     if reply.code == 220:
         return
     yield CLOSE
@@ -91,11 +91,13 @@ def _greeting() -> Flow[None]:
 def _hello(opening: Opening) -> Flow[Capabilities]:
     """EHLO with a fall-back to HELO, or LHLO (RFC 5321 4.1.1.1, RFC 2033 4.1)."""
     verb: Literal["EHLO", "LHLO"] = "LHLO" if opening.protocol is Protocol.LMTP else "EHLO"
-    reply = yield from _said_hello(verb, opening)
+    yield Send(command.hello(verb, opening.name))
+    reply: Reply = yield LAST[Stage.HELLO]
     if reply.code == 250:
         return Capabilities.from_reply(reply)
     if reply.is_permanent and verb == "EHLO":
-        reply = yield from _said_hello("HELO", opening)
+        yield Send(command.hello("HELO", opening.name))
+        reply = yield LAST[Stage.HELLO]
         if reply.code == 250:
             return Capabilities.none()
     yield CLOSE
@@ -104,12 +106,6 @@ def _hello(opening: Opening) -> Flow[Capabilities]:
     other = "SMTP" if verb == "LHLO" else "LMTP"
     hint = f" (does the server speak {other}?)" if reply.is_permanent else ""
     raise ConnectError(f"{verb} was refused{hint}", stage=Stage.HELLO, reply=reply)
-
-
-def _said_hello(verb: Literal["EHLO", "HELO", "LHLO"], opening: Opening) -> Flow[Reply]:
-    yield Send(command.hello(verb, opening.name))
-    reply: Reply = yield Receive(Stage.HELLO)
-    return reply
 
 
 def _starttls(opening: Opening, capabilities: Capabilities) -> Flow[bool]:
@@ -126,7 +122,7 @@ def _starttls(opening: Opening, capabilities: Capabilities) -> Flow[bool]:
             )
         return False
     yield Send(command.STARTTLS)
-    reply: Reply = yield Receive(Stage.STARTTLS)
+    reply: Reply = yield LAST[Stage.STARTTLS]
     if reply.code == 220:
         return True
     if reply.code >= 400 and reply.code != 421 and not required:
@@ -138,7 +134,7 @@ def _starttls(opening: Opening, capabilities: Capabilities) -> Flow[bool]:
 def exchange(line: bytes, stage: Stage = Stage.COMMAND) -> Flow[Reply]:
     """One command and its reply, whatever it says; 421 raises ``ServiceUnavailable``."""
     yield Send(line)
-    reply: Reply = yield Receive(stage)
+    reply: Reply = yield LAST[stage]
     if reply.code == 421:
         raise ServiceUnavailable(
             "the server is closing the connection (RFC 5321 3.8)", stage=stage, reply=reply
@@ -169,7 +165,7 @@ def quit_session() -> Flow[None]:
     """QUIT, then close whatever the answer: a failed QUIT changes no outcome (RFC 5321 4.1.1.10)."""
     try:
         yield Send(command.QUIT)
-        yield Receive(Stage.QUIT)
+        yield LAST[Stage.QUIT]
     except SmtpError:
         pass
     yield CLOSE

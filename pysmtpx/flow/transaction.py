@@ -27,8 +27,8 @@ from ..wire.limits import FURTHER_FINALS_LIMIT, OVERLAP_LIMIT, Stage
 from ..wire.reply import Reply
 from ..wire.result import SendResult
 from .account import Account, are_refusals
-from .body import LAST, MORE, ContentFailed, by_bdat, by_data, early
-from .effects import CLOSE, TOO_LATE, WITHHELD, Flow, Hear, Send, Transcribe, Until
+from .body import ContentFailed, by_bdat, by_data, early
+from .effects import CLOSE, LAST, MORE, TOO_LATE, WITHHELD, Flow, Hear, Send, Transcribe, Until
 from .plan import Plan
 from .recipients import Ledger
 
