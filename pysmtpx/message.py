@@ -17,9 +17,8 @@ from .mime.headers import Field
 from .mime.parts import Part
 from .wire.address import ForwardPath, ReversePath, domain_to_ascii
 from .wire.capabilities import Capabilities
-from .wire.content import Content, Unwritten, octets
+from .wire.content import Content, File, Unwritten
 from .wire.envelope import MailObject
-from .wire.limits import SLICE
 from .wire.params import MailFromParams, RcptToParams
 
 AnyMessage: TypeAlias = "Message[Any, Any] | bytes | bytearray | memoryview | BinaryIO"
@@ -289,8 +288,9 @@ def _from_octets(message: bytes, draft: _Draft) -> MailObject:
 def _from_file(file: BinaryIO, draft: _Draft) -> MailObject:
     first = raw.first(file)
     section = raw.section(first)
-    spliced = _Spliced(_head(section, draft) + first[section.end :], file)
-    return draft.finished(Content.of(spliced if raw.can_seek(file) else iter(spliced)))
+    rest = File(file)
+    spliced = _Spliced(_head(section, draft) + first[section.end :], rest)
+    return draft.finished(Content.of(spliced if rest.replayable else iter(spliced)))
 
 
 def _head(section: raw.Section, draft: _Draft) -> bytes:
@@ -303,16 +303,12 @@ def _head(section: raw.Section, draft: _Draft) -> bytes:
 
 
 class _Spliced:
-    """Octets of our own, then the rest of a file from where it stands; can be read again."""
+    """Octets of our own, then the rest of a file; can be read again if that can."""
 
-    def __init__(self, start: bytes, file: BinaryIO) -> None:
+    def __init__(self, start: bytes, rest: File) -> None:
         self._start = start
-        self._file = file
-        self._position = file.tell() if raw.can_seek(file) else 0
+        self._rest = rest
 
     def __iter__(self) -> Iterator[bytes]:
-        if raw.can_seek(self._file):
-            self._file.seek(self._position)
         yield self._start
-        while piece := octets(self._file.read(SLICE)):
-            yield bytes(piece)
+        yield from self._rest

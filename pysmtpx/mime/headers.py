@@ -21,7 +21,7 @@ from ..errors import InputError
 from ..wire.limits import MAX_TEXT_LINE
 from . import addresses, header_objects, parameters, words
 from .addresses import Address, Group, Mailbox
-from .parameters import WIDTH
+from .parameters import QUOTED, QUOTED_PAIR, SURROGATE, WIDTH
 
 ADDRESS_FIELDS: Final = frozenset(
     {"from", "sender", "reply-to", "to", "cc", "bcc"}
@@ -47,13 +47,10 @@ _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 _NAME: Final = re.compile(r"[!-9;-~]+")
 _BEFORE_SPACE: Final = re.compile(r"(?<=[^ \t])(?=[ \t])")
 _BETWEEN_BRACKETS: Final = re.compile(r"(?:(?<=>)|(?<=>,))(?=<)")
-_QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*)"?', re.DOTALL)
-_QUOTED_PAIR: Final = re.compile(r"\\(.)", re.DOTALL)
 # A quoted pair is one piece: else each escaped quote would begin another search for the end of a string.
 _ADDRESS_PIECE: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[^<>()@,;:\\".\[\]]+|\\.?|[<>()@,;:".\[\]]', re.DOTALL)
 _JOINING: Final = ("@", ".", '"', "\\", "[", "]")
 """What belongs to an address, or to a quoted string without an end."""
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 class Field:
@@ -237,7 +234,7 @@ def _field_lines(field: Field) -> list[bytes]:
 
 def _is_text(value: Any) -> bool:
     """True for text that is not ASCII: what was parsed from octets holds these as surrogates."""
-    return isinstance(value, str) and not value.isascii() and not _SURROGATE.search(value)
+    return isinstance(value, str) and not value.isascii() and not SURROGATE.search(value)
 
 
 def _by_policy(field: Field, policy: Policy) -> bytes | None:
@@ -273,7 +270,7 @@ def _octets(name: str, text: str) -> bytes:
 
 def _decoded(text: str) -> str:
     """Raw octets, which ``email`` keeps as surrogates, read as UTF-8 where they are UTF-8."""
-    if not _SURROGATE.search(text):
+    if not SURROGATE.search(text):
         return text
     try:
         return text.encode("utf-8", "surrogateescape").decode("utf-8")
@@ -292,7 +289,7 @@ def _anew(field: Field, utf8: bool) -> str:
 
 
 def _goes_plain(text: str, utf8: bool) -> bool:
-    return text.isascii() or (utf8 and not _SURROGATE.search(text))
+    return text.isascii() or (utf8 and not SURROGATE.search(text))
 
 
 def _words(name: str, text: str) -> str:
@@ -309,7 +306,7 @@ def _address(name: str, entry: Mailbox | Group, utf8: bool) -> str:
         phrase = _words(name, _unquoted(phrase))
     if isinstance(entry, Group):
         return f"{phrase}: {', '.join(_address(name, box, utf8) for box in entry.mailboxes)};"
-    if _SURROGATE.search(entry.address):
+    if SURROGATE.search(entry.address):
         raise InputError(f"{name} holds an address that is neither ASCII nor UTF-8")
     address = entry.address if utf8 else entry.with_a_labels().address
     comments = [_comment(name, text, utf8) for text in entry.comments]
@@ -319,7 +316,7 @@ def _address(name: str, entry: Mailbox | Group, utf8: bool) -> str:
 def _comment(name: str, text: str, utf8: bool) -> str:
     if _goes_plain(text, utf8):
         return text
-    inside = _words(name, _QUOTED_PAIR.sub(r"\1", text[1:-1]))
+    inside = _words(name, QUOTED_PAIR.sub(r"\1", text[1:-1]))
     return f"({inside})"
 
 
@@ -341,7 +338,7 @@ def _by_words(name: str, text: str) -> str:
 
 
 def _unquoted(phrase: str) -> str:
-    return _QUOTED.sub(lambda match: _QUOTED_PAIR.sub(r"\1", match[1]), phrase)
+    return QUOTED.sub(lambda match: QUOTED_PAIR.sub(r"\1", match[1]), phrase)
 
 
 def _folded(name: str, text: str) -> str:

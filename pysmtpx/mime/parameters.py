@@ -27,10 +27,11 @@ _SPECIAL: Final = re.compile(r'[";()]|\\.?', re.DOTALL)
 _TOKEN: Final = re.compile(r"[!#-&*+\-.0-9A-Z^-~]+")
 _CANONICAL: Final = re.compile(r"""[^\s";()\\]++(?:;[ ][^\s";()\\]++(?:"[^"\\]*+")?)*""", re.VERBOSE)
 """What ``folded`` would not write in another way, if it is short."""
-_QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*)"?', re.DOTALL)
-_QUOTED_PAIR: Final = re.compile(r"\\(.)", re.DOTALL)
+QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*)"?', re.DOTALL)
+QUOTED_PAIR: Final = re.compile(r"\\(.)", re.DOTALL)
 _UNITS: Final = re.compile(r"(?:%[0-9A-Fa-f]{2})|.", re.DOTALL)
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+SURROGATE: Final = re.compile("[\ud800-\udfff]")
+"""An octet that no charset explained, as ``email`` keeps it."""
 _ATTRIBUTE_CHARACTERS: Final = "!#$&+-.^_`|~"
 """What stands for itself in an extended value, besides letters and digits (RFC 2231 7)."""
 
@@ -137,8 +138,8 @@ def folded(name: str, text: str) -> str:
 
 def _plain(value: str) -> str:
     value = value.lstrip(" \t")
-    if match := _QUOTED.match(value):
-        return _QUOTED_PAIR.sub(r"\1", match[1])
+    if match := QUOTED.match(value):
+        return QUOTED_PAIR.sub(r"\1", match[1])
     return bare(value)
 
 
@@ -166,7 +167,7 @@ def _written(field: str, segment: str) -> list[str]:
 
 def _encoded(value: str) -> list[str]:
     """An extended value, character by character, so that none is cut in two."""
-    charset = "unknown-8bit" if _SURROGATE.search(value) else "utf-8"  # RFC 1428 3
+    charset = "unknown-8bit" if SURROGATE.search(value) else "utf-8"  # RFC 1428 3
     quoted = (
         quote_from_bytes(each.encode("utf-8", "surrogateescape"), _ATTRIBUTE_CHARACTERS) for each in value
     )

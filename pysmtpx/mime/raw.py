@@ -97,12 +97,6 @@ def first(file: BinaryIO) -> bytes:
     return b"".join(pieces)
 
 
-def can_seek(file: BinaryIO) -> bool:
-    """Whether the file can be read again; some objects have no more than ``read``."""
-    seekable = getattr(file, "seekable", None)
-    return seekable is not None and bool(seekable())
-
-
 def _lines(head: bytes) -> Iterator[bytes]:
     """The lines up to the empty one, with their ends."""
     for match in _LINE.finditer(head):

@@ -8,7 +8,7 @@ from bisect import bisect_right
 from email.charset import QP, Charset
 from typing import Final, NamedTuple
 
-from .parameters import WIDTH
+from .parameters import SURROGATE, WIDTH
 
 # Each part ends at a question mark and cannot hold one, so no text makes this run slower than linear. The
 # bound, far over the 75 of RFC 2047 2, is for codecs that are quadratic (punycode).
@@ -21,7 +21,6 @@ _WORD_WIDTH: Final = 64
 _PLAIN: Final = b"-!*+/0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _QUOTED: Final = tuple("_" if n == 32 else chr(n) if n in _PLAIN else f"={n:02X}" for n in range(256))
 """Each octet in the encoding Q, as it may also stand in a display name (RFC 2047 4.2, 5)."""
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 def encoded(name: str, text: str) -> str:
@@ -29,7 +28,7 @@ def encoded(name: str, text: str) -> str:
 
     Octets that no charset explained, as surrogates, stay what they are (RFC 1428 3).
     """
-    charset = "unknown-8bit" if _SURROGATE.search(text) else "utf-8"
+    charset = "unknown-8bit" if SURROGATE.search(text) else "utf-8"
     coding = _shorter(_Coding(charset, "utf-8", "surrogateescape"), text)
     return " ".join(_cut(text, coding, max(WIDTH - len(name) - 2, WIDTH // 2)))
 

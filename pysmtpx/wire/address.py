@@ -108,15 +108,8 @@ class ReversePath(_Path):
 class ForwardPath(_Path):
     """A recipient: a mailbox, or ``"postmaster"`` alone (RFC 5321 4.1.1.3).
 
-    Equal to and hashed as its text. ``"<postmaster>"`` is taken for its bare form;
-    a mailbox stands without angle brackets. Raises ``InputError`` (a
-    ``ValueError``) for text that is not a Forward-path of RFC 5321 4.1.2 as
-    extended by RFC 6531 3.3, for a source route, and for more octets than RFC
-    5321 4.5.3.1 grants. A local part with dots in the wrong places
-    (``user.@example.org``) is quoted on the wire.
-
-    With ``strict=False`` it may be a local part alone (``root``), or have one of
-    more than 64 octets: for servers that are known to take that.
+    ``"<postmaster>"`` is taken for its bare form. For the rest all is as for
+    ``ReversePath``: what is equal, raised, quoted, and what ``strict=False`` grants.
     """
 
     __slots__ = ()

@@ -25,7 +25,7 @@ from .lines import (
     stuffed,
 )
 
-__all__ = ["Content", "Measure", "Octets", "Unwritten", "slices"]
+__all__ = ["Content", "File", "Measure", "Octets", "Unwritten", "slices"]
 
 
 class Content:
@@ -234,19 +234,21 @@ class _Buffer:
             return flat[start : start + PIECE].tobytes()
 
 
-class _File:
-    """A binary file from where it stood; ``start`` is None where it cannot seek."""
+class File:
+    """A binary file from where it stands."""
 
-    __slots__ = ("_file", "_start")
+    __slots__ = ("_file", "_start", "replayable")
 
-    def __init__(self, file: Any, start: int | None) -> None:
+    def __init__(self, file: Any) -> None:
+        seekable = getattr(file, "seekable", None)  # some objects have no more than ``read``
         self._file = file
-        self._start = start
+        self.replayable = seekable is not None and bool(seekable())
+        self._start = file.tell() if self.replayable else None
 
     def __iter__(self) -> Iterator[bytes]:
         if self._start is not None:
             self._file.seek(self._start)
-        while piece := octets(self._file.read(PIECE)):
+        while piece := _octets(self._file.read(PIECE)):
             yield bytes(piece)
 
 
@@ -261,7 +263,7 @@ class _Chunks:
     def __iter__(self) -> Iterator[bytes]:
         pending = bytearray()
         for chunk in self._chunks:
-            for piece in slices(octets(chunk), PIECE):
+            for piece in slices(_octets(chunk), PIECE):
                 if pending and len(pending) + len(piece) > PIECE:
                     yield bytes(pending)
                     pending.clear()
@@ -276,17 +278,11 @@ def _streamed(source: Any) -> Content:
     if _is_buffer(source):
         return _Stream(_Buffer(source), replayable=True)
     if hasattr(source, "read"):
-        return _of_file(source)
+        file = File(source)
+        return _Stream(file if file.replayable else _Chunks(file), replayable=file.replayable)
     if isinstance(source, Iterable):
         return _Stream(_Chunks(source), replayable=not isinstance(source, Iterator))
     raise InputError(f"content must be bytes, a buffer, a binary file or chunks, not {_kind(source)}")
-
-
-def _of_file(file: Any) -> Content:
-    seekable = getattr(file, "seekable", None)
-    if seekable is not None and seekable():
-        return _Stream(_File(file, file.tell()), replayable=True)
-    return _Stream(_Chunks(_File(file, None)), replayable=False)
 
 
 def _is_buffer(source: object) -> bool:
@@ -300,7 +296,7 @@ def _is_buffer(source: object) -> bool:
     return True
 
 
-def octets(chunk: object) -> Octets:
+def _octets(chunk: object) -> Octets:
     """The chunk, where it is octets; a non-blocking file that has none yet gives None, and is refused."""
     if isinstance(chunk, bytes):
         return chunk

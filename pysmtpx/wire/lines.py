@@ -11,7 +11,7 @@ import re
 from codecs import getincrementaldecoder
 from collections.abc import Iterable, Iterator
 from io import IncrementalNewlineDecoder
-from typing import Final, NamedTuple, Protocol, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from ..errors import InputError, NotSupportedError
 from .limits import MAX_TEXT_LINE, SLICE
@@ -114,24 +114,12 @@ def checked(pieces: Iterable[bytes], **allowed: bool) -> Iterator[bytes]:
         yield piece
 
 
-class Traits(Protocol):
-    """What about content matters to its transfer."""
-
-    @property
-    def is_8bit(self) -> bool:
-        """An octet is over 127."""
-
-    @property
-    def has_long_line(self) -> bool:
-        """A line is over 998 octets without CRLF (RFC 5322 2.1.1)."""
-
-    @property
-    def has_nul(self) -> bool:
-        """An octet is 0."""
-
-
 def check_traits(
-    found: Traits, *, allow_8bit: bool = True, allow_long_lines: bool = True, allow_nul: bool = True
+    found: Measure | _RunningTraits,
+    *,
+    allow_8bit: bool = True,
+    allow_long_lines: bool = True,
+    allow_nul: bool = True,
 ) -> None:
     """Refuse what the transfer cannot carry.
 

@@ -25,17 +25,9 @@ _Path = TypeVar("_Path", ReversePath, ForwardPath)
 MAX_SIZE: Final = 10 * 1024 * 1024
 """Octets that the content of one message may take in a queue, unless the caller says otherwise."""
 
-_KEYS: Final = {
-    "version",
-    "sender",
-    "recipients",
-    "content",
-    "encoding",
-    "mail_params",
-    "rcpt_params",
-    "all_or_nothing",
-    "allow_long_lines",
-}
+_TEXTS: Final = ("sender", "content", "encoding")
+_FLAGS: Final = ("all_or_nothing", "allow_long_lines")
+_KEYS: Final = {"version", "recipients", "mail_params", "rcpt_params", *_TEXTS, *_FLAGS}
 _OF_ITS_OWN: Final = Envelope()
 """The envelope of a mail object, or what the headers of a message say."""
 _INSISTED: Final = "insisted"
@@ -201,8 +193,8 @@ def unpack(payload: object, max_size: int = MAX_SIZE) -> Submission:
 def _unpacked(payload: Mapping[str, Any], max_size: int) -> Submission:
     if payload.keys() - {_INSISTED} != _KEYS:
         raise InputError("its keys are not those of a payload")
-    _require(payload, str, "sender", "content", "encoding")
-    _require(payload, bool, "all_or_nothing", "allow_long_lines")
+    _require(payload, str, _TEXTS)
+    _require(payload, bool, _FLAGS)
     if len(payload["content"]) > max_size:  # before anything is made of it
         raise _too_large(max_size)
     rcpt_params = payload["rcpt_params"]
@@ -228,7 +220,7 @@ def _path(kind: type[_Path], text: str, insisted: Collection[str]) -> _Path:
     return kind(text, strict=False) if text in insisted else kind.tolerant(text)
 
 
-def _require(payload: Mapping[str, Any], kind: type, *names: str) -> None:
+def _require(payload: Mapping[str, Any], kind: type, names: Collection[str]) -> None:
     for name in names:
         if type(payload[name]) is not kind:
             raise InputError(f"{name} is not of type {kind.__name__}")
