@@ -3,7 +3,8 @@
 Calls of Python functions and of C functions in the calling thread, warm, over loopback; waits (``poll``) are
 left out, since their number is the clock's. Also the files of our own code (for ``smtplib`` of the standard
 library), the moves (a function is entered that stands in another file than the one entered before), and the
-deepest stack of frames. ``python -m benchmarks.calls`` prints the table alone.
+deepest stack of frames. ``python -m benchmarks.calls`` prints the table alone, and
+``python -m benchmarks.calls README.md`` writes it between the marks in that file.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from __future__ import annotations
 import os
 import smtplib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from email.message import EmailMessage
+from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any, Final
 
@@ -29,6 +31,8 @@ _OWN: Final = os.path.join(os.path.dirname(pysmtpx.__file__), "")
 _OTHERS: Final = os.path.join(_OWN, "testing", "")
 _SENDER, _RECIPIENTS = "ann@mail.test", ["bob@mail.test"]
 _CONTENT: Final = b"Subject: a message\r\n\r\n" + b"x" * 70 + b"\r\n"
+BEGIN: Final = "<!-- calls: written by .venv/bin/python -m benchmarks.calls README.md -->"
+END: Final = "<!-- end of calls -->"
 _WARM: Final = 5
 _REPEATS: Final = 5
 _MESSAGES: Final = 40
@@ -188,23 +192,30 @@ def measured() -> Iterator[tuple[str, Count, Count | None]]:
 def calls() -> Report:
     """Each way to send, beside ``smtplib``'s ``sendmail`` or ``send_message``."""
     report = Report("Calls, counted")
-    lines = [
-        "| | files | moves | stack | calls | of `smtplib` | ratio |",
-        "|---|---:|---:|---:|---:|---:|---:|",
-    ]
-    for name, ours, theirs in measured():
-        ratio = "–" if theirs is None else f"{ours.calls / theirs.calls:.2f} ×"
-        lines.append(f"| {name} | {_cells(ours)} | {_of_standard(theirs)} | {ratio} |")
+    rows = list(measured())
+    for name, ours, theirs in rows:
         if theirs is not None and "send_message" in name:
             goal = f"calls of {name} beside `smtplib`"
             report.goals.append(Goal(goal, 0.75, ours.calls / theirs.calls, at_most=True))
-    report.parts.append("\n".join(lines))
+    report.parts.append("\n".join(table(rows)))
     report.parts.append(
         "Calls of Python and of C functions in the calling thread, waits left out; files of the package that "
         "it runs through, moves from one to another, and the deepest stack of its frames. Of `smtplib`: the "
         "same four, of the standard library."
     )
     return report
+
+
+def table(rows: Iterable[tuple[str, Count, Count | None]]) -> list[str]:
+    """The lines of the table."""
+    lines = [
+        "| | files | moves | stack | calls | of `smtplib` | ratio |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for name, ours, theirs in rows:
+        ratio = "–" if theirs is None else f"{ours.calls / theirs.calls:.2f} ×"
+        lines.append(f"| {name} | {_cells(ours)} | {_of_standard(theirs)} | {ratio} |")
+    return lines
 
 
 def _cells(found: Count) -> str:
@@ -216,5 +227,17 @@ def _of_standard(found: Count | None) -> str:
     return "–" if found is None else f"{len(found.files)}, {found.moves}, {found.deepest}, {found.calls:,.0f}"
 
 
+def refreshed(page: str, table: str) -> str:
+    """The page with this table between its marks."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"there is no {BEGIN} with an {END} behind it")
+    return f"{before}{begin}\n\n{table}\n\n{end}{after}"
+
+
 if __name__ == "__main__":
-    print(calls().markdown())
+    found = calls()
+    for path in map(Path, sys.argv[1:]):
+        path.write_text(refreshed(path.read_text("utf-8"), found.parts[0]), "utf-8")
+    print(found.markdown())

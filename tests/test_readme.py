@@ -12,6 +12,7 @@ import pytest
 from support import pages
 
 import pysmtpx
+from benchmarks import calls
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -64,9 +65,20 @@ def test_every_name_in_the_tables_exists() -> None:
     assert {name for name in named if name[0].isupper() or "send" in name} - known == set()
 
 
+def test_the_calls_are_those_that_are_counted() -> None:
+    """The figures change with the code, and `python -m benchmarks.calls README.md` writes them anew."""
+    table = README.partition(calls.BEGIN)[2].partition(calls.END)[0].strip().splitlines()
+    counted = calls.table(calls.measured())
+    assert table[:2] == counted[:2]
+    assert [row.split(" | ")[0] for row in table] == [row.split(" | ")[0] for row in counted]
+    assert calls.refreshed(README, "new").count("new\n\n<!-- end of calls") == 1
+    with pytest.raises(ValueError, match="there is no <!-- calls"):
+        calls.refreshed("# A page without marks", "new")
+
+
 def test_every_figure_of_speed_is_one_that_was_measured() -> None:
     """By `make bench`, whose results are part of the repository; and the plots are there."""
-    speed = README.partition("\n## Speed\n")[2].partition("\n## ")[0]
+    speed = README.partition("\n## Speed\n")[2].partition("\n## ")[0].partition(calls.END)[2]
     results = (ROOT / "benchmarks" / "results" / "README.md").read_text("utf-8")
     rows = [line for line in speed.splitlines() if line.startswith("|") and "---" not in line]
     assert len(rows) > 10
