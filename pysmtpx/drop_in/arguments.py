@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from smtplib import SMTPNotSupportedError, SMTPSenderRefused
-from typing import Any, Final, NamedTuple, cast
+from smtplib import SMTPException, SMTPNotSupportedError, SMTPSenderRefused
+from typing import Any, Final, NamedTuple
 
 from ..errors import InputError, MessageTooLarge
 from ..flow.plan import Options, Plan
@@ -18,11 +18,10 @@ from ..mime import addresses
 from ..mime.addresses import Mailbox
 from ..shortening import shown
 from ..wire import command
-from ..wire.address import ForwardPath, ReversePath, domain_to_ascii, quoted_dots
+from ..wire.address import domain_to_ascii, quoted_dots
 from ..wire.capabilities import Capabilities
 from ..wire.command import MAX_AUTH_RESPONSE
 from ..wire.content import Content
-from ..wire.envelope import MailObject
 from ..wire.limits import WINDOW
 from .results import carrying
 
@@ -38,18 +37,17 @@ _AS_IS: Final = Options(as_is=True)
 """Long lines and 8-bit octets pass: users' mail must go on working."""
 
 
-class _Envelope(MailObject):
-    """A mail object whose paths are what the caller gave."""
+class _Envelope:
+    """Stands for a ``MailObject`` whose paths are what the caller gave."""
 
-    __slots__ = ()
+    __slots__ = ("content", "recipients", "sender")
+
+    mail_params = rcpt_params = None
 
     def __init__(self, sender: str, recipients: tuple[str, ...], content: Content) -> None:
-        put = object.__setattr__
-        put(self, "sender", cast(ReversePath, sender))
-        put(self, "recipients", cast("tuple[ForwardPath, ...]", recipients))
-        put(self, "content", content)
-        put(self, "mail_params", None)
-        put(self, "rcpt_params", None)
+        self.sender = sender
+        self.recipients = recipients
+        self.content = content
 
 
 class SendmailArguments(NamedTuple):
@@ -60,10 +58,10 @@ class SendmailArguments(NamedTuple):
     octets: bytes
     content: Content
     mail_options: tuple[str, ...]
-    """Those of the caller, and BODY where the content needs it."""
+    """Those of the caller, and SIZE and BODY where they are due; none for a server without extensions."""
     rcpt_options: tuple[str, ...]
-    size: int
-    """What SIZE states (RFC 1870 5). Of text, as ever, without the last line end where that is missing."""
+    utf8: bool
+    """SMTPUTF8 is among the options of MAIL (RFC 6531 3.4)."""
 
 
 def check_arguments(
@@ -72,9 +70,9 @@ def check_arguments(
     message: Any,
     mail_options: Sequence[str],
     rcpt_options: Sequence[str],
-    features: Mapping[str, str],
+    features: Mapping[str, str] | None,
 ) -> SendmailArguments:
-    """Take the arguments.
+    """Take the arguments, for a server that offers this; None where it has no extensions.
 
     Raises ``SMTPSenderRefused`` where the message is over the server's SIZE,
     and ``SMTPNotSupportedError`` where it has NUL.
@@ -85,19 +83,30 @@ def check_arguments(
     assert measure is not None
     if measure.has_nul:
         raise SMTPNotSupportedError("the message has NUL octets, which DATA cannot carry (RFC 5322 2.3)")
+    if features is None:
+        return SendmailArguments(sender, recipients, octets, content, (), (), False)
     options = tuple(mail_options or ())
+    utf8 = bool(options) and asks_utf8(options)
     if measure.is_8bit and "8bitmime" in features and not any(_is_body(option) for option in options):
         options += ("BODY=8BITMIME",)
-    size = measure.size
-    if isinstance(message, str) and not octets.endswith((b"\n", b"\r")):
-        size -= 2
-    limit = size_limit(features)
-    if limit is not None and size > limit:
-        text = f"5.3.4 the message has {size} octets, the server takes {limit}; nothing was sent"
-        error = MessageTooLarge(text)
-        error.unsent_recipients = recipients
-        raise carrying(SMTPSenderRefused(552, text.encode("ascii"), sender), error) from error
-    return SendmailArguments(sender, recipients, octets, content, options, tuple(rcpt_options or ()), size)
+    if "size" in features:
+        size = measure.size  # RFC 1870 5
+        if isinstance(message, str) and not octets.endswith((b"\n", b"\r")):
+            size -= 2  # as ever, without the last line end where that is missing in text
+        limit = _size_limit(str(features["size"]))
+        if limit is not None and size > limit:
+            raise _too_large(size, limit, sender, recipients)
+        options = (f"size={size}", *options)
+    return SendmailArguments(sender, recipients, octets, content, options, tuple(rcpt_options or ()), utf8)
+
+
+def _too_large(size: int, limit: int, sender: str, recipients: tuple[str, ...]) -> SMTPException:
+    text = f"5.3.4 the message has {size} octets, the server takes {limit}; nothing was sent"
+    error = MessageTooLarge(text)
+    error.unsent_recipients = recipients
+    refused = carrying(SMTPSenderRefused(552, text.encode("ascii"), sender), error)
+    refused.__cause__ = error
+    return refused
 
 
 def one_address(given: Any) -> str:
@@ -105,13 +114,14 @@ def one_address(given: Any) -> str:
 
     Raises ``ValueError`` for a list of more: the others would vanish.
     """
+    if isinstance(given, str):
+        return given
     if isinstance(given, list | tuple):
         if len(given) != 1:
             raise ValueError(f"{len(given)} addresses where one is meant")
-        (given,) = given
-    if not isinstance(given, str):
-        raise TypeError(f"an address is a str, not {type(given).__name__}")
-    return given
+        if isinstance(given[0], str):
+            return given[0]
+    raise TypeError(f"an address is a str, not {type(given).__name__}")
 
 
 def recipients_of(given: str | Iterable[Any]) -> tuple[str, ...]:
@@ -121,6 +131,8 @@ def recipients_of(given: str | Iterable[Any]) -> tuple[str, ...]:
 
 def as_octets(message: Any) -> bytes:
     """The message in octets; text must be ASCII, and raises ``UnicodeEncodeError`` where it is not."""
+    if type(message) is bytes:
+        return message
     if isinstance(message, str):
         return message.encode("ascii")
     try:
@@ -133,13 +145,9 @@ def _is_body(option: str) -> bool:
     return option.upper().startswith("BODY=")
 
 
-def size_limit(features: Mapping[str, str]) -> int | None:
-    """The largest message that the server takes (RFC 1870 4), None where it states no limit."""
-    return _size_limit(str(features["size"])) if "size" in features else None
-
-
 @lru_cache(maxsize=64)
 def _size_limit(value: str) -> int | None:
+    """The largest message that the server takes (RFC 1870 4), None where it states no limit."""
     return Capabilities({"SIZE": tuple(value.split())}).size_limit
 
 
@@ -151,25 +159,17 @@ def asks_utf8(options: Sequence[str]) -> bool:
     return any(option.lower() == "smtputf8" for option in options)
 
 
-@lru_cache(maxsize=1024)
-def _argument(begin: str, address: str, options: tuple[str, ...], utf8: bool) -> str:
-    return f"{begin}:{_quoted(address, utf8)}{_joined(options)}"
-
-
 def mail_argument(sender: str, options: Sequence[str], *, utf8: bool) -> str:
     """What follows ``mail``."""
-    return _argument("from", sender, tuple(options), utf8)
+    return " ".join((f"from:{_quoted(sender, utf8)}", *options))
 
 
 def rcpt_argument(recipient: str, options: Sequence[str], *, utf8: bool) -> str:
     """What follows ``rcpt``."""
-    return _argument("to", recipient, tuple(options), utf8)
+    return " ".join((f"to:{_quoted(recipient, utf8)}", *options))
 
 
-def _joined(options: Sequence[str]) -> str:
-    return f" {' '.join(options)}" if options else ""
-
-
+@lru_cache(maxsize=1024)
 def _quoted(address: str, utf8: bool) -> str:
     """An address in angle brackets; its domain as A-labels where that alone is not ASCII.
 
@@ -213,18 +213,18 @@ def with_a_labels(address: str) -> str:
         return address
 
 
-@lru_cache(maxsize=1024)
 def line(verb: str, argument: str, *, utf8: bool = False) -> bytes:
     """A command line.
 
     Raises ``ValueError`` for control characters, and ``UnicodeEncodeError``,
     which is one, for what is not ASCII without SMTPUTF8.
     """
-    text = f"{verb} {argument}"
-    if not (text.isascii() and text.isprintable()):
-        check_one_line(text)
-        if not utf8:
-            text.encode("ascii")
+    text = f"{verb} {argument}\r\n"
+    if text.isascii() and argument.isprintable() and len(text) <= MAX_AUTH_RESPONSE:
+        return text.encode()
+    check_one_line(f"{verb} {argument}")
+    if not utf8:
+        argument.encode("ascii")
     try:
         return command.line(verb, argument, limit=MAX_AUTH_RESPONSE, smtputf8=utf8)
     except InputError as error:
@@ -242,23 +242,15 @@ def check_one_line(text: str, *, secret: bool = False) -> None:
 # -- plan ----------------------------------------------------------------------
 
 
-def make_plan(given: SendmailArguments, features: Mapping[str, str], *, esmtp: bool, lmtp: bool) -> Plan:
-    """The transaction for this server, ready to be written."""
-    utf8 = esmtp and asks_utf8(given.mail_options)
-    options = given.mail_options if esmtp else ()
-    if esmtp and "size" in features:
-        options = (f"size={given.size}", *options)
-    rcpt_options = given.rcpt_options if esmtp else ()
-    lines = [line("mail", mail_argument(given.sender, options, utf8=utf8), utf8=utf8)]
-    lines += [
-        line("rcpt", rcpt_argument(path, rcpt_options, utf8=utf8), utf8=utf8) for path in given.recipients
-    ]
-    return Plan(
-        mail=_Envelope(given.sender, given.recipients, given.content),
-        envelope=tuple(lines),
-        options=_AS_IS,
-        lmtp=lmtp,
-        window=WINDOW if esmtp and "pipelining" in features else 1,
-        body=None,
-        limit=None,
-    )
+@lru_cache(maxsize=1024)
+def _rcpt_line(recipient: str, options: tuple[str, ...], utf8: bool) -> bytes:
+    return line("rcpt", rcpt_argument(recipient, options, utf8=utf8), utf8=utf8)
+
+
+def make_plan(given: SendmailArguments, *, pipelined: bool, lmtp: bool) -> Plan:
+    """The transaction, ready to be written."""
+    sender, recipients, _, content, options, rcpt_options, utf8 = given
+    lines = [line("mail", mail_argument(sender, options, utf8=utf8), utf8=utf8)]
+    lines += [_rcpt_line(path, rcpt_options, utf8) for path in recipients]
+    mail: Any = _Envelope(sender, recipients, content)
+    return Plan(mail, tuple(lines), _AS_IS, lmtp, WINDOW if pipelined else 1, None, None)

@@ -118,8 +118,7 @@ class Commands(standard.SMTP):
 
     def _new_deadline(self) -> Deadline:
         """By the timeout that the socket has now: a user may have changed it."""
-        sock = self._real_socket()
-        return deadline_for(None if sock is None else sock.gettimeout())
+        return deadline_for(self._timeout if self._real_socket() is not None else None)
 
     def _real_socket(self) -> socket.socket | None:
         """The socket in use, where it is a real one; asked once in a call."""

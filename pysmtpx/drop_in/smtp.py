@@ -29,7 +29,7 @@ from ..frames import conceals
 from ..wire.limits import Stage
 from ..wire.reply import Reply
 from . import login, redaction, results
-from .arguments import SendmailArguments, asks_utf8, check_arguments, make_plan, one_address, recipients_of
+from .arguments import SendmailArguments, check_arguments, make_plan, one_address, recipients_of
 from .commands import Commands, one_call
 from .flows import observed
 from .lines import Lines
@@ -135,11 +135,11 @@ class Conversations(Commands):
         self._begin_transaction()
         try:
             self.ehlo_or_helo_if_needed()
-            features = self._features
+            features = self._features if self.does_esmtp else None
             given = check_arguments(sender, recipients, msg, mail_options, rcpt_options, features)
             if self._goes_stepwise or not recipients:
                 return self._send_stepwise(given)
-            return self._send_by_flow(given)
+            return self._send_by_flow(given, pipelined=features is not None and "pipelining" in features)
         except SMTPServerDisconnected as error:
             self._account_for(error, recipients)
             raise
@@ -159,10 +159,10 @@ class Conversations(Commands):
         lost: SmtpError = DeliveryUnknown() if committed else ConnectionLost()
         results.carrying(error, self._steps.lost(lost, recipients, committed=committed))
 
-    def _send_by_flow(self, given: SendmailArguments) -> Refused:
-        if self.does_esmtp and asks_utf8(given.mail_options):
+    def _send_by_flow(self, given: SendmailArguments, *, pipelined: bool) -> Refused:
+        if given.utf8:
             self._demand_utf8()
-        plan = make_plan(given, self._features, esmtp=self.does_esmtp, lmtp=self._is_lmtp)
+        plan = make_plan(given, pipelined=pipelined, lmtp=self._is_lmtp)
         account = Account(given.recipients, lmtp=plan.lmtp)
         try:
             result = self._run(Transaction(plan, account).run())
@@ -174,10 +174,8 @@ class Conversations(Commands):
 
     def _send_stepwise(self, given: SendmailArguments) -> Refused:
         """By the single commands, in the order and with the exceptions of ``smtplib``."""
-        sender, recipients, octets, _, mail_options, rcpt_options, size = given
-        if self.does_esmtp and self.has_extn("size"):
-            mail_options = (f"size={size}", *mail_options)
-        code, text = self.mail(sender, mail_options if self.does_esmtp else ())
+        sender, recipients, octets, _, mail_options, rcpt_options, _ = given
+        code, text = self.mail(sender, mail_options)
         if not is_acceptance(code):
             raise self._given_up(code, SMTPSenderRefused(code, text, sender))
         refused: Refused = {}

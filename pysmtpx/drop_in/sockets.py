@@ -28,6 +28,8 @@ _LAST_PORT: Final = 65_535
 _WRAP: Final = ssl.SSLContext.wrap_socket
 
 
+_NEVER: Final = Deadline.after(None)
+
 _of_socket: Final = attrgetter("sendall", "makefile", "recv_into")
 """What the standard library uses of a socket: whoever overrides it wants to be asked."""
 _REAL: Final = (_of_socket(_SOCKET), _of_socket(ssl.SSLSocket))
@@ -52,7 +54,7 @@ def default_timeout(timeout: Any, sockets: ModuleType) -> float | None:
 
 def deadline_for(seconds: float | None) -> Deadline:
     """The deadline of a call; none for a timeout that the dialling will refuse."""
-    return Deadline.after(seconds if seconds is not None and 0 < seconds < math.inf else None)
+    return Deadline.after(seconds) if seconds is not None and 0 < seconds < math.inf else _NEVER
 
 
 def check_timeout(timeout: Any) -> None:
@@ -135,6 +137,8 @@ class SystemErrors:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is None:
+            return
         if isinstance(error, Timeout):
             raise TimeoutError("timed out") from error
         if isinstance(error, ConnectError | TlsError):
