@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Callable, Generator
 from functools import partial
-from typing import Any, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from .driver import Driver
 from .errors import ConnectionLost, SmtpError, Timeout, UsageError
 from .flow.effects import Flow
 from .flow.pipeline import Done, Pipeline
 from .flow.plan import Plan
+from .frames import bare
+from .lock import Busy, Lock, Wakeup
 from .net.deadline import Deadline
 from .wire.limits import REUSE_LIMIT, Stage
 
 _T = TypeVar("_T")
+_LOOK_AGAIN: Final = 1.0
+"""Seconds until whoever waits looks himself: an interrupt can fall between a change and the wakeup for it."""
 
 
 class Channel:
@@ -24,12 +29,13 @@ class Channel:
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
-        # Reentrant, since its release is the one test for its owner that no interrupt can fall into.
-        self._lock = threading.RLock()
-        self._turn = threading.Condition(self._lock)
+        self._lock = Lock()
         self._tenant: object = None
         """The stream of messages that has the line also between two of its steps."""
         self._holder: int | None = None
+        """The thread that has it."""
+        self._waiting: set[Wakeup] = set()
+        """Threads that wait for the end of the stream."""
         self._pid = os.getpid()
 
     @property
@@ -68,12 +74,14 @@ class Channel:
         deadline: Deadline,
         *,
         fresh: bool = False,
+        reused: bool = False,
         seconds: float | None = None,
     ) -> _T:
         """Run one conversation, alone on the line.
 
         ``make`` is called with the line in hand and may raise to say that
-        nothing is to be written. ``fresh``: the server speaks first. The wait
+        nothing is to be written. ``fresh``: the server speaks first. ``reused``: the
+        first reply has 20 seconds, since a line that was idle may be half-open. The wait
         for the line counts against the deadline; ``seconds`` bounds what comes
         after it. Raises ``UsageError`` where the calling thread has the line
         already, or in a forked child; ``ConnectionLost`` where the channel is
@@ -87,9 +95,26 @@ class Channel:
             if not fresh:
                 self._check_idle()
             limit = deadline if seconds is None else deadline.within(seconds)
+            if reused:
+                self._driver.brisk = REUSE_LIMIT
             return self._driver.drive(flow, limit)
 
         return self._step(converse, deadline, None)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether somebody has the line, be it half a stream."""
+        return self._tenant is not None or self._holder is not None
+
+    def is_free(self) -> bool:
+        """Whether it is alive, and nobody has the line."""
+        if self.is_busy or self._driver.stream.closed:
+            return False
+        try:
+            self._check_idle()
+        except SmtpError:
+            return False
+        return True
 
     # -- a stream of messages -------------------------------------------------------------
 
@@ -139,8 +164,9 @@ class Channel:
             return  # a thread that is not in this process may have the lock
         with self._lock:
             if self._tenant is tenant:
-                self._turn.notify_all()
                 self._tenant = self._holder = None
+        for wakeup in tuple(self._waiting):
+            wakeup.wake()
         if self._driver.closing:
             self.close()
 
@@ -154,39 +180,43 @@ class Channel:
         me = threading.get_ident()
         if self._holder == me and (tenant is None or self._tenant is not tenant):
             raise UsageError("this connection is in use by the call that this one was made from")
-        mine = False
-        # An interrupt may come at any call: whatever happens in here, the line is given back.
         try:
-            if deadline is None:
-                self._lock.acquire()
-            else:
-                if not self._lock.acquire(blocking=False):
-                    self._wait_for_lock(deadline)
-                if self._tenant is not None:
-                    self._wait_for_turn(deadline)
-            mine = True
-            self._holder = me
-            return action()
+            while True:
+                if self._tenant is not None and self._tenant is not tenant:
+                    self._await_stream(deadline)
+                try:
+                    seconds = math.inf if deadline is None else deadline.remaining()
+                    return self._lock.alone(partial(self._have, action, me, tenant), seconds)
+                except Busy as error:
+                    if self._tenant is None:
+                        text = "another thread kept the connection busy"
+                        raise Timeout(text, stage=Stage.INPUT) from error
         finally:
-            if mine and self._tenant is None:
-                self._holder = None
-            try:  # noqa: SIM105 - a call of its own would be one more place for an interrupt
-                self._lock.release()
-            except RuntimeError:
-                pass  # it was never taken
             if self._driver.closing:
                 self.close()
 
-    def _wait_for_lock(self, deadline: Deadline) -> None:
-        seconds = max(0.0, min(deadline.remaining(), threading.TIMEOUT_MAX))
-        if not self._lock.acquire(timeout=seconds):
-            raise Timeout("another thread kept the connection busy", stage=Stage.INPUT)
+    def _have(self, action: Callable[[], _T], me: int, tenant: object) -> _T:
+        if self._tenant is not None and self._tenant is not tenant:
+            raise Busy  # another stream was sooner
+        try:
+            self._holder = me
+            return action()
+        finally:
+            if self._tenant is None:
+                self._holder = None
 
-    def _wait_for_turn(self, deadline: Deadline) -> None:
-        while self._tenant is not None:
-            seconds = max(0.0, min(deadline.remaining(), threading.TIMEOUT_MAX))
-            if not self._turn.wait(seconds):
-                raise Timeout("a stream of messages kept the connection busy", stage=Stage.INPUT)
+    def _await_stream(self, deadline: Deadline | None) -> None:
+        """Wait until no stream has the line."""
+        wakeup = Wakeup()
+        try:
+            self._waiting.add(wakeup)
+            while self._tenant is not None:
+                left = math.inf if deadline is None else deadline.remaining()
+                if left <= 0:
+                    raise Timeout("a stream of messages kept the connection busy", stage=Stage.INPUT)
+                wakeup.wait(min(left, _LOOK_AGAIN))
+        finally:
+            self._waiting.discard(wakeup)
 
     def _is_closed(self) -> ConnectionLost:
         why = self._driver.why or "the last call ended it"
@@ -211,33 +241,15 @@ class Channel:
         driver.closing = True
         if self.is_foreign:
             driver.end("close() was called")
-        elif self._is_busy():
+        elif self._lock.is_mine:
             # By a handler of signals, or what a call calls back: the call under way closes it when it is
             # at its end. Before that the descriptor could be another file's, and be waited for.
             driver.stream.shutdown()
         else:
-            self._close_idle()
-
-    def _close_idle(self) -> None:
-        # An interrupt may come at any call, also between the lock and what follows.
-        try:
-            if self._lock.acquire(blocking=False):
-                self._driver.end("close() was called")
-            else:
-                self._driver.stream.shutdown()
-        finally:
-            try:  # noqa: SIM105 - as in ``_step``
-                self._lock.release()
-            except RuntimeError:
-                pass
-
-    def _is_busy(self) -> bool:
-        """Whether the calling thread is in the middle of something on the line."""
-        try:
-            self._turn.notify(0)  # rings for nobody, and refuses whom the lock does not belong to
-        except RuntimeError:
-            return False
-        return True
+            try:
+                self._lock.alone(lambda: driver.end("close() was called"), 0.0)
+            except Busy:
+                driver.stream.shutdown()
 
 
 class MailStream:
@@ -297,6 +309,9 @@ class MailStream:
         """What became known and was not returned, since something was raised."""
         pipeline = self._pipeline
         known, pipeline.known = pipeline.known, []
+        for done in known:
+            if isinstance(done.outcome, SmtpError):
+                bare(done.outcome)  # no error is a ring by which the line would be held: see ``_held``
         return known
 
     def _drive(self, flow: Flow[None], deadline: Deadline | None) -> list[Done]:

@@ -10,23 +10,21 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, Unpack
 
 from .connection import SmtpConnection
-from .errors import InputError, UsageError
-from .fanout import FanOut
+from .errors import InputError
 from .frames import conceals
 from .message import AnyMessage
 from .net.deadline import Deadline
 from .outcome import Outcome
 from .pooling.arguments import PoolStats, positive, servers, whole
+from .pooling.backoff import LONGEST_DIAL_REST, Backoff
+from .pooling.connection import Lease, PooledConnection, PooledServer
 from .pooling.engine import Engine, Settings
 from .pooling.events import Event, Events
+from .pooling.fanout import FanOut
 from .pooling.forms import Envelope
-from .pooling.health import LONGEST_DIAL_REST, Health
-from .pooling.jobs import Job
-from .pooling.pace import Pace
-from .pooling.session import Claim, Session, Site
-from .pooling.shelf import Limits
-from .pooling.source import Pacer
-from .pooling.worker import is_serving, step_aside
+from .pooling.job import Job
+from .pooling.ratelimit import RateLimit
+from .pooling.selection import Limits
 from .retry import RetryPolicy
 from .sending import Mail, SendOptions, as_options, check_mail, check_messages
 from .server import Server
@@ -44,8 +42,6 @@ _WINDOW_SECONDS: Final = 30.0
 """Where the rate is limited, what it allows in so many seconds."""
 _SECONDS_OF_A_MESSAGE: Final = 1.0
 """Of a slow server: what waits behind others must have its turn in half of its time."""
-_OF_ITS_OWN: Final = Envelope()
-"""The envelope of a mail object, or what the headers of a message say."""
 
 
 class SmtpPool:
@@ -94,7 +90,7 @@ class SmtpPool:
             positive("max_idle", max_idle),
         )
         self._rate = positive("rate", rate)
-        pace = Pace(self._rate, positive("recipient_rate", recipient_rate))
+        recipient_rate = positive("recipient_rate", recipient_rate)
         if balance not in ("priority", "even"):
             raise InputError('balance is "priority" or "even"')
         if retry is not None and not isinstance(retry, RetryPolicy):
@@ -102,8 +98,8 @@ class SmtpPool:
         longest = positive("max_reconnect_delay", max_reconnect_delay)
         if longest is None:
             raise InputError("max_reconnect_delay is a finite number above 0")
-        self._sites = [
-            Site(each, Health(limits.connections, longest_dial_rest=longest))
+        self._servers = [
+            PooledServer(each, Backoff(limits.connections, longest_dial_rest=longest))
             for each in servers(server, server_options)
         ]
         settings = Settings(
@@ -113,9 +109,9 @@ class SmtpPool:
             by_priority=balance == "priority",
             in_flight=whole("in_flight", in_flight),
             most_queued=whole("max_queued", max_queued),
-            pacer=None if rate is None and recipient_rate is None else Pacer(pace),
+            rate=None if rate is None and recipient_rate is None else RateLimit(self._rate, recipient_rate),
         )
-        self._engine = Engine(self._sites, settings)
+        self._engine = Engine(self._servers, settings)
 
     # -- sending ----------------------------------------------------------------------
 
@@ -134,7 +130,9 @@ class SmtpPool:
         The arguments are those of ``SmtpConnection.send``, and so is what it
         raises, besides what ``connect`` raises. ``timeout`` holds for the whole
         call: the wait for a connection, dialling, and every try. An interrupt
-        closes the connection in use and leaves the pool usable.
+        closes the connection in use and leaves the pool usable. From within a
+        callback, a hook or content of the same pool it raises ``UsageError``:
+        ``submit`` is for these.
         """
         mail = MailObject(sender, recipients, message, mail_params=mail_params, rcpt_params=rcpt_params)
         return self._engine.send(_job(mail, **options))
@@ -196,8 +194,6 @@ class SmtpPool:
         Raises ``InputError`` and ``UsageError`` at once; later an outcome holds its error.
         """
         self._engine.check_open()
-        if is_serving(self._engine.shop):
-            raise UsageError("send_many cannot be called from a callback: its workers may wait for that")
         check_messages(messages)
         _job(None, **options)  # refuses what is no option
 
@@ -209,7 +205,7 @@ class SmtpPool:
 
         engine = self._engine
         window = self._window(options.get("timeout", SEND_TIMEOUT))
-        return FanOut(engine.feed, engine.rack, make, messages, window=window, ordered=ordered).run()
+        return FanOut(engine.queue, make, messages, window=window, ordered=ordered).run()
 
     def _window(self, timeout: float | None) -> int:
         """How many messages may wait: none of them must run out of its time in the queue."""
@@ -230,56 +226,55 @@ class SmtpPool:
         ``timeout`` is in seconds, for the wait and for dialling. Raises what
         ``connect`` raises, ``Timeout`` and ``UsageError``.
         """
-        self._engine.check_open()
-        step_aside()
-        rack = self._engine.rack
-        claim = Claim(urgent=True)
+        engine = self._engine
+        engine.check_open()
+        connections, lease = engine.connections, Lease()
+        lease.is_call = True
         try:
-            session = self._alive(claim, Deadline.after(timeout))
-            assert session.channel is not None
-            session.served += 1
+            leased = self._alive(lease, Deadline.after(timeout))
+            assert leased.channel is not None
+            leased.served += 1
             try:
-                yield SmtpConnection(session.channel, session.site.server, session.capabilities)
+                yield SmtpConnection(leased.channel, leased.server.server, leased.capabilities)
             except Exception:
-                self._put_back(session)
+                self._put_back(leased)
                 raise
-            self._put_back(session)
-        finally:
-            try:
-                rack.release(claim)
-            except BaseException:  # an interrupt in the middle of it; it does nothing twice
-                rack.release(claim)
-                raise
+            self._put_back(leased)
+        except BaseException:
+            connections.release(lease)
+            raise
 
-    def _put_back(self, session: Session) -> None:
+    def _put_back(self, leased: PooledConnection) -> None:
         """Give it back, unless somebody has the line still, such as a stream that was left half-way."""
-        if not session.is_free():
-            session.close()
-        self._engine.rack.give_back(session)
+        if leased.channel is not None and leased.channel.is_busy:
+            leased.close()
+        self._engine.connections.give_back(leased)
 
-    def _alive(self, claim: Claim, deadline: Deadline) -> Session:
-        """A leased session that is alive: one that was idle may have died of it."""
+    def _alive(self, lease: Lease, deadline: Deadline) -> PooledConnection:
+        """A leased connection that is alive: one that was idle may have died of it."""
+        connections = self._engine.connections
         while True:
-            session = self._engine.rack.lease(claim, deadline)
-            if not session.has_rested or session.is_free():
-                return session
-            self._engine.rack.give_back(session)
+            leased = connections.lease(lease, deadline)
+            if not leased.has_rested or (leased.channel is not None and leased.channel.is_free()):
+                return leased
+            leased.close()
+            connections.give_back(leased)
 
     # -- telling ----------------------------------------------------------------------
 
     def stats(self) -> PoolStats:
         """The live state."""
-        rack, feed = self._engine.rack.counts(), self._engine.feed.counts()
-        counts = self._engine.shop.tally.counts()
+        connections, queue = self._engine.connections.counts(), self._engine.queue.counts()
+        counts = self._engine.outcomes.counts()
         names = ("accepted", "rejected", "unknown", "unsent", "retried")
         return PoolStats(
-            connections=rack.open,
-            idle=rack.idle,
-            dialling=rack.dialling,
-            waiting=rack.waiting,
-            workers=feed.workers,
-            queued=feed.queued,
-            under_way=feed.under_way,
+            connections=connections.open,
+            idle=connections.idle,
+            dialling=connections.dialling,
+            waiting=connections.waiting,
+            workers=queue.workers,
+            queued=queue.queued,
+            under_way=queue.under_way,
             **{name: counts.get(name, 0) for name in names},
         )
 
@@ -290,7 +285,7 @@ class SmtpPool:
     @property
     def servers(self) -> tuple[Server, ...]:
         """Where it sends."""
-        return tuple(site.server for site in self._sites)
+        return tuple(each.server for each in self._servers)
 
     @property
     def closed(self) -> bool:
@@ -300,7 +295,7 @@ class SmtpPool:
     def __repr__(self) -> str:
         if not hasattr(self, "_engine"):  # ``__init__`` failed, and somebody looks at its frame
             return "<SmtpPool not made>"
-        names = ", ".join(site.name for site in self._sites)
+        names = ", ".join(each.name for each in self._servers)
         if self.closed:
             return f"<SmtpPool {names} closed>"
         now, most = self.stats(), self._engine.settings.limits.connections
@@ -350,7 +345,7 @@ class SmtpPool:
 
 def _job(
     mail: Any,
-    envelope: Envelope = _OF_ITS_OWN,
+    envelope: Envelope | None = None,
     *,
     future: Future[SendResult] | None = None,
     done: Callable[[Job], None] | None = None,
@@ -360,7 +355,7 @@ def _job(
 ) -> Job:
     return Job(
         mail,
-        **envelope._asdict(),
+        envelope=envelope,
         options=as_options(False, all_or_nothing, allow_long_lines),
         deadline=None if timeout is None else Deadline.after(timeout),
         future=future,

@@ -32,7 +32,7 @@ if str(ROOT) not in sys.path:
 
 from pysmtpx import MailObject, Outcome, RetryPolicy  # noqa: E402
 from pysmtpx.pool import SmtpPool  # noqa: E402
-from pysmtpx.pooling import health  # noqa: E402
+from pysmtpx.pooling import backoff, connection  # noqa: E402
 from pysmtpx.testing import Cut, Drip, Event, Garbage, MailServer, ReceivedMessage  # noqa: E402
 from pysmtpx.testing.ledger import Connection, Ledger  # noqa: E402
 
@@ -274,8 +274,8 @@ def hurried() -> Iterator[None]:
         "LONGEST_REST": 0.01,
         "FIRST_DIAL_REST": 0.001,
     }
-    learn = mock.patch.object(health.Health, "learn", _learn_nothing)
-    with mock.patch.multiple(health, **rests), learn:
+    learn = mock.patch.object(connection.PooledServer, "learn", _learn_nothing)
+    with mock.patch.multiple(backoff, **rests), learn:
         yield
 
 

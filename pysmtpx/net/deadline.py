@@ -50,6 +50,5 @@ class Deadline:
         return f"<Deadline in {self.remaining():.3f} s>"
 
 
-def now() -> float:
-    """Seconds on the same clock."""
-    return monotonic()
+now = monotonic
+"""Seconds on the same clock."""

@@ -1,1 +1,1 @@
-"""What a pool is made of: the feed of messages, the rack of connections, the workers between them."""
+"""What a pool is made of: the queue of messages, the connections, the workers between them, and calls."""

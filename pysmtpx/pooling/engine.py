@@ -1,33 +1,33 @@
-"""The moving parts of a pool under one roof: feed, rack and workers, and how they come to an end."""
+"""The parts of a pool together: connections, queue and workers, calls; and how they come to an end."""
 
 from __future__ import annotations
 
 import threading
-import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple
 
 from ..errors import UsageError
+from ..lock import Wakeup
 from ..net.deadline import Deadline
 from ..retry import RetryPolicy
 from ..wire.result import SendResult
-from . import lifetime
-from .bell import Bell
+from . import process
+from .call import Call
+from .connection import PooledServer
+from .connections import Connections, Opener, closed
 from .events import Events
-from .feed import Feed
-from .jobs import Job
-from .rack import Opener, Rack
-from .session import Claim, Site
-from .shelf import Limits, closed
-from .shop import Shop, for_each
-from .source import Pacer, Single
-from .worker import abandon, guard, is_serving, serve, work
+from .job import Job
+from .outcomes import Outcomes
+from .queue import Queue, Worker
+from .ratelimit import RateLimit
+from .selection import Limits
+from .worker import Sender, for_each
 
 _GRACE: Final = 5.0
 """Seconds for the workers to come to an end after their sockets were shut down."""
 _LOOK_AGAIN: Final = 1.0
-"""Seconds until whoever waits looks himself: an interrupt can fall between a change and its ring."""
+"""Seconds until whoever waits looks himself: an interrupt can fall between a change and the wakeup for it."""
 
 
 class Settings(NamedTuple):
@@ -39,172 +39,170 @@ class Settings(NamedTuple):
     by_priority: bool = True
     in_flight: int = 1
     most_queued: int = 1000
-    pacer: Pacer | None = None
+    rate: RateLimit | None = None
 
 
 class Engine:
     """What sends for a pool: in its workers, and in the threads of its callers."""
 
-    def __init__(self, sites: Sequence[Site], settings: Settings, opener: Opener | None = None) -> None:
+    def __init__(
+        self, servers: Sequence[PooledServer], settings: Settings, opener: Opener | None = None
+    ) -> None:
         self.settings = settings
-        limits = settings.limits
-        self.rack = Rack(sites, limits, settings.events, by_priority=settings.by_priority, opener=opener)
-        self.shop = Shop(self.rack, settings.events, settings.policy, settings.in_flight)
-        self.feed = Feed(settings.most_queued, limits.connections, self._start, settings.pacer, self._post)
-        self._begin()
-        lifetime.enter(self)
-
-    def _begin(self) -> None:
-        self._executor: ThreadPoolExecutor | None = None
-        self._lock = threading.RLock()
-        self._singles: weakref.WeakSet[Single] = weakref.WeakSet()
-        self._watchers: list[Bell] = []
         self.is_closed = False
+        self.inside: dict[int, Call | None] = {}
+        """Threads in the middle of a call or at work for the pool: from these it calls its caller."""
+        limits, events = settings.limits, settings.events
+        self.connections = Connections(
+            servers, limits, events, self.inside, by_priority=settings.by_priority, opener=opener
+        )
+        self.outcomes = Outcomes(self.connections, events, settings.policy)
+        self.queue = Queue(settings.most_queued, limits.connections, self._start, settings.rate)
+        self._executor: ThreadPoolExecutor | None = None
+        process.enter(self)
 
     # -- sending ----------------------------------------------------------------------
 
     def send(self, job: Job) -> SendResult:
         """Send in the calling thread; return the result or raise the error."""
-        single = Single(job, self.settings.pacer)
+        settings, inside, me = self.settings, self.inside, threading.get_ident()
+        if self.is_closed or me in inside:
+            self.check_open()
+        call = Call(job, self.connections, self.outcomes, settings.rate, settings.in_flight)
         try:
-            with self._lock:
-                self.check_open()
-                self._singles.add(single)
-            serve(self.shop, single, Claim(urgent=True))
+            inside[me] = call
+            return call.run()
         finally:
-            with self._lock:
-                self._singles.discard(single)
-                for bell in self._watchers:
-                    bell.ring()
-        outcome = job.outcome
-        if isinstance(outcome, SendResult):
-            return outcome
-        raise closed() if outcome is None else outcome
+            inside.pop(me, None)  # one call of C: no interrupt comes before it
+            if self.is_closed:
+                self.queue.notify()
 
     def put(self, job: Job) -> None:
-        """Queue a message for the workers; waits where the queue is full, until the message's deadline."""
-        self.check_open()
-        # A worker must not wait for what only workers can do.
-        self.feed.put(job, job.deadline or Deadline.after(None), bounded=not is_serving(self.shop))
-
-    def check_open(self) -> None:
-        """Raise ``UsageError`` where the pool was closed."""
+        """Queue a message for the workers; waits if the queue is full, until the message's deadline."""
         if self.is_closed:
             raise UsageError("the pool is closed")
+        # A worker must not wait for what only workers can do.
+        self.queue.put(job, job.deadline or Deadline.after(None), bounded=not self.is_inside)
 
-    def _start(self, token: object) -> None:
-        """One more worker; called under the feed's lock."""
-        self._threads().submit(work, self.shop, self.feed, token)
+    @property
+    def is_inside(self) -> bool:
+        """Whether this thread is in a callback, a hook or the content of a message of this pool."""
+        return threading.get_ident() in self.inside
 
-    def _post(self, bell: Bell) -> None:
-        """A guard for the deadlines; called under the feed's lock."""
-        self._threads().submit(guard, self.shop, self.feed, bell)
+    def check_open(self) -> None:
+        """Raise ``UsageError`` if the pool was closed, or would wait for what waits for this thread."""
+        if self.is_closed:
+            raise UsageError("the pool is closed")
+        if threading.get_ident() in self.inside:
+            raise UsageError(
+                "this is called from within the pool, by a callback, hook or content: use submit"
+            )
 
-    def _threads(self) -> ThreadPoolExecutor:
+    def _start(self, worker: Worker) -> None:
+        """One more worker; called under the queue's lock."""
         if self._executor is None:
             threads = self.settings.limits.connections + 1
             self._executor = ThreadPoolExecutor(threads, thread_name_prefix="pysmtpx-pool")
-        return self._executor
+        self._executor.submit(self._work, worker)
+
+    def _work(self, worker: Worker) -> None:
+        me = threading.get_ident()
+        self.inside[me] = None
+        try:
+            Sender(worker, self.queue, self.connections, self.outcomes, self.settings.in_flight).run()
+        finally:
+            self.inside.pop(me, None)
 
     # -- the end ----------------------------------------------------------------------
 
     def drain(self, seconds: float | None) -> bool:
         """Take in nothing more for the workers, and wait until they have sent all; whether they have."""
-        self.feed.close()
-        if is_serving(self.shop):
-            return False  # from within a callback: it is called for what would be waited for
-        return self._wait(lambda: self.feed.is_done, Deadline.after(seconds))
+        self.queue.close()
+        if self.is_inside:
+            return False  # it is called for what would be waited for
+        return self._wait(lambda: self.queue.is_done, Deadline.after(seconds))
 
     def close(self, seconds: float | None) -> None:
         """End what is queued as unsent, let what is under way end until then, and shut down the rest."""
-        with self._lock:
-            self.is_closed = True
-            singles = list(self._singles)
+        self.is_closed = True
         self._end_queued()
-        for single in singles:
-            single.end()
-        self.rack.end()
-        if is_serving(self.shop):  # from within a callback: this very thread is what would be waited for
+        for call in list(self.inside.values()):
+            if call is not None:
+                call.end()
+        self.connections.end()
+        if self.is_inside:  # this very thread is what would be waited for
             if seconds == 0:
-                self.rack.shut_down()
+                self.connections.shut_down()
             return
         try:
             done = seconds != 0 and self._wait(self._is_done, Deadline.after(seconds))
         finally:
             if seconds == 0 or not self._is_done():
-                self.rack.shut_down()
+                self.connections.shut_down()
         done = done or self._wait(self._is_done, Deadline.after(_GRACE))
-        self.rack.await_dials(_GRACE)
+        self.connections.await_dials(_GRACE)
         if self._executor is not None:
             self._executor.shutdown(wait=done)
 
     def _end_queued(self) -> None:
-        queued = self.feed.end()
+        queued = self.queue.end()
         for_each(queued, self._end_unsent)  # after an interrupt they are in the queue, for the next close
-        self.feed.withdraw(queued)
+        self.queue.withdraw(queued)
 
     def _end_unsent(self, job: Job) -> None:
         if job.end(closed()):
-            self.shop.ended(job)
+            self.outcomes.ended(job)
 
     def _is_done(self) -> bool:
-        with self._lock:
-            return self.feed.is_done and not self._singles
+        return self.queue.is_done and not any(call is not None for call in list(self.inside.values()))
 
     def _wait(self, condition: Callable[[], bool], deadline: Deadline) -> bool:
-        bell = Bell()
-        self.feed.watch(bell)
+        wakeup = Wakeup()
+        self.queue.watch(wakeup)
         try:
-            with self._lock:
-                self._watchers.append(bell)
             while not condition():
                 if deadline.remaining() <= 0:
                     return False
-                bell.wait(min(deadline.remaining(), _LOOK_AGAIN))
+                wakeup.wait(min(deadline.remaining(), _LOOK_AGAIN))
             return True
         finally:
-            self.feed.unwatch(bell)
-            with self._lock:
-                if bell in self._watchers:
-                    self._watchers.remove(bell)
+            self.queue.unwatch(wakeup)
 
     # -- the process -------------------------------------------------------------------
 
     def after_fork(self) -> None:
         """Begin empty, in a child: other locks, no threads, inherited descriptors closed without an octet."""
-        was_closed = self.is_closed
-        abandon()
-        self._begin()
-        self.is_closed = was_closed
-        self.feed.abandon()
-        self.rack.abandon()
-        self.shop.tally.abandon()
-        if self.settings.pacer is not None:
-            self.settings.pacer.abandon()
-        if was_closed:
-            self.feed.close()
-            self.rack.end()
+        self.inside.clear()
+        self._executor = None
+        self.queue.abandon()
+        self.connections.abandon()
+        self.outcomes.abandon()
+        if self.settings.rate is not None:
+            self.settings.rate.abandon()
+        if self.is_closed:
+            self.queue.close()
+            self.connections.end()
 
-    def take_leave(self, bell: Bell) -> None:
-        """The process ends: take nothing more in, and ring for each outcome from now on."""
-        self.feed.close("the process is ending: no worker can send this; a send in the calling thread can")
-        self.feed.watch(bell)
+    def take_leave(self, wakeup: Wakeup) -> None:
+        """The process ends: take nothing more in, and wake this for each outcome from now on."""
+        self.queue.close("the process is ending: no worker can send this; a send in the calling thread can")
+        self.queue.watch(wakeup)
 
     @property
     def is_quiet(self) -> bool:
         """Nothing is queued, and nothing is under way in a worker."""
-        return self.feed.is_done
+        return self.queue.is_done
 
     @property
-    def outcomes(self) -> int:
+    def outcomes_count(self) -> int:
         """How many messages of its workers have their outcome."""
-        return self.feed.counts().finished
+        return self.queue.counts().finished
 
     def give_up(self) -> None:
         """End what is queued as unsent, and shut down the sockets of all workers."""
         self._end_queued()
-        self.rack.shut_down(workers_only=True)
+        self.connections.shut_down(workers_only=True)
 
     def close_idle(self) -> None:
         """Close the connections that nobody uses."""
-        self.rack.close_idle()
+        self.connections.close_idle()

@@ -15,7 +15,7 @@ _log: Final = logging.getLogger("pysmtpx")
 
 Kind: TypeAlias = Literal["connected", "sent", "refused", "retried", "closed"]
 
-_LEVELS: Final[dict[Kind, int]] = {
+LEVELS: Final[dict[Kind, int]] = {
     "connected": logging.DEBUG,
     "sent": logging.DEBUG,
     "closed": logging.DEBUG,
@@ -57,21 +57,21 @@ class Events:
     """
 
     def __init__(self, hook: Callable[[Event], None] | None = None) -> None:
-        self._hook = hook
+        self.hook = hook
 
     def emit(self, event: Event) -> None:
         """Tell it. What the hook raises is logged, and changes nothing (FAULTS 92)."""
         _telling.once(self._emit, event)
 
     def _emit(self, event: Event) -> None:
-        level = _LEVELS[event.kind]
+        level = LEVELS[event.kind]
         if _log.isEnabledFor(level):
             _log.log(level, "%s", _line(event))
         if event.why and level > logging.DEBUG:
             _log.debug("%s %s: %s", event.server, event.kind, event.why)
-        if self._hook is not None:
+        if self.hook is not None:
             try:
-                self._hook(event)
+                self.hook(event)
             except Exception:
                 _log.exception("the hook for %s events failed", event.kind)
 

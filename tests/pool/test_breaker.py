@@ -10,7 +10,7 @@ from support.pools import BODY, ONCE, SENDER, Hold, fates, in_threads, mails, ou
 
 from pysmtpx import AuthenticationError, RetryPolicy, SendResult, Server, SmtpError
 from pysmtpx.pool import SmtpPool
-from pysmtpx.pooling import health, shelf
+from pysmtpx.pooling import backoff, selection
 from pysmtpx.testing import MailServer
 
 
@@ -84,7 +84,7 @@ def test_what_the_first_server_refuses_for_good_waits_for_the_second(
     refusal: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second one is only down for now: nothing that is queued is given up meanwhile."""
-    monkeypatch.setattr(health, "FIRST_DIAL_REST", 0.05)
+    monkeypatch.setattr(backoff, "FIRST_DIAL_REST", 0.05)
     options: dict[str, Any] = {"users": {"ann": "s3cret"}, "require_auth": True}
     if refusal == "greeting":
         options = {"replies": {"CONNECT": "554 5.3.2 no"}}
@@ -116,7 +116,7 @@ def test_a_refused_password_at_the_first_server_leaves_the_second() -> None:
 
 def test_a_password_that_was_changed_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """FAULTS 86: also where a connection is open on which it was accepted a while ago."""
-    monkeypatch.setattr(shelf, "_TRUST", 0.0)
+    monkeypatch.setattr(selection, "_TRUST", 0.0)
     users = {"ann": "s3cret"}
     hold = Hold("AUTH", lambda event: event.connection > 0)
     with (

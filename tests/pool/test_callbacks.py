@@ -9,9 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from support.busy import until
 from support.pools import BODY, ONCE, SENDER, Hold, mail, mails, outcome, pool_of
 
-from pysmtpx import ConnectionLost, DeliveryUnknown, MailObject, RetryPolicy, SendResult
+from pysmtpx import ConnectionLost, DeliveryUnknown, MailObject, RetryPolicy, SendResult, UsageError
 from pysmtpx.pool import SmtpPool
 from pysmtpx.testing import MailServer
 
@@ -37,6 +38,39 @@ def test_drain_does_not_wait_for_the_callback_that_calls_it() -> None:
     with MailServer() as server, pool_of(server) as pool:
         assert in_callback(pool, lambda: pool.drain(100)) is False
         assert pool.drain(15)
+
+
+CALLS: dict[str, Callable[[SmtpPool], Any]] = {
+    "send": lambda pool: pool.send(SENDER, "a@x.example", BODY),
+    "send_many": lambda pool: pool.send_many(mails(1)),
+    "connection": lambda pool: pool.connection().__enter__(),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_who_would_wait_for_himself_is_told_to_submit(call: str) -> None:
+    """FAULTS 97: from a callback, a hook, and content; afterwards the thread is as any other."""
+    told: list[Any] = []
+
+    def attempt(*_: Any) -> None:
+        told.append(outcome(CALLS[call], pool))
+
+    def content() -> Any:
+        attempt()
+        yield BODY
+
+    def hook(event: Any) -> None:
+        if event.kind == "connected":
+            attempt()
+
+    with MailServer() as server, pool_of(server, max_connections=1, on_event=hook) as pool:
+        pool.send(SENDER, "a@x.example", content())
+        pool.submit(mail(body=BODY)).add_done_callback(attempt)
+        assert server.wait_for(2)
+        assert pool.send(SENDER, "b@x.example", BODY)
+        until(lambda: len(told) == 3)
+        assert {type(each) for each in told} == {UsageError}
+        assert all("submit" in str(each) for each in told)
 
 
 def test_a_close_at_once_shuts_down_what_hangs() -> None:

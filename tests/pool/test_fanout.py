@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from support.pools import BODY, SENDER, Hold, fates, mail, mails, outcome, pool_of
 
-from pysmtpx import ConnectionLost, DeliveryUnknown, InputError, MailObject, SmtpError, UsageError, fanout
+from pysmtpx import ConnectionLost, DeliveryUnknown, InputError, SmtpError, UsageError
+from pysmtpx.pooling import fanout
 from pysmtpx.testing import Event, MailServer
 
 
@@ -212,17 +213,20 @@ def test_a_hook_that_raises_changes_nothing() -> None:
         assert Counter(each.status for each in outcomes) == {"accepted": 20}
 
 
-def test_a_hook_may_send() -> None:
-    """FAULTS 97: nothing is called under a lock of the pool."""
-    sent: list[MailObject] = []
+def test_a_hook_may_submit() -> None:
+    """FAULTS 97: nothing is called under a lock of the pool; and who would wait for himself is told so."""
+    sent: list[Any] = []
     with MailServer() as server:
 
         def hook(event: Any) -> None:
             if event.kind == "sent" and not sent:
-                sent.append(mail("hook@x.example"))
-                pool.send(SENDER, "hook@x.example", BODY, timeout=10)
+                sent.append(outcome(pool.send, SENDER, "hook@x.example", BODY, timeout=10))
+                sent.append(pool.submit(mail("hook@x.example")))
 
         with pool_of(server, on_event=hook, max_connections=2) as pool:
             pool.send(SENDER, "a@x.example", BODY)
             assert {each.status for each in pool.send_many(mails(5))} == {"accepted"}
+            assert isinstance(sent[0], UsageError)
+            assert "submit" in str(sent[0])
+            assert sent[1].result(10)
         assert len(server.messages) == 7

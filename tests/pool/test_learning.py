@@ -22,7 +22,7 @@ def test_a_server_that_cannot_overlap_is_sent_to_without() -> None:
     with MailServer(verdict=verdict) as server:
         with pool_of(server, max_connections=1, retry=AT_ONCE, overlap=True) as pool:
             outcomes = list(pool.send_many(mails(30)))
-            assert not pool._sites[0].health.overlap_works
+            assert not pool._servers[0].overlap_works
         assert Counter(each.status for each in outcomes) == {"accepted": 30}
         assert len(server.messages) == 30
 

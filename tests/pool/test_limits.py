@@ -23,8 +23,7 @@ from support.pools import (
 
 from pysmtpx import SendResult, Timeout, UsageError
 from pysmtpx.pool import SmtpPool
-from pysmtpx.pooling import health
-from pysmtpx.pooling import rack as racks
+from pysmtpx.pooling import backoff, connections
 from pysmtpx.pooling import worker as workers
 from pysmtpx.testing import MailServer
 
@@ -34,8 +33,8 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.ahead = 0.0
-        real = racks.now
-        for module in (racks, workers):
+        real = connections.now
+        for module in (connections, workers):
             monkeypatch.setattr(module, "now", lambda: real() + self.ahead)
 
 
@@ -160,7 +159,7 @@ def test_a_server_that_allows_three_gets_three() -> None:
 
 def test_and_gets_three_soon_where_it_refused_all_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """FAULTS 90: eight dials at once, and each is greeted by 421; a moment later three are welcome."""
-    monkeypatch.setattr(health, "FIRST_DIAL_REST", 0.05)
+    monkeypatch.setattr(backoff, "FIRST_DIAL_REST", 0.05)
     server: MailServer
     refuse = threading.Barrier(8)
 
@@ -317,7 +316,7 @@ def test_calls_that_waited_for_a_connection_keep_to_the_rate() -> None:
 
     def verdict(event: Any) -> Any:
         if event.verb == "MAIL":
-            times.append(racks.now())
+            times.append(connections.now())
         return hold(event)
 
     with MailServer(verdict=verdict) as server, pool_of(server, max_connections=1, rate=10.0) as pool:

@@ -29,7 +29,7 @@ from support.pools import BODY, SENDER, connected_to, outcome
 
 from pysmtpx import MailObject, RetryPolicy, SendResult, SmtpError, Timeout
 from pysmtpx.pool import SmtpPool
-from pysmtpx.pooling import health
+from pysmtpx.pooling import backoff
 from pysmtpx.testing import Cut, Event, Garbage, MailServer
 
 pytestmark = pytest.mark.slow
@@ -375,5 +375,5 @@ def test_the_pool_is_a_sound_machine() -> None:
     rests = {"FIRST_REST": 0.001, "LONGEST_REST": 0.01, "FIRST_DIAL_REST": 0.001}
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large]
     few = settings(max_examples=150, stateful_step_count=15, deadline=None, suppress_health_check=checks)
-    with mock.patch.multiple(health, QUIET=0.02, **rests):
+    with mock.patch.multiple(backoff, QUIET=0.02, **rests):
         run_state_machine_as_test(PoolMachine, settings=few)

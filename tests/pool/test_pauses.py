@@ -102,3 +102,21 @@ def test_a_try_that_would_come_after_the_deadline_is_not_waited_for() -> None:
         error = outcome(pool.send, SENDER, "a@x.example", BODY, timeout=LONG)
         assert fates(error) == {"a@x.example": "rejected 450"}
         assert time.monotonic() - began < LONG / 2
+
+
+@pytest.mark.parametrize("way", [send, submit])
+def test_each_try_counts_for_the_rate(way: Any) -> None:
+    """Also one that comes without a pause."""
+    tries: list[float] = []
+
+    def verdict(event: Event) -> Any:
+        if event.verb != "MAIL":
+            return None
+        tries.append(time.monotonic())
+        return "450 4.3.0 later" if len(tries) < 4 else None
+
+    policy = RetryPolicy(attempts=4, backoff=0.0, temporary=True)
+    with MailServer(verdict=verdict) as server, pool_of(server, retry=policy, rate=20.0) as pool:
+        assert fates(way(pool)) == {"a@x.example": "accepted"}
+    assert len(tries) == 4
+    assert tries[-1] - tries[0] >= 3 * 0.05 - 0.02

@@ -16,7 +16,7 @@ from support import certs
 from support.pools import BODY, SENDER, Hold, mails, pool_of
 
 from pysmtpx import SmtpPool
-from pysmtpx.fanout import FanOut
+from pysmtpx.pooling.fanout import FanOut
 from pysmtpx.testing import MailServer, Stall
 
 ROOT = Path(__file__).parent.parent.parent

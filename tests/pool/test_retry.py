@@ -21,7 +21,7 @@ from pysmtpx import (
     SmtpError,
 )
 from pysmtpx.pool import SmtpPool
-from pysmtpx.pooling import health
+from pysmtpx.pooling import backoff
 from pysmtpx.retry import RetryPolicy
 from pysmtpx.testing import Cut, Garbage, MailServer
 
@@ -55,7 +55,7 @@ def test_what_fails_before_the_end_of_data_is_tried_twice_more(
     way: str, verb: str, answer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """FAULTS 24, 42, 91: on another connection, and it arrives once."""
-    monkeypatch.setattr(health, "FIRST_DIAL_REST", 0.01)
+    monkeypatch.setattr(backoff, "FIRST_DIAL_REST", 0.01)
     with (
         MailServer(verdict=broken(verb, answer, 2), strict=False) as server,
         pool_of(server, max_connections=1) as pool,

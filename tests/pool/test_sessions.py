@@ -78,7 +78,7 @@ def test_a_session_that_only_refuses_is_retired(way: Any, verb: str, answer: str
         assert_all_arrived_once(server, way(pool, 60), 60)
         assert len(server.ledger.connections) == 6
         assert pool.stats().retried == 0
-        assert pool._sites[0].health.cap == 1
+        assert pool._servers[0].backoff.cap == 1
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -92,7 +92,7 @@ def test_three_hundred_messages_where_a_hundred_are_allowed(way: Any, connection
     ):
         assert_all_arrived_once(server, way(pool, COUNT))
         assert pool.stats().retried == 0
-        assert pool._sites[0].health.cap == connections
+        assert pool._servers[0].backoff.cap == connections
 
 
 @pytest.mark.parametrize("verb", ["MAIL", "RCPT"])
@@ -221,8 +221,8 @@ def test_a_session_that_had_ended_while_it_was_idle(way: Any, answer: str, then:
         ended.set()
         assert_all_arrived_once(server, way(pool, 5), 5)
         assert pool.stats().retried == 0
-        assert pool._sites[0].health.cap == 3
-        assert pool._sites[0].health.message_limit == float("inf")
+        assert pool._servers[0].backoff.cap == 3
+        assert pool._servers[0].message_limit == float("inf")
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -268,7 +268,7 @@ def test_greylisting_is_about_the_recipient(answer: str, verb: str) -> None:
     with MailServer(verdict=verdict) as server, pool_of(server, max_connections=8, retry=ONCE) as pool:
         statuses = Counter(each.status for each in pool.send_many(mails(200)))
         assert statuses == {"accepted": 180, "rejected": 20}
-        assert pool._sites[0].health.cap == 8
+        assert pool._servers[0].backoff.cap == 8
         # One in doubt for each connection at most is tried on a new one, and then it is known.
         assert len(server.ledger.connections) <= 16
 
@@ -282,4 +282,4 @@ def test_what_is_said_of_us_at_mail_shrinks_the_pool(answer: str) -> None:
         pool_of(server, max_connections=4, retry=ONCE) as pool,
     ):
         assert Counter(each.status for each in pool.send_many(mails(8))) == {"rejected": 8}
-        assert pool._sites[0].health.cap < 4
+        assert pool._servers[0].backoff.cap < 4

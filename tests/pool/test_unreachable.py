@@ -14,7 +14,7 @@ from support.pools import BODY, ONCE, SENDER, Hold, fates, in_threads, mails, ou
 
 from pysmtpx import ConnectError, InputError, RetryPolicy, SendResult, Timeout
 from pysmtpx.pool import SmtpPool
-from pysmtpx.pooling import rack
+from pysmtpx.pooling.connections import Connections
 from pysmtpx.testing import Event, MailServer
 
 TWICE = RetryPolicy(attempts=2, backoff=0.05)
@@ -113,17 +113,16 @@ def test_a_connection_that_is_free_before_the_wait_begins(monkeypatch: pytest.Mo
     """Behind the decision to dial, and before anybody waits for what comes of it."""
     hold = _Hangs()
     started, released = threading.Event(), threading.Event()
-    has_started = rack._has_started
+    begin_dial = Connections._begin_dial
 
-    def slowly(thread: threading.Thread) -> bool:
-        begun = has_started(thread)
+    def slowly(*args: Any) -> None:
+        begin_dial(*args)
         started.set()
         assert released.wait(10)
-        return begun
 
     with MailServer(verdict=hold) as server, pool_of(server, max_connections=2, retry=ONCE) as pool:
         with pool.connection():
-            monkeypatch.setattr(rack, "_has_started", slowly)
+            monkeypatch.setattr(Connections, "_begin_dial", slowly)
             results: list[Any] = []
             thread = threading.Thread(
                 target=lambda: results.append(outcome(pool.send, SENDER, "b@x.example", BODY, timeout=15.0))
@@ -219,5 +218,5 @@ def test_two_refused_passwords_at_once_are_one_refusal() -> None:
             refuse.set()  # the password was good a moment ago: several may try it at once
             results = in_threads(3, lambda n: outcome(pool.send, SENDER, "a@x.example", BODY, timeout=3.0))
             assert not [each for each in results if isinstance(each, SendResult)]
-            health = pool._sites[0].health
-            assert 30.0 <= health.may_dial(0, 0.0) - min(refused) <= 47.0
+            backoff = pool._servers[0].backoff
+            assert 30.0 <= backoff.may_dial(0, 0.0) - min(refused) <= 47.0

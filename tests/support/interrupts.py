@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import itertools
-import linecache
 import sys
 import threading
 from collections.abc import Callable, Collection, Iterator
 from types import CodeType
-from typing import Any, Final
-
-_NEVER: Final = (
-    "try:",
-    "finally:",
-    "with self._lock:",
-    "if mine and self._tenant is None:",
-    "self._holder = None",
-    "self._lock.release()",
-)
-"""Lines before which no signal is seen: that is at the begin of a function, behind a call of one that is not
-Python's, and at a jump back. Those of the channel that give the line back are written by this."""
+from typing import Any
 
 
 class Interrupt(KeyboardInterrupt):
@@ -28,8 +17,11 @@ class Interrupt(KeyboardInterrupt):
 
 
 def interrupted(place: int, files: Collection[str], call: Callable[[], Any]) -> bool:
-    """Call it, and interrupt it before the so-manieth line of these files; whether it came to that."""
-    return _interrupted(place, lambda told: _each_line(files, told), call)
+    """Call it, and interrupt it at the so-manieth place of these files at which CPython looks for signals.
+
+    That is at the entry of a function, and behind a call of one that is written in C. Tells whether it came.
+    """
+    return _interrupted(place, lambda told: _each_look(files, told), call)
 
 
 def interrupted_within(place: int, codes: Collection[CodeType], call: Callable[[], Any]) -> bool:
@@ -62,20 +54,19 @@ def _interrupted(place: int, watch: _Watch, call: Callable[[], Any]) -> bool:
 
 
 @contextlib.contextmanager
-def _each_line(files: Collection[str], told: _Told) -> Iterator[None]:
-    """Tell of each line of these files that this thread is about to run."""
-
-    def trace(frame: Any, event: str, _: Any) -> Any:
-        name = frame.f_code.co_filename
-        if name not in files:
-            return None
-        is_work = linecache.getline(name, frame.f_lineno).partition("#")[0].strip() not in _NEVER
-        if event == "line" and is_work:
+def _each_look(files: Collection[str], told: _Told) -> Iterator[None]:
+    def look(frame: Any, event: str, _: Any) -> None:
+        # A generator is also "called" to be closed, where no signal is seen.
+        is_entry = event == "call" and not frame.f_code.co_flags & inspect.CO_GENERATOR
+        if (is_entry or event == "c_return") and frame.f_code.co_filename in files:
             told()
-        return trace
 
-    with _traced(trace):
+    before = sys.getprofile()
+    sys.setprofile(look)
+    try:
         yield
+    finally:
+        sys.setprofile(before)
 
 
 @contextlib.contextmanager

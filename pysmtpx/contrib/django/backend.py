@@ -15,7 +15,7 @@ from ...frames import conceals_settings
 from ...options import spelled_out
 from ...outcome import Outcome
 from ...pool import SmtpPool
-from ...pooling.shelf import again
+from ...pooling.selection import again
 from ...server import Server
 from ...wire.envelope import MailObject
 from ...wire.limits import Stage

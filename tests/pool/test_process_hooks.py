@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from support.pools import BODY, SENDER, mails, pool_of
 
-from pysmtpx.pooling import lifetime
-from pysmtpx.pooling.bell import Bell
+from pysmtpx.lock import Wakeup
+from pysmtpx.pooling import process
 from pysmtpx.testing import MailServer
 
 ROOT = Path(__file__).parent.parent.parent
@@ -24,15 +24,15 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.time = 0.0
-        monkeypatch.setattr(lifetime, "now", lambda: self.time)
+        monkeypatch.setattr(process, "now", lambda: self.time)
         clock = self
 
-        class Waited(Bell):
+        class Waited(Wakeup):
             def wait(self, seconds: float) -> bool:
                 clock.time += min(seconds, 0.4)
                 return True
 
-        monkeypatch.setattr(lifetime, "Bell", Waited)
+        monkeypatch.setattr(process, "Wakeup", Waited)
 
 
 class Living:
@@ -47,7 +47,7 @@ class Living:
     def after_fork(self) -> None:
         self.told.append("fork")
 
-    def take_leave(self, bell: Bell) -> None:
+    def take_leave(self, wakeup: Wakeup) -> None:
         self.told.append("leave")
 
     @property
@@ -55,7 +55,7 @@ class Living:
         return self._left == 0
 
     @property
-    def outcomes(self) -> int:
+    def outcomes_count(self) -> int:
         self._asked += 1
         if self._left > 0 and self._asked % self._every == 0:
             self._left -= 1
@@ -70,31 +70,31 @@ class Living:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    monkeypatch.setattr(lifetime, "_pools", set())
+    monkeypatch.setattr(process, "_pools", set())
     return Clock(monkeypatch)
 
 
 def test_it_goes_on_while_outcomes_arrive(clock: Clock) -> None:
     """FAULTS 94."""
     pool = Living(outcomes=50, every=2)
-    lifetime._pools.add(pool)
-    lifetime.end_workers()
+    process._pools.add(pool)
+    process.end_workers()
     assert pool.is_quiet
     assert pool.told == ["leave", "give up"]
-    assert clock.time > 5 * lifetime.QUIET
+    assert clock.time > 5 * process.QUIET
 
 
 def test_it_gives_up_a_second_after_the_last_one(clock: Clock) -> None:
     """FAULTS 94."""
     hung, done = Living(outcomes=-1), Living()
-    lifetime._pools.update((hung, done))
-    lifetime.end_workers()
+    process._pools.update((hung, done))
+    process.end_workers()
     assert hung.told == done.told == ["leave", "give up"]
-    assert lifetime.QUIET <= clock.time < 2 * lifetime.QUIET
+    assert process.QUIET <= clock.time < 2 * process.QUIET
 
 
 def test_no_pool_no_wait(clock: Clock) -> None:
-    lifetime.end_workers()
+    process.end_workers()
     assert clock.time == 0
 
 
@@ -133,12 +133,12 @@ def test_at_exit_submit_says_so_and_a_send_works() -> None:
 def test_a_pool_that_nobody_has_is_forgotten() -> None:
     with MailServer() as server, pool_of(server) as pool:
         engine = pool._engine
-        assert engine in lifetime._pools
+        assert engine in process._pools
     del pool, engine
     import gc
 
     gc.collect()
-    assert not any(getattr(each, "is_closed", False) is False for each in lifetime._pools)
+    assert not any(getattr(each, "is_closed", False) is False for each in process._pools)
 
 
 def _in_child(act: object) -> int:
@@ -154,17 +154,16 @@ def _in_child(act: object) -> int:
     return os.waitpid(child, 0)[1]
 
 
-@pytest.mark.parametrize("which", ["feed", "rack", "engine", "tally", "pacer", "lifetime"])
+@pytest.mark.parametrize("which", ["queue", "connections", "outcomes", "rate", "process"])
 def test_no_lock_that_was_held_at_the_fork_is_held_in_the_child(which: str) -> None:
     """FAULTS 95."""
     with MailServer() as server, pool_of(server, rate=1e6) as pool:
         engine = pool._engine
         locks = {
-            "feed": engine.feed._lock,
-            "rack": engine.rack._lock,
-            "engine": engine._lock,
-            "tally": engine.shop.tally._lock,
-            "pacer": engine.settings.pacer._lock,  # type: ignore[union-attr]
+            "queue": engine.queue._lock,
+            "connections": engine.connections._lock,
+            "outcomes": engine.outcomes._lock,
+            "rate": engine.settings.rate._lock,  # type: ignore[union-attr]
         }
         held, go = threading.Event(), threading.Event()
 

@@ -9,13 +9,13 @@ from typing import Any
 from pysmtpx import ConnectionLost, MailObject, RetryPolicy, Server, SmtpError
 from pysmtpx.flow.pipeline import Done
 from pysmtpx.flow.plan import Plan
+from pysmtpx.pooling.backoff import Backoff
+from pysmtpx.pooling.connection import Lease, PooledConnection, PooledServer
+from pysmtpx.pooling.connections import Connections
+from pysmtpx.pooling.engine import Engine, Settings
 from pysmtpx.pooling.events import Event, Events
-from pysmtpx.pooling.health import Health
-from pysmtpx.pooling.jobs import Job
-from pysmtpx.pooling.rack import Rack
-from pysmtpx.pooling.session import Site
-from pysmtpx.pooling.shelf import Limits
-from pysmtpx.pooling.shop import Shop
+from pysmtpx.pooling.job import Job
+from pysmtpx.pooling.selection import Limits
 from pysmtpx.wire.capabilities import Capabilities
 from pysmtpx.wire.limits import Stage
 from pysmtpx.wire.reply import Reply
@@ -60,10 +60,11 @@ class Stream:
     def is_busy(self) -> bool:
         return bool(self.held) and not self.line.is_eager
 
-    def open(self) -> None:
+    def __enter__(self) -> Stream:
         if self.line.is_dead:
             self.line.closed = True
             raise ConnectionLost("gone", stage=Stage.INPUT)
+        return self
 
     def push(self, token: Any, plan: Plan, deadline: Any = None) -> list[Done]:
         return self._talk(self, token, plan)
@@ -75,7 +76,7 @@ class Stream:
     def known(self) -> list[Done]:
         return []
 
-    def close(self) -> None:
+    def __exit__(self, *_: object) -> None:
         if self.held:
             self.line.close()
 
@@ -105,8 +106,23 @@ class Line:
         self.closed = True
 
 
-def site(name: str = "a.example", most: int = 2, **options: Any) -> Site:
-    return Site(Server(name, **options), Health(most, lambda: 0.0))
+def server(name: str = "a.example", most: int = 2, **options: Any) -> PooledServer:
+    return PooledServer(Server(name, **options), Backoff(most, lambda: 0.0))
+
+
+def lease(*, is_call: bool = False, thread: int = 0) -> Lease:
+    made = Lease()
+    made.is_call, made.thread = is_call, thread or id(made)
+    return made
+
+
+def connection(to: PooledServer, moment: float = 0.0, *, is_open: bool = True) -> PooledConnection:
+    """One that was made at this moment and is idle since, or that is being dialled since."""
+    made = PooledConnection(to, moment)
+    if is_open:
+        made.made = moment
+        made.channel = Line()  # type: ignore[assignment]
+    return made
 
 
 class Exchange:
@@ -132,17 +148,22 @@ class Exchange:
         return line, Capabilities(self._keywords)
 
 
-def rack_of(exchange: Exchange, *sites: Site, events: list[Event] | None = None, **options: Any) -> Rack:
+def connections_of(
+    exchange: Exchange, *servers: PooledServer, hook: Callable[[Event], None] | None = None, **options: Any
+) -> Connections:
     by_priority = options.pop("by_priority", True)
     limits = Limits(options.pop("connections", 2), **options)
-    told = Events(None if events is None else events.append)
-    where = sites or (site(most=limits.connections),)
-    return Rack(where, limits, told, by_priority=by_priority, opener=exchange, share=lambda: 0.0)
+    where = servers or (server(most=limits.connections),)
+    return Connections(
+        where, limits, Events(hook), {}, by_priority=by_priority, opener=exchange, share=lambda: 0.0
+    )
 
 
-def shop_of(rack: Rack, events: list[Event] | None = None, **policy: Any) -> Shop:
-    told = Events(None if events is None else events.append)
-    return Shop(rack, told, RetryPolicy(**{"backoff": 0.0, "jitter": 0.0, **policy}))
+def engine_of(
+    exchange: Exchange, *, hook: Callable[[Event], None] | None = None, most: int = 1, **policy: Any
+) -> Engine:
+    retry = RetryPolicy(**{"backoff": 0.0, "jitter": 0.0, **policy})
+    return Engine([server(most=most)], Settings(Limits(most), retry, Events(hook)), opener=exchange)
 
 
 class Watched:

@@ -16,8 +16,8 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
+from ..lock import Wakeup
 from ..net.deadline import now
-from .bell import Bell
 
 QUIET: Final = 1.0
 """Seconds without an outcome after which the workers of a process that ends are given up."""
@@ -29,15 +29,15 @@ class Living(Protocol):
     def after_fork(self) -> None:
         """Begin empty, in a child: other locks, no threads, inherited descriptors closed without an octet."""
 
-    def take_leave(self, bell: Bell) -> None:
-        """The process ends: take nothing more in, and ring for each outcome from now on."""
+    def take_leave(self, wakeup: Wakeup) -> None:
+        """The process ends: take nothing more in, and wake this for each outcome from now on."""
 
     @property
     def is_quiet(self) -> bool:
         """Nothing is queued, and nothing is under way in a worker."""
 
     @property
-    def outcomes(self) -> int:
+    def outcomes_count(self) -> int:
         """How many messages of its workers have their outcome."""
 
     def give_up(self) -> None:
@@ -83,17 +83,17 @@ def _begin_empty() -> None:
 def end_workers() -> None:
     """Let every pool's workers finish while outcomes arrive, then shut down what hangs."""
     pools: list[Living] = list(_pools)
-    bell = Bell()
+    wakeup = Wakeup()
     for pool in pools:
-        pool.take_leave(bell)
+        pool.take_leave(wakeup)
     outcomes, since = -1, now()
     while not all(pool.is_quiet for pool in pools):
-        if (count := sum(pool.outcomes for pool in pools)) != outcomes:
+        if (count := sum(pool.outcomes_count for pool in pools)) != outcomes:
             outcomes, since = count, now()
         left = since + QUIET - now()
         if left <= 0:
             break
-        bell.wait(left)
+        wakeup.wait(left)
     for pool in pools:
         pool.give_up()
 

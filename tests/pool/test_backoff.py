@@ -1,4 +1,4 @@
-"""What is known of a server follows from what it said, and from nothing else."""
+"""How long a server is left alone follows from what it said, and from nothing else."""
 
 from __future__ import annotations
 
@@ -9,45 +9,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pysmtpx import (
-    AllRecipientsFailed,
-    AuthenticationError,
-    ConnectError,
-    ConnectionLost,
-    DataRejected,
-    DeliveryUnknown,
-    ProtocolError,
-    RejectedRecipient,
-    SenderRejected,
-    SendResult,
-    ServiceUnavailable,
-    SmtpError,
-    Timeout,
-)
-from pysmtpx.pooling.health import (
+from pysmtpx import AuthenticationError, ConnectError, SmtpError
+from pysmtpx.pooling.backoff import (
     FIRST_REST,
     LONGEST_DIAL_REST,
     LONGEST_PROBE,
     LONGEST_REST,
     QUIET,
-    Health,
-    is_slowdown,
+    Backoff,
 )
-from pysmtpx.wire.limits import Stage
-from pysmtpx.wire.reply import EnhancedCode, Reply
+from pysmtpx.wire.reply import Reply
 
 MOST = 4
 PASSWORD = AuthenticationError(reply=Reply(535))
 BUSY = ConnectError("greeting", reply=Reply(421))
 DOWN = ConnectError("nobody answered")
-SENT = SendResult(("a@x.example",), (), Reply(250))
 
 
-def health(share: float = 0.0) -> Health:
-    return Health(MOST, lambda: share)
+def backoff(share: float = 0.0) -> Backoff:
+    return Backoff(MOST, lambda: share)
 
 
-def rests(state: Health, error: SmtpError, times: int, open_now: int = 0) -> list[float]:
+def rests(state: Backoff, error: SmtpError, times: int, open_now: int = 0) -> list[float]:
     """How long a dial has to wait after each of so many failures, each as soon as it may."""
     now, found = 1000.0, []
     for _ in range(times):
@@ -61,26 +44,26 @@ def rests(state: Health, error: SmtpError, times: int, open_now: int = 0) -> lis
 
 
 def test_a_new_server_may_be_dialled_up_to_the_cap() -> None:
-    assert [health().may_dial(count, 0.0) <= 0.0 for count in range(6)] == [True] * MOST + [False] * 2
-    assert health().may_dial(MOST, 0.0) == math.inf
+    assert [backoff().may_dial(count, 0.0) <= 0.0 for count in range(6)] == [True] * MOST + [False] * 2
+    assert backoff().may_dial(MOST, 0.0) == math.inf
 
 
 def test_a_server_that_cannot_be_reached_is_left_alone_for_longer_and_longer() -> None:
-    assert rests(health(), DOWN, 10) == [1, 2, 4, 8, 16, *[LONGEST_DIAL_REST] * 5]
-    assert rests(health(share=1.0), DOWN, 3) == [0.5, 1, 2]
+    assert rests(backoff(), DOWN, 10) == [1, 2, 4, 8, 16, *[LONGEST_DIAL_REST] * 5]
+    assert rests(backoff(share=1.0), DOWN, 3) == [0.5, 1, 2]
 
 
 def test_dials_that_fail_together_are_one_failure() -> None:
-    state = health()
+    state = backoff()
     for _ in range(MOST):
         state.dial_failed(DOWN, 0, 10.0)
     assert state.may_dial(0, 10.0) == 11.0
 
 
 def test_a_session_ends_all_rests_of_dialling() -> None:
-    state = health()
+    state = backoff()
     rests(state, DOWN, 5)
-    state.dialled(2000.0)
+    state.dial_succeeded()
     assert state.may_dial(0, 2000.0) <= 2000.0
     assert rests(state, DOWN, 1) == [1]
 
@@ -88,7 +71,7 @@ def test_a_session_ends_all_rests_of_dialling() -> None:
 @pytest.mark.parametrize("open_now", [1, 2, 3])
 def test_one_connection_too_many_shrinks_the_cap_and_rests_nobody(open_now: int) -> None:
     """FAULTS 90."""
-    state = health()
+    state = backoff()
     state.dial_failed(BUSY, open_now, 10.0)
     assert state.cap == open_now
     assert state.may_dial(open_now, 10.0) == math.inf
@@ -96,25 +79,25 @@ def test_one_connection_too_many_shrinks_the_cap_and_rests_nobody(open_now: int)
 
 
 def test_a_refusal_of_all_that_were_dialled_together_does_not_tell_how_many_are_allowed() -> None:
-    state = health()
+    state = backoff()
     for others in (3, 2, 1, 0):
         state.dial_failed(BUSY, others, 10.0, established=False)
     assert (state.cap, state.may_dial(0, 10.0)) == (MOST, 11.0)
 
 
 def test_but_what_came_off_meanwhile_does() -> None:
-    state = health()
+    state = backoff()
     state.dial_failed(BUSY, 3, 10.0, established=False)
     state.dial_failed(BUSY, 2, 10.0, established=False)
-    state.dialled(10.0)
-    state.dialled(10.0)
+    state.dial_succeeded()
+    state.dial_succeeded()
     assert state.cap == 2
     state.dial_failed(BUSY, 0, 11.0)
     assert state.cap == 2, "that it is busy later changes nothing"
 
 
 def test_a_busy_server_without_a_connection_of_ours_is_left_alone() -> None:
-    state = health()
+    state = backoff()
     state.dial_failed(BUSY, 0, 10.0)
     assert (state.cap, state.may_dial(0, 10.0)) == (MOST, 11.0)
 
@@ -124,32 +107,32 @@ def test_a_busy_server_without_a_connection_of_ours_is_left_alone() -> None:
 
 def test_a_refused_password_is_probed_rarely_and_by_one() -> None:
     """FAULTS 86."""
-    state = health()
+    state = backoff()
     assert rests(state, PASSWORD, 7) == [30, 60, 120, 240, 480, LONGEST_PROBE, LONGEST_PROBE]
     assert state.refused is PASSWORD
     now = 1e6
     assert state.may_dial(0, now) <= now
-    state.dialling(now)
+    state.dial_begins(now)
     assert state.may_dial(1, now) > now
 
 
 def test_an_accepted_password_closes_the_breaker() -> None:
-    state = health()
+    state = backoff()
     rests(state, PASSWORD, 3)
-    state.dialled(1e6)
+    state.dial_succeeded()
     assert state.refused is None
     assert rests(state, PASSWORD, 1) == [30]
 
 
 def test_a_server_that_cannot_check_just_now_has_refused_no_password() -> None:
-    state = health()
+    state = backoff()
     state.dial_failed(AuthenticationError(reply=Reply(454)), 0, 10.0)
     assert state.refused is None
 
 
 @given(st.floats(0, 1))
 def test_chance_never_makes_a_probe_come_early_or_after_the_longest(share: float) -> None:
-    found = rests(health(share), PASSWORD, 8)
+    found = rests(backoff(share), PASSWORD, 8)
     assert found[0] >= 30 - 1e-6
     assert max(found) <= LONGEST_PROBE + 1e-6
 
@@ -158,7 +141,7 @@ def test_chance_never_makes_a_probe_come_early_or_after_the_longest(share: float
 
 
 def test_a_complaint_costs_one_connection_and_a_rest_that_doubles() -> None:
-    state, now, caps, found = health(), 10.0, [], []
+    state, now, caps, found = backoff(), 10.0, [], []
     for _ in range(12):
         state.slowed(now, state.cap)
         caps.append(state.cap)
@@ -170,29 +153,29 @@ def test_a_complaint_costs_one_connection_and_a_rest_that_doubles() -> None:
 
 
 def test_complaints_about_the_same_burst_count_once() -> None:
-    state = health()
+    state = backoff()
     for _ in range(MOST):
         state.slowed(10.0, MOST)
     assert (state.cap, state.rest_until) == (MOST - 1, 10.0 + FIRST_REST)
 
 
 def test_the_cap_follows_what_is_open() -> None:
-    state = health()
+    state = backoff()
     state.slowed(10.0, 2)
     assert state.cap == 1
 
 
 def test_an_acceptance_resets_the_rest_and_quiet_spells_raise_the_cap() -> None:
-    state = health()
+    state = backoff()
     state.slowed(0.0, MOST)
     state.slowed(1.0, 3)
-    assert (state.cap, state.is_well) == (2, False)
+    assert (state.cap, state.is_over) == (2, False)
     state.accepted(1.0 + QUIET - 0.1)
     assert state.cap == 2
     state.accepted(1.0 + QUIET)
     assert state.cap == 3
     state.accepted(1.0 + 100 * QUIET)
-    assert (state.cap, state.is_well) == (MOST, True)
+    assert (state.cap, state.is_over) == (MOST, True)
 
 
 STEPS = st.tuples(
@@ -206,14 +189,14 @@ STEPS = st.tuples(
 def test_whatever_happens_one_connection_is_allowed_and_every_rest_ends(
     steps: list[tuple[str, int, float]], share: float
 ) -> None:
-    state, now = health(share), 0.0
+    state, now = backoff(share), 0.0
     acts: dict[str, Any] = {
         "slowed": lambda open_now: state.slowed(now, open_now),
         "accepted": lambda open_now: state.accepted(now),
         "busy": lambda open_now: state.dial_failed(BUSY, open_now, now),
         "down": lambda open_now: state.dial_failed(DOWN, open_now, now),
         "password": lambda open_now: state.dial_failed(PASSWORD, open_now, now),
-        "dialled": lambda open_now: state.dialled(now),
+        "dialled": lambda open_now: state.dial_succeeded(),
     }
     for act, open_now, gap in steps:
         now += gap
@@ -221,100 +204,3 @@ def test_whatever_happens_one_connection_is_allowed_and_every_rest_ends(
         assert 1 <= state.cap <= MOST
         assert state.may_dial(0, now) <= now + LONGEST_PROBE
         assert state.rest_until <= now + LONGEST_REST
-
-
-# -- which replies
-
-
-def reply(code: int, *enhanced: int) -> Reply:
-    return Reply(code, (b"",), EnhancedCode(*enhanced) if enhanced else None)
-
-
-ALL = ("mail", "rcpt", "data", "final")
-
-
-@pytest.mark.parametrize(
-    ("given", "slows"),
-    [
-        (reply(421), ALL),
-        (reply(432), ALL),
-        (reply(451), ("mail", "data", "final")),
-        (reply(452), ("mail", "data", "final")),
-        (reply(454), ("mail", "data", "final")),
-        (reply(450), ()),
-        (reply(450, 4, 7, 1), ("mail",)),
-        (reply(451, 4, 7, 1), ("mail",)),
-        (reply(454, 4, 7, 0), ("mail",)),
-        (reply(451, 4, 3, 0), ALL),
-        (reply(452, 4, 3, 1), ALL),
-        (reply(452, 4, 5, 3), ("mail",)),
-        (reply(451, 4, 5, 3), ("mail",)),
-        (reply(450, 4, 2, 0), ()),
-        (reply(452, 4, 2, 2), ()),
-        (reply(451, 4, 1, 8), ()),
-        (reply(550), ()),
-        (reply(550, 5, 7, 1), ()),
-        (reply(552), ()),
-    ],
-    ids=str,
-)
-def test_which_replies_ask_for_less(given: Reply, slows: tuple[str, ...]) -> None:
-    """At RCPT and behind the content policy is about the recipient or the message: greylisting is."""
-    both = AllRecipientsFailed(2, [given, given])
-    both.rejected_recipients = tuple(RejectedRecipient(path, given, Stage.RCPT) for path in ("a@x", "b@x"))
-    errors: dict[str, list[SmtpError]] = {
-        "mail": [SenderRejected(reply=given, stage=Stage.MAIL)],
-        "rcpt": [AllRecipientsFailed(1, [given]), both],
-        "data": [DataRejected(reply=given, stage=Stage.DATA)],
-        "final": [
-            DataRejected(reply=given, stage=Stage.FINAL),
-            AllRecipientsFailed(1, [given], stage=Stage.FINAL),
-        ],
-    }
-    assert tuple(s for s in ALL if {*map(is_slowdown, errors[s])} == {True}) == slows
-    assert tuple(s for s in ALL if any(map(is_slowdown, errors[s]))) == slows
-
-
-def test_what_the_server_took_or_did_not_answer_asks_for_nothing() -> None:
-    assert not is_slowdown(SENT)
-    assert not any(map(is_slowdown, (ConnectionLost(), Timeout(), ProtocolError(), DeliveryUnknown())))
-    assert is_slowdown(ServiceUnavailable(reply=Reply(421)))
-
-
-# -- what is learnt
-
-
-def hang() -> SmtpError:
-    error = DeliveryUnknown("no reply")
-    error.__cause__ = Timeout("late")
-    return error
-
-
-@pytest.mark.parametrize(
-    ("error", "works"),
-    [
-        (hang(), False),
-        (Timeout(stage=Stage.FINAL), False),
-        (ConnectionLost(stage=Stage.MAIL), False),
-        (ProtocolError(stage=Stage.RCPT), False),
-        (ConnectionLost(stage=Stage.INPUT), True),  # nothing of it was written
-        (SENT, True),
-    ],
-)
-def test_the_first_break_under_bdat_rules_bdat_out(error: SmtpError | SendResult, works: bool) -> None:
-    """FAULTS 53, 112."""
-    state = health()
-    state.learn(error, by_bdat=False, trouble=False)
-    assert state.chunking_works
-    state.learn(error, by_bdat=True, trouble=False)
-    assert state.chunking_works is works
-
-
-@pytest.mark.parametrize("outcome", [SENT, ConnectionLost(stage=Stage.MAIL)])
-def test_the_first_trouble_behind_an_end_of_data_rules_the_overlap_out(outcome: Any) -> None:
-    """FAULTS 46: also where the message went after all, alone."""
-    state = health()
-    state.learn(outcome, by_bdat=False, trouble=False)
-    assert state.overlap_works
-    state.learn(outcome, by_bdat=False, trouble=True)
-    assert not state.overlap_works

@@ -2,43 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from ..errors import ConnectionLost, DeliveryUnknown, InputError, SmtpError, UsageError
-from ..flow.plan import DEFAULT, Options, Plan
+from ..flow.plan import DEFAULT, Options, Plan, make_plan
 from ..message import AnyMessage
 from ..net.deadline import Deadline, now
 from ..outcome import Outcome, Status
 from ..retry import RetryPolicy
-from ..sending import account_for, plan_for
-from ..wire.capabilities import Capabilities, Protocol
+from ..sending import account_for
+from ..wire.content import Unwritten
 from ..wire.envelope import MailObject, part
 from ..wire.limits import Stage
-from ..wire.params import MailFromParams, RcptToParams
 from ..wire.result import SendResult
+from .blame import Blame, Suspicion
+from .connection import PooledConnection
 from .forms import Envelope, Forms
-from .health import Health, refusal_of
 from .tries import Tries
-
-
-class Suspicion(NamedTuple):
-    """That a connection which had worked took no more, whatever the message."""
-
-    health: Health
-    refusal: object
-    messages: int | None
-    """How many it had taken; None where that says nothing."""
-
-    def judge(self, outcome: SendResult | SmtpError) -> None:
-        """See by what became of the message on a new connection whether that was so."""
-        if refusal_of(outcome) == self.refusal:
-            self.health.refusal_repeated(self.refusal)
-        elif self.messages is not None and isinstance(outcome, SendResult):
-            self.health.limit_found(self.messages, self.refusal)
 
 
 class Job:
@@ -48,8 +34,8 @@ class Job:
     ``done`` is called with the job afterwards, outside every lock. A call that
     sends in its own thread needs neither.
 
-    ``sender`` and the rest of the envelope are for an ``email`` message, or the
-    octets or file of one: with a ``MailObject`` they raise ``UsageError``.
+    ``envelope`` is for an ``email`` message, or the octets or file of one: with
+    a ``MailObject`` it raises ``UsageError``.
 
     ``begin``, ``finish`` and ``end`` are safe in any thread. The rest belongs to
     whoever has the job: its caller, the queue, or the worker that took it.
@@ -57,6 +43,7 @@ class Job:
 
     __slots__ = (
         "_done",
+        "_finisher",
         "_forms",
         "_future",
         "_has_begun",
@@ -65,12 +52,14 @@ class Job:
         "_options",
         "_spared",
         "_tries",
+        "_whole",
         "attempts",
         "began",
+        "connection",
         "deadline",
         "is_recalled",
         "mail",
-        "not_before",
+        "newer_than",
         "outcome",
         "suspicion",
     )
@@ -79,98 +68,135 @@ class Job:
         self,
         mail: MailObject | AnyMessage,
         *,
-        sender: str | None = None,
-        recipients: str | Sequence[str] | None = None,
-        mail_params: MailFromParams | None = None,
-        rcpt_params: Sequence[RcptToParams] | None = None,
+        envelope: Envelope | None = None,
         options: Options = DEFAULT,
         deadline: Deadline | None = None,
         future: Future[SendResult] | None = None,
         done: Callable[[Job], None] | None = None,
         began: float | None = None,
     ) -> None:
-        envelope = Envelope(sender, recipients, mail_params, rcpt_params)
-        if isinstance(mail, MailObject) and any(each is not None for each in envelope):
-            raise UsageError("a MailObject has an envelope of its own")
         self.mail: Any = mail
         """As the caller gave it; what is sent is another matter once it is frozen."""
+        self._whole: MailObject | None = None
+        """To all recipients, for a server that offers everything; None before the first look at it."""
+        self._forms: Forms | None = None
+        """For an ``email`` message, or the octets or file of one."""
+        if isinstance(mail, MailObject) and envelope is not None and any(e is not None for e in envelope):
+            raise UsageError("a MailObject has an envelope of its own")
+        if isinstance(mail, MailObject) and not isinstance(mail.content, Unwritten):
+            self._whole = mail
+        else:
+            self._forms = Forms(mail, envelope or Envelope())
         self.deadline = deadline
         self.attempts = 0
         """Tries so far."""
         self.began = now() if began is None else began
         """When it was handed in; from the first ``begin`` with a moment on, that."""
-        self.not_before = self.began
-        """When the next try may begin."""
+        self.newer_than = -math.inf
+        """It goes only on a connection that was made after this moment."""
         self.is_recalled = False
         """Its caller has left: what is under way ends, and nothing more is begun."""
+        self.connection: PooledConnection | None = None
+        """On which it is under way in a worker."""
         self.outcome: SendResult | SmtpError | None = None
         """What is known by now, None before the first try; final once it is finished."""
-        self._forms = Forms(mail, envelope)
+        self.suspicion: Suspicion | None = None
+        """Why it is about to be tried on a new connection."""
         self._options = options
         self._future = future
         self._done = done
-        self._lock = threading.Lock()
+        # Nobody but its caller ends what is nobody's future.
+        self._lock = _NO_LOCK if future is None and done is None else threading.Lock()
         self._has_begun = self._is_finished = False
+        self._finisher: int | None = None
         self._spared = 0
-        self.suspicion: Suspicion | None = None
-        """Why it is about to be tried on a new connection."""
         self._tries: Tries | None = None
 
     # -- what is sent -------------------------------------------------------------------
 
     def freeze(self) -> None:
         """Make sure that what the caller does to the message from now on changes nothing."""
-        self._forms.freeze()
+        if self._forms is not None:
+            self._forms.freeze()
+        elif self._whole is not None:
+            content = self._whole.content.frozen()
+            if content is not self._whole.content:
+                self._whole = part(self._whole, range(len(self._whole.recipients)), content)
+
+    @property
+    def whole(self) -> MailObject | None:
+        """To all recipients; None before the first look at it, or if no mail object can be made of it."""
+        return self._whole if self._forms is None else self._forms.whole
 
     @property
     def resident(self) -> int:
         """Octets of content that are kept in memory for it."""
-        return self._forms.resident
+        whole = self.whole
+        return 0 if whole is None else whole.content.resident
 
     @property
     def recipients(self) -> tuple[str, ...]:
-        """Every recipient; nobody before the message was first looked at, or where it has no envelope."""
-        whole = self._forms.whole
+        """Every recipient; nobody before the message was first looked at, or if it has no envelope."""
+        whole = self.whole
         return () if whole is None else whole.recipients
 
     @property
     def recipients_count(self) -> int:
-        """How many the next try goes to; 1 where nobody can tell."""
+        """How many the next try goes to; 1 if nobody can tell."""
         if self._tries is not None:
             return len(self._tries.owed)
         try:
-            return len(self._forms.prepared().recipients)
+            return len(self._prepared().recipients)
         except SmtpError:
             return 1
 
-    def plan(
-        self,
-        capabilities: Capabilities,
-        protocol: Protocol,
-        *,
-        is_tls: bool,
-        is_local: bool = False,
-        bdat: bool = False,
-    ) -> Plan | SmtpError:
-        """The transaction for those who are owed one, or why there is none, on such a connection.
+    def _prepared(self) -> MailObject:
+        if self._whole is not None:
+            return self._whole
+        assert self._forms is not None
+        return self._forms.prepared()
 
-        ``is_local``: the server is on this host. ``bdat``: by BDAT, whatever the
-        options say.
+    def plan(self, connection: PooledConnection, *, bdat: bool = False) -> Plan:
+        """The transaction for those who are owed one, on this connection.
+
+        ``bdat``: by BDAT, whatever the options say. Raises an ``SmtpError`` that
+        names the recipients if there can be none.
         """
+        channel, server, whole = connection.channel, connection.server, self._whole
+        assert channel is not None
         options = replace(self._options, bdat=True) if bdat and not self._options.bdat else self._options
         try:
-            mail = self._owed_of(self._forms.fitting(capabilities))
+            if whole is None:
+                assert self._forms is not None
+                whole = self._forms.fitting(connection.capabilities)
+            plan = make_plan(
+                whole if self._tries is None else self._owed_of(whole),
+                connection.capabilities,
+                protocol=server.server.protocol,
+                is_tls=channel.is_tls,
+                options=options,
+                is_local=server.server.is_local,
+            )
         except SmtpError as error:
-            if self._forms.whole is not None:
-                account_for(error, self._owed_of(self._forms.whole))
-            return error
-        return plan_for(mail, capabilities, protocol, is_tls, options, is_local)
+            self._account_for(error, whole)
+            raise
+        except Exception as cause:
+            flaw = InputError("the message could not be read", stage=Stage.INPUT)
+            self._account_for(flaw, whole)
+            raise flaw from cause
+        learnt = server.recipient_limit
+        return plan if learnt is None else plan._replace(limit=min(learnt, plan.limit or learnt))
+
+    def _account_for(self, error: SmtpError, whole: MailObject | None) -> None:
+        whole = whole or self.whole
+        if whole is not None:
+            account_for(error, self._owed_of(whole))
 
     def in_doubt(self, error: BaseException) -> SmtpError:
         """Its outcome if it was under way when something failed that should not."""
         doubt = DeliveryUnknown("the sending broke off in the middle", stage=Stage.FINAL)
-        if self._forms.whole is not None:
-            doubt.unknown_recipients = self._owed_of(self._forms.whole).recipients
+        if (whole := self.whole) is not None:
+            doubt.unknown_recipients = self._owed_of(whole).recipients
         doubt.__cause__ = error
         return doubt
 
@@ -182,6 +208,11 @@ class Job:
         return part(mail, tries.owed)
 
     # -- tries ----------------------------------------------------------------------------
+
+    @property
+    def is_late(self) -> bool:
+        """True if its time has passed."""
+        return self.deadline is not None and self.deadline.remaining() <= 0
 
     def begin(self, moment: float | None = None) -> bool:
         """Begin, or go on; False where it was cancelled before it began, or has its outcome.
@@ -199,17 +230,25 @@ class Job:
             self.began = moment
         return True
 
-    def spare(self) -> bool:
+    @property
+    def may_spare(self) -> bool:
         """Whether what a connection came to that had been used before need not be noted as a try.
 
-        Not where the content could be read only once, nor for ever: each of a
+        Not if the content could be read only once, nor for ever: each of a
         pool's connections might have died, or have sent all that it may.
         """
-        self._spared += 1
-        whole = self._forms.whole
-        if self.deadline is not None and self.deadline.remaining() <= 0:
+        if self._spared >= _MOST_SPARED or self.is_late:
             return False
-        return self._spared <= _MOST_SPARED and not (whole is not None and _is_spent(whole))
+        whole = self.whole
+        return whole is None or not _is_spent(whole)
+
+    def spare(self, blame: Blame) -> None:
+        """The connection alone is to blame: that was no try."""
+        if not blame.is_sure:
+            self._spared += 1
+        if blame.retires:
+            self.newer_than = now()
+        self.suspicion = blame.suspicion or self.suspicion
 
     def note(self, outcome: SendResult | SmtpError, policy: RetryPolicy, moment: float) -> float | None:
         """Enter what a try came to, which counts; seconds until the next one, or None: it is over.
@@ -217,8 +256,12 @@ class Job:
         The four tuples of an error are made to account for the whole message.
         """
         self.attempts += 1
+        self.newer_than = -math.inf
+        if self._tries is None and isinstance(outcome, SendResult) and not outcome.rejected_recipients:
+            self.outcome = outcome  # everybody has it, and nobody is owed another try
+            return None
         self._enter(outcome, policy)
-        tries, whole = self._tries, self._forms.whole
+        tries, whole = self._tries, self.whole
         if tries is None or whole is None or not tries.owed or self.is_recalled:
             return None
         delay = policy.pause(self.attempts, self.began, moment)
@@ -226,19 +269,13 @@ class Job:
             return None
         if _is_spent(whole):
             return None
-        self.not_before = moment + delay
         return delay
 
     def _enter(self, outcome: SendResult | SmtpError, policy: RetryPolicy) -> None:
         if self._tries is None:
-            if isinstance(outcome, SendResult) and not outcome.rejected_recipients:
-                self.outcome = outcome  # everybody has it, and nobody is owed another try
-                return
             try:
-                self._tries = Tries(self._forms.prepared().recipients)
-            except SmtpError:  # it cannot be written
-                if isinstance(self.mail, MailObject) and isinstance(outcome, SmtpError):
-                    account_for(outcome, self.mail)
+                self._tries = Tries(self._prepared().recipients)
+            except SmtpError:  # nobody can tell its recipients
                 self.outcome = outcome
                 return
         self._tries.enter(outcome, policy, whole=self._options.all_or_nothing)
@@ -249,6 +286,8 @@ class Job:
     @property
     def status(self) -> Status:
         """The status of the outcome; ``"unsent"`` before there is one."""
+        if isinstance(self.outcome, SendResult):
+            return "accepted"
         return "unsent" if self.outcome is None else Outcome.of(self.mail, self.outcome).status
 
     def end(self, error: SmtpError) -> bool:
@@ -256,7 +295,7 @@ class Job:
 
         False where it has its outcome already, or was cancelled.
         """
-        if not self.begin():
+        if not (self.begin() or self._finisher is not None):
             return False
         if self.outcome is None:
             self._enter(error, _NO_MORE)
@@ -264,19 +303,21 @@ class Job:
 
     def finish(self) -> bool:
         """Hand over the outcome as it is known by now; False, and nothing, the second time."""
-        if not self.begin():
+        if not (self.begin() or self._finisher is not None):
             return False
+        me, future = threading.get_ident(), self._future
         with self._lock:
-            if self._is_finished:
+            # A thread that an interrupt took out of the middle of this may do it again.
+            if self._is_finished and (self._finisher != me or future is None or future.done()):
                 return False
-            self._is_finished = True
+            self._is_finished, self._finisher = True, me
         if self.outcome is None:
             self._enter(ConnectionLost("the message was not sent", stage=Stage.INPUT), _NO_MORE)
-        if self._future is not None:
+        if future is not None:
             if isinstance(self.outcome, SmtpError):
-                self._future.set_exception(self.outcome)
+                future.set_exception(self.outcome)
             elif self.outcome is not None:
-                self._future.set_result(self.outcome)
+                future.set_result(self.outcome)
         if self._done is not None:
             self._done(self)
         return True
@@ -285,6 +326,7 @@ class Job:
         return f"<Job {self.status}, {self.attempts} tries, {len(self.recipients)} recipients>"
 
 
+_NO_LOCK: Final = contextlib.nullcontext()
 _NO_MORE: Final = RetryPolicy(attempts=1)
 _MOST_SPARED: Final = 3
 

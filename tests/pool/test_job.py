@@ -26,9 +26,14 @@ from pysmtpx.errors import (
 )
 from pysmtpx.flow.plan import Options, Plan
 from pysmtpx.net.deadline import Deadline
-from pysmtpx.pooling.jobs import Job
+from pysmtpx.pooling.backoff import Backoff
+from pysmtpx.pooling.blame import Blame
+from pysmtpx.pooling.connection import PooledConnection, PooledServer
+from pysmtpx.pooling.forms import Envelope
+from pysmtpx.pooling.job import Job
 from pysmtpx.retry import RetryPolicy
-from pysmtpx.wire.capabilities import Capabilities, Protocol
+from pysmtpx.server import Server
+from pysmtpx.wire.capabilities import Capabilities
 from pysmtpx.wire.envelope import MailObject
 from pysmtpx.wire.limits import Stage
 from pysmtpx.wire.params import MailFromParams, RcptToParams
@@ -49,16 +54,27 @@ def mail(*recipients: str, content: Any = BODY, **params: Any) -> MailObject:
     return MailObject("s@x.example", recipients or (A, B, C), content, **params)
 
 
+class Line:
+    """A channel without a socket."""
+
+    is_tls = False
+
+
+def on(capabilities: Capabilities = EVERYTHING) -> PooledConnection:
+    """A connection to a server that offers so much."""
+    connection = PooledConnection(PooledServer(Server("a.example"), Backoff(1)), 0.0)
+    connection.channel, connection.capabilities = Line(), capabilities  # type: ignore[assignment]
+    return connection
+
+
 def plan_of(job: Job, capabilities: Capabilities = EVERYTHING, **options: Any) -> Plan:
-    plan = job.plan(capabilities, Protocol.SMTP, is_tls=False, **options)
-    assert isinstance(plan, Plan), plan
-    return plan
+    return job.plan(on(capabilities), **options)
 
 
 def refusal_of(job: Job, capabilities: Capabilities = EVERYTHING) -> SmtpError:
-    error = job.plan(capabilities, Protocol.SMTP, is_tls=False)
-    assert isinstance(error, SmtpError), error
-    return error
+    with pytest.raises(SmtpError) as caught:
+        job.plan(on(capabilities))
+    return caught.value
 
 
 def sent(job: Job, capabilities: Capabilities = EVERYTHING) -> MailObject:
@@ -150,7 +166,8 @@ def test_a_message_that_needs_smtputf8_goes_where_it_is_offered_only() -> None:
 
 
 def test_the_envelope_given_outranks_the_headers() -> None:
-    job = Job(simple(), sender="", recipients=[A, B], rcpt_params=[RcptToParams(), RcptToParams()])
+    envelope = Envelope("", [A, B], None, [RcptToParams(), RcptToParams()])
+    job = Job(simple(), envelope=envelope)
     assert (sent(job).sender, sent(job).recipients, job.recipients_count) == ("", (A, B), 2)
 
 
@@ -188,7 +205,7 @@ def test_a_flaw_that_the_caller_mends_after_the_freeze_stays() -> None:
 
 def test_a_mail_object_has_its_envelope() -> None:
     with pytest.raises(UsageError, match="envelope of its own"):
-        Job(mail(), recipients=[A])
+        Job(mail(), envelope=Envelope(recipients=[A]))
 
 
 # -- frozen -----------------------------------------------------------------------------------
@@ -240,7 +257,6 @@ def test_tries_until_the_attempts_are_used_up() -> None:
     for error, moment in zip(errors, (10, 20, 30), strict=True):
         assert job.begin(moment)
         delays.append(job.note(error, policy, moment))
-        assert job.not_before == moment + (delays[-1] or 0) or delays[-1] is None
     assert delays == [1, 2, None]
     assert (job.attempts, job.began, job.outcome) == (3, 10, errors[-1])
 
@@ -301,9 +317,19 @@ def test_an_error_that_names_nobody_is_made_to_account_for_all() -> None:
 
 def test_connections_that_died_unseen_cost_no_try_but_not_for_ever() -> None:
     """FAULTS 87: a silent retry, and an end to that where a whole pool is dead."""
-    job = Job(mail())
-    assert [job.spare() for _ in range(5)] == [True, True, True, False, False]
+    job, found = Job(mail()), []
+    for _ in range(5):
+        found.append(job.may_spare)
+        job.spare(Blame(spares=True, retires=True))
+    assert found == [True, True, True, False, False]
     assert job.attempts == 0
+
+
+def test_behind_a_message_that_broke_the_connection_it_costs_none_for_ever() -> None:
+    job = Job(mail())
+    for _ in range(9):
+        job.spare(Blame(spares=True, is_sure=True))
+        assert job.may_spare
 
 
 # -- the end ------------------------------------------------------------------------------------

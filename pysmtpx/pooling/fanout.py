@@ -8,15 +8,14 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, Final
 
-from .errors import SmtpError, UsageError
-from .net.deadline import Deadline
-from .outcome import Outcome
-from .pooling.bell import Bell
-from .pooling.feed import Feed
-from .pooling.jobs import Job
-from .pooling.rack import Rack
-from .pooling.shelf import closed
-from .shortening import listed
+from ..errors import SmtpError, UsageError
+from ..lock import Wakeup
+from ..net.deadline import Deadline
+from ..outcome import Outcome
+from ..shortening import listed
+from .connections import closed
+from .job import Job
+from .queue import Queue
 
 MOST_OCTETS: Final = 64 * 1024 * 1024
 """Of content in memory from which on no further message is taken."""
@@ -36,15 +35,14 @@ class FanOut:
     """
 
     def __init__(
-        self, feed: Feed, rack: Rack, make: Maker, messages: Iterable[Any], *, window: int, ordered: bool
+        self, queue: Queue, make: Maker, messages: Iterable[Any], *, window: int, ordered: bool
     ) -> None:
-        self._feed = feed
-        self._rack = rack
+        self._queue = queue
         self._make = make
         self._messages = iter(messages)
         self._window = window
         self._ordered = ordered
-        self._bell = Bell()
+        self._wakeup = Wakeup()
         self._arrived: deque[int] = deque()
         """Numbers of those that have their outcome, in the order of that."""
         self._jobs: dict[int, Job] = {}
@@ -75,7 +73,7 @@ class FanOut:
                 if self._has_room():
                     self._pull()
                 elif self._jobs:
-                    self._bell.wait(math.inf)
+                    self._wakeup.wait(math.inf)
                 else:
                     break
         except (Exception, GeneratorExit):
@@ -113,7 +111,7 @@ class FanOut:
         self._octets += job.resident
         self._jobs[number] = job
         try:
-            self._feed.put(job, job.deadline or Deadline.after(None))
+            self._queue.put(job, job.deadline or Deadline.after(None))
         except SmtpError as error:
             job.end(error)
             if isinstance(error, UsageError):  # the pool was closed: there is no point in asking for more
@@ -121,7 +119,7 @@ class FanOut:
 
     def _arrive(self, number: int, job: Job) -> None:
         self._arrived.append(number)
-        self._bell.ring()
+        self._wakeup.wake()
 
     # -- out --------------------------------------------------------------------------
 
@@ -146,12 +144,12 @@ class FanOut:
 
     def _withdraw(self) -> None:
         """End what no worker has taken as unsent."""
-        for job in self._feed.withdraw(list(self._jobs.values())):
+        for job in self._queue.withdraw(list(self._jobs.values())):
             job.end(closed())
 
     def _are_held(self, jobs: list[Job]) -> bool:
         """Whether a worker has one of these still, be it only to tell how it ended."""
-        return len(self._feed.withdraw(jobs)) < len(jobs)
+        return len(self._queue.withdraw(jobs)) < len(jobs)
 
     def _abort(self, error: BaseException) -> None:
         limit = Deadline.after(_GRACE)
@@ -163,8 +161,10 @@ class FanOut:
             self._collect()
             if self._jobs:
                 # Again and again: one may have been on its way to a connection.
-                self._rack.close_those_with(self._jobs.values())
-            self._bell.wait(0.05 if self._jobs else 0.005)
+                for job in self._jobs.values():
+                    if (connection := job.connection) is not None:
+                        connection.close()
+            self._wakeup.wait(0.05 if self._jobs else 0.005)
             self._collect()
         doubtful = [path for outcome in self._done.values() for path in outcome.unknown_recipients]
         doubtful += [path for job in self._jobs.values() for path in job.recipients]

@@ -1,0 +1,95 @@
+"""What a try of a message came to: judged, noted, counted and told. For calls and workers alike."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from typing import Final
+
+from ..errors import SmtpError
+from ..net.deadline import now
+from ..retry import RetryPolicy
+from ..wire.result import SendResult
+from .connection import PooledConnection
+from .connections import Connections
+from .events import LEVELS, Event, Events, Kind
+from .job import Job
+
+_log: Final = logging.getLogger("pysmtpx")
+
+
+class Outcomes:
+    """The rules and the books of one pool."""
+
+    def __init__(self, connections: Connections, events: Events, policy: RetryPolicy) -> None:
+        self._connections = connections
+        self._events = events
+        self._policy = policy
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Begin with nothing, as after a fork."""
+        self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
+
+    def is_excused(
+        self,
+        job: Job,
+        connection: PooledConnection,
+        outcome: SendResult | SmtpError,
+        *,
+        trouble: bool = False,
+        by_bdat: bool = False,
+    ) -> bool:
+        """Whether the connection alone is to blame, so that this was no try of the message."""
+        failed = isinstance(outcome, SmtpError)
+        blame = self._connections.heard(
+            connection,
+            outcome,
+            was_tried=job.attempts > 0,
+            may_spare=failed and job.may_spare,
+            trouble=trouble,
+            by_bdat=by_bdat,
+        )
+        if blame is not None:
+            job.spare(blame)
+            return True
+        if job.suspicion is not None:
+            suspicion, job.suspicion = job.suspicion, None
+            self._connections.judge(suspicion, outcome)
+        return False
+
+    def note(self, job: Job, outcome: SendResult | SmtpError) -> float | None:
+        """Note a try; seconds until the next one, or None: it is over."""
+        try:
+            return job.note(outcome, self._policy, now())
+        except Exception:
+            _log.exception("the outcome of a message could not be weighed; it stands as it is")
+            job.outcome = outcome
+            return None
+
+    # -- counted and told -----------------------------------------------------------------
+
+    def ended(self, job: Job, server: str = "") -> None:
+        """A message has its outcome."""
+        if isinstance(job.outcome, SendResult):
+            self._tell("sent", "accepted", job, server)
+        else:
+            self._tell("refused", job.status, job, server)
+
+    def retried(self, job: Job, server: str, delay: float) -> None:
+        """A message is to be tried again in so many seconds."""
+        self._tell("retried", "retried", job, server, delay)
+
+    def _tell(self, kind: Kind, name: str, job: Job, server: str, delay: float | None = None) -> None:
+        with self._lock:
+            self._counts[name] += 1
+        if self._events.hook is not None or _log.isEnabledFor(LEVELS[kind]):
+            event = Event(kind, server, now() - job.began, job.mail, job.outcome, job.attempts, delay)
+            self._events.emit(event)
+
+    def counts(self) -> dict[str, int]:
+        """Messages by what became of them, and tries after the first."""
+        with self._lock:
+            return dict(self._counts)

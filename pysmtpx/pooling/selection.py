@@ -1,0 +1,183 @@
+"""Which connection or server is next for whoever waits: a pure function of what there is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Final, NamedTuple, TypeAlias
+
+from ..errors import SmtpError, UsageError
+from ..flow.transaction import anew
+from .connection import Lease, PooledConnection, PooledServer
+
+_PATIENCE: Final = 5.0
+"""Seconds that a call waits for a server that is left alone; if it is longer it fails at once."""
+_TRUST: Final = 5.0
+"""Seconds for which a password that was accepted is not doubted, so that several may log in at once."""
+
+
+class Limits(NamedTuple):
+    """What bounds the connections; None is no bound."""
+
+    connections: int
+    messages: int | None = None
+    """Taken by one connection."""
+    age: float | None = None
+    """Seconds since it was made."""
+    idle: float | None = None
+    """Seconds since it was used."""
+
+
+class Situation(NamedTuple):
+    """All that a decision depends on."""
+
+    servers: Sequence[PooledServer]
+    connections: Sequence[PooledConnection]
+    waiting: Sequence[Lease]
+    """Who waits, in turn; the lease in question may be among them."""
+    limits: Limits
+    by_priority: bool
+    moment: float
+
+    def on(self, server: PooledServer) -> list[PooledConnection]:
+        """The connections to one server, those being dialled included."""
+        return [c for c in self.connections if c.server is server]
+
+
+Choice: TypeAlias = PooledConnection | PooledServer | list[PooledConnection] | float
+"""Use this connection; dial this server; close these first; or wait for so many seconds."""
+
+
+def choose(lease: Lease, now: Situation) -> Choice:
+    """What is next for this lease. Raises an ``SmtpError`` if there is nothing to wait for.
+
+    Whoever came before has what is idle, if he can use it; and each dial under
+    way is for one of those who wait, in turn.
+    """
+    ended = [c for c in now.connections if c.is_idle and c.is_over(now.moment, now.limits.idle)]
+    if ended:
+        return ended
+    ahead = _ahead(lease, now.waiting)
+    when = math.inf
+    for server in order(now):
+        choice = _on(server, lease, ahead, now)
+        if not isinstance(choice, float):
+            return choice
+        when = min(when, choice)
+        if now.by_priority and _is_usable(server, now):
+            break
+    _judge(lease, when, now)
+    return when - now.moment
+
+
+def _ahead(lease: Lease, waiting: Sequence[Lease]) -> Sequence[Lease]:
+    """Who came before."""
+    return waiting[: waiting.index(lease)] if lease in waiting else waiting
+
+
+def _on(server: PooledServer, lease: Lease, ahead: Sequence[Lease], now: Situation) -> Choice:
+    """The same for one server; a number is the moment at which it may be tried again."""
+    mine = now.on(server)
+    idle = [c for c in mine if c.is_idle]
+    # It chose to dial although these were idle, as where two servers are used evenly.
+    since = -math.inf if lease.dial is None else lease.dial.since
+    fitting = [c for c in idle if c.made > lease.newer_than and c.since >= since]
+    if fitting:
+        rest = server.backoff.rest_until
+        if rest > now.moment:
+            return rest
+        if any(c.made > other.newer_than for other in ahead for c in idle):
+            return math.inf  # it is another's turn
+        return max(fitting, key=_since)
+    when = _may_dial(server, mine, now)
+    if when > now.moment:
+        # A newer one is wanted, and an idle one may stand in its way.
+        return _made_room(idle, when) if idle and math.isinf(when) else when
+    if sum(c.channel is None for c in now.connections) > len(ahead):
+        return math.inf  # one is coming already
+    if len(now.connections) < now.limits.connections:
+        return server
+    is_renewal = lease.newer_than > -math.inf
+    return _made_room(now.connections if now.by_priority or is_renewal else [], math.inf)
+
+
+def _made_room(connections: Sequence[PooledConnection], when: float) -> Choice:
+    """Close the one of these that has been idle for longest, if there is one."""
+    idle = [c for c in connections if c.is_idle]
+    return [min(idle, key=_since)] if idle else when
+
+
+def _may_dial(server: PooledServer, mine: Sequence[PooledConnection], now: Situation) -> float:
+    if any(c.channel is None for c in mine) and _is_doubtful(server, mine, now.moment):
+        return math.inf  # one goes ahead: a wrong password is tried once, a dead server dialled once
+    return server.backoff.may_dial(len(mine), now.moment)
+
+
+def _is_doubtful(server: PooledServer, mine: Sequence[PooledConnection], moment: float) -> bool:
+    """Whether the next dial may well fail; the password may also have changed since it was accepted."""
+    made = [c.made for c in mine if c.channel is not None]
+    if server.server.credentials:
+        return max(made, default=-math.inf) + _TRUST <= moment
+    return server.is_failing and not made
+
+
+def _is_usable(server: PooledServer, now: Situation) -> bool:
+    """Whether it is only busy, so that a server of lower priority must not take over."""
+    if any(c.channel is not None for c in now.on(server)):
+        return True
+    return not server.is_failing and server.backoff.may_dial(0, now.moment) <= now.moment
+
+
+def has_hope(server: PooledServer, error: SmtpError, now: Situation) -> bool:
+    """Whether whoever waits may still get a connection after this dial has failed."""
+    others = [other for other in now.servers if other is not server]
+    if now.on(server) or any(_is_usable(other, now) for other in others):
+        return True
+    # What one refuses for good is no reason to give up another that is only left alone for now.
+    return not error.temporary and any(other.is_hopeful for other in others)
+
+
+def order(now: Situation) -> Sequence[PooledServer]:
+    """The servers: as they are given, or the least busy first."""
+    if now.by_priority or len(now.servers) == 1:
+        return now.servers
+    busy = [c.server for c in now.connections if not c.is_idle]
+    return sorted(now.servers, key=lambda server: (busy.count(server), server.last_lease))
+
+
+def _judge(lease: Lease, when: float, now: Situation) -> None:
+    """Raise if waiting is of no use."""
+    if not now.connections:
+        _judge_servers(lease, when, now)
+    elif lease.is_call and (len(now.connections) >= now.limits.connections or math.isinf(when)):
+        waiting = {other.thread for other in now.waiting} | {lease.thread}
+        if all(c.lease is not None and c.lease.thread in waiting for c in now.connections):
+            raise UsageError("every connection is held by a call that waits for one")
+
+
+def _judge_servers(lease: Lease, when: float, now: Situation) -> None:
+    refusals = [s.backoff.refused for s in now.servers if s.backoff.refused is not None]
+    if len(refusals) == len(now.servers):
+        raise again(refusals[0], "refused before, and not tried again for now: no password is guessed")
+    error, seconds = last_error(now.servers), when - now.moment
+    if lease.is_call and error is not None and seconds > _PATIENCE:
+        raise again(error, f"the server is left alone for another {seconds:.0f} s")
+
+
+def last_error(servers: Sequence[PooledServer]) -> SmtpError | None:
+    """What the last dial failed with, if no server could be reached since; rather one that may end."""
+    errors = [server.error for server in servers if server.error is not None]
+    return min(errors, key=lambda error: not error.temporary, default=None)
+
+
+def _since(connection: PooledConnection) -> float:
+    return connection.since
+
+
+def again(error: SmtpError, why: str = "") -> SmtpError:
+    """The same error for another message, without the recipients of the first."""
+    twin = anew(error)
+    twin.transcript = error.transcript  # of the dial, which is told to all
+    if why:
+        twin.__notes__ = [why]
+    return twin

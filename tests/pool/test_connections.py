@@ -1,0 +1,404 @@
+"""Connections that are dialled, leased, given back and closed, and never one too many."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from support.busy import until
+from support.pool_parts import Exchange, Line, Watched, connections_of, raised, server
+from support.pools import in_threads
+
+from pysmtpx import AuthenticationError, ConnectError, ConnectionLost, SmtpError, Timeout, TlsError
+from pysmtpx.net.deadline import Deadline
+from pysmtpx.pooling import backoff
+from pysmtpx.pooling.connection import Lease, PooledConnection
+from pysmtpx.pooling.connections import Connections, Counts
+from pysmtpx.pooling.events import Event
+from pysmtpx.wire.limits import Stage
+from pysmtpx.wire.reply import Reply
+
+NEVER = Deadline.after(None)
+REFUSED = AuthenticationError(reply=Reply(535))
+GONE = ConnectionLost("gone", stage=Stage.MAIL)
+
+
+def leased(connections: Connections, *, is_call: bool = True, deadline: Deadline = NEVER) -> PooledConnection:
+    asking = Lease()
+    asking.is_call = is_call
+    if is_call:
+        return connections.lease(asking, deadline)
+    found = connections.lease_while(asking, lambda: 1.0)
+    assert found is not None
+    return found
+
+
+def heard(connections: Connections, connection: PooledConnection, outcome: Any) -> Any:
+    return connections.heard(connection, outcome, was_tried=False, may_spare=True)
+
+
+def test_dialled_once_and_used_again() -> None:
+    exchange = Exchange()
+    connections = connections_of(exchange)
+    for _ in range(5):
+        connections.give_back(leased(connections))
+    assert len(exchange.dials) == 1
+    assert connections.counts() == Counts(open=1, idle=1, dialling=0, waiting=0)
+
+
+def test_never_more_than_the_limit_those_being_dialled_included() -> None:
+    highest, lock, count = 0, threading.Lock(), [0]
+
+    def dial(*_: Any) -> Line:
+        nonlocal highest
+        with lock:
+            count[0] += 1
+            highest = max(highest, count[0])
+        return Line()
+
+    exchange = Exchange(*[dial] * 200)
+    connections = connections_of(exchange, connections=3, messages=1)
+
+    def use(_: int) -> None:
+        connection = leased(connections)
+        connection.served += 1
+        with lock:
+            count[0] -= 1
+        connections.give_back(connection)
+
+    assert in_threads(20, use) == [None] * 20
+    assert highest <= 3
+    assert connections.counts()[2:] == (0, 0)
+
+
+@pytest.mark.parametrize("error", [ConnectError("no"), RuntimeError("a bug"), KeyboardInterrupt()])
+def test_a_dial_that_fails_leaves_no_place_behind(error: BaseException) -> None:
+    """FAULTS 92, 96."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threading, "excepthook", lambda _: None)
+        connections = connections_of(Exchange(error), connections=1)
+        told = raised(leased, connections)
+    assert isinstance(told, ConnectError if isinstance(error, Exception) else ConnectionLost)
+    assert connections.counts() == Counts(0, 0, 0, 0)
+
+
+def test_without_threads_it_is_dialled_in_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FAULTS 94: at the end of the process a call still works."""
+
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    dialled_in: list[threading.Thread] = []
+    connections = connections_of(Exchange(lambda *_: dialled_in.append(threading.current_thread())))
+    assert leased(connections).channel is not None
+    assert dialled_in == [threading.current_thread()]
+
+
+def test_a_wait_ends_at_its_deadline() -> None:
+    connections = connections_of(Exchange(), connections=1)
+    connection = leased(connections)
+    other = in_threads(1, lambda _: raised(leased, connections, deadline=Deadline(0.0)))[0]
+    assert isinstance(other, Timeout)
+    assert connections.counts().waiting == 0
+    connections.give_back(connection)
+
+
+def test_a_worker_waits_as_long_as_messages_do() -> None:
+    connections = connections_of(Exchange(), connections=1)
+    leased(connections)
+    looks = iter([0.01, 0.01, None])
+    assert connections.lease_while(Lease(), lambda: next(looks)) is None
+    assert connections.counts().waiting == 0
+
+
+def test_a_dial_that_outlasts_a_short_call_is_not_made_again() -> None:
+    """The server is not to blame for a short deadline, and not to be dialled without end for it."""
+    exchange = Exchange(*[Timeout("slow")] * 50)
+    one = server()
+    connections = connections_of(exchange, one)
+    assert isinstance(raised(leased, connections, deadline=Deadline.after(5)), Timeout)
+    assert len(exchange.dials) == 1
+    assert not one.is_failing
+    assert connections.counts() == Counts(0, 0, 0, 0)
+
+
+def test_nothing_is_seen_between_a_refused_password_and_the_end_of_its_dial() -> None:
+    """FAULTS 86: a second try in that gap would be a second step towards a lock-out."""
+    one = server(username="u", password="secret", tls="implicit")
+    gaps: list[str] = []
+
+    def look() -> None:
+        if exchange.dials and not connections._connections and one.backoff.refused is None:
+            gaps.append("the place is free and the refusal not known")
+
+    exchange = Exchange(REFUSED)
+    connections = connections_of(exchange, one)
+    connections._lock = Watched(look)  # type: ignore[assignment]
+    raised(leased, connections)
+    assert not gaps
+
+
+def test_one_refused_password_is_enough() -> None:
+    """FAULTS 86: however many ask, one AUTH reaches the server."""
+    one = server(most=8, username="u", password="secret", tls="implicit")
+    exchange = Exchange(*[REFUSED] * 50)
+    connections = connections_of(exchange, one, connections=8)
+    errors = in_threads(20, lambda _: raised(leased, connections))
+    assert {type(error) for error in errors} == {AuthenticationError}
+    assert len(exchange.dials) == 1
+
+
+def test_a_greeting_of_421_beyond_the_third_costs_nobody_anything() -> None:
+    """FAULTS 90."""
+    busy = ConnectError("too many", reply=Reply(421))
+    exchange = Exchange(None, None, None, busy)
+    connections = connections_of(exchange, connections=8)
+    mine = [leased(connections) for _ in range(3)]
+    got: list[PooledConnection] = []
+    thread = threading.Thread(target=lambda: got.append(leased(connections)))
+    thread.start()
+    until(lambda: len(exchange.dials) == 4 and connections.counts().dialling == 0)
+    connections.give_back(mine[0])
+    thread.join()
+    assert got == [mine[0]]
+
+
+def test_the_next_server_if_the_first_does_not_answer() -> None:
+    exchange = Exchange(ConnectError("no"))
+    connections = connections_of(exchange, server("a.example"), server("b.example"))
+    assert leased(connections).server.name.startswith("b.example")
+    assert exchange.dials == ["a.example", "b.example"]
+
+
+FOR_GOOD = [ConnectError("greeting", reply=Reply(554)), TlsError("expired"), REFUSED]
+
+
+@pytest.mark.parametrize("refusal", FOR_GOOD, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("is_call", [False, True])
+def test_a_server_that_is_only_down_for_now_is_waited_for(
+    refusal: SmtpError, is_call: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the other one refuses us for good: nothing that is queued ends with that."""
+    monkeypatch.setattr(backoff, "FIRST_DIAL_REST", 0.1)
+    monkeypatch.setattr(backoff, "FIRST_PROBE", 0.01)
+    bad, down = server("bad.example"), server("down.example")
+    bad.backoff._share = lambda: 1.0  # it is dialled again before the other may be
+    answers = {"bad.example": [refusal] * 9, "down.example": [ConnectError("no answer"), Line()]}
+    exchange = Exchange(*[lambda to, *_: answers[to.host].pop(0)] * 11)
+    connections = connections_of(exchange, bad, down)
+    assert raised(leased, connections, is_call=is_call).temporary, "a try, and the policy decides"
+    assert leased(connections, is_call=is_call).server is down
+    assert exchange.dials.count("bad.example") >= 2
+
+
+def test_what_all_servers_refuse_for_good_is_not_waited_for() -> None:
+    exchange = Exchange(REFUSED, TlsError("expired"))
+    connections = connections_of(exchange, server("a.example"), server("b.example"))
+    assert not raised(leased, connections, is_call=False).temporary
+    assert exchange.dials == ["a.example", "b.example"]
+
+
+def test_a_failed_dial_is_told_to_all_calls_and_one_worker() -> None:
+    go = threading.Event()
+
+    def dial(*_: Any) -> Any:
+        assert go.wait(20)
+        return ConnectError("no")
+
+    exchange = Exchange(dial, *[ConnectError("again")] * 9)
+    connections = connections_of(exchange, connections=1)
+    told: list[str] = []
+
+    def wait(is_call: bool) -> None:
+        error = raised(leased, connections, is_call=is_call)
+        told.append(f"{'call' if is_call else 'worker'}: {error}")
+
+    threads = [threading.Thread(target=wait, args=(each,)) for each in (True, False, False, True)]
+    for count, thread in enumerate(threads, 1):
+        thread.start()
+        until(lambda count=count: connections.counts().waiting == count)
+    go.set()
+    until(lambda: len(told) >= 3)
+    assert sorted(told[:3]) == ["call: no", "call: no", "worker: no"]
+    connections.end()
+    for thread in threads:
+        thread.join()
+
+
+def test_what_is_released_is_closed_and_its_place_is_free() -> None:
+    exchange = Exchange()
+    connections = connections_of(exchange, connections=1)
+    asking = Lease()
+    connections.lease(asking, NEVER)
+    connections.release(asking)
+    connections.release(asking)
+    assert exchange.lines[0].closed
+    assert connections.counts() == Counts(0, 0, 0, 0)
+
+
+def test_what_was_idle_for_as_long_as_a_dead_one_is_closed_too() -> None:
+    """FAULTS 87, 91: and what was used since is not."""
+    connections = connections_of(Exchange(), connections=3)
+    old, dead, young = (leased(connections) for _ in range(3))
+    connections.give_back(old)
+    connections.give_back(dead)
+    assert leased(connections) is dead
+    connections.give_back(young)
+    assert heard(connections, dead, GONE).others_too
+    assert [each.channel.closed for each in (old, young) if each.channel] == [True, False]
+    assert connections.counts() == Counts(open=2, idle=1, dialling=0, waiting=0)
+
+
+@pytest.mark.parametrize("limit", [None, 5])
+def test_the_servers_own_limit_on_messages(limit: int | None) -> None:
+    """LIMITS MAILMAX (RFC 9422 4.1)."""
+    connections = connections_of(Exchange(mail_max=2), messages=limit)
+    connection = leased(connections)
+    connection.served = 1
+    assert not connection.is_spent
+    connection.served = 2
+    assert connection.is_spent
+
+
+@pytest.mark.parametrize("why", ["closed", "spent", "old", "one too many"])
+def test_what_cannot_be_used_again_is_not_kept(why: str) -> None:
+    one = server()
+    connections = connections_of(Exchange(), one)
+    connection, other = leased(connections), leased(connections)
+    assert connection.channel is not None
+    if why == "closed":
+        connection.channel.close()
+    elif why == "spent":
+        connection.budget = 0
+    elif why == "old":
+        connection.ends = 0.0
+    else:
+        one.backoff.slowed(0.0, 2)
+    connections.give_back(connection)
+    assert connections.counts() == Counts(1, 0, 0, 0)
+    connections.give_back(other)
+    assert connections.counts() == Counts(1, 1, 0, 0)
+
+
+def test_what_ends_says_quit_and_does_not_wait() -> None:
+    exchange = Exchange()
+    connections = connections_of(exchange, messages=1)
+    connection = leased(connections)
+    connection.served = 1
+    connections.give_back(connection)
+    assert exchange.lines[0].said == ["run"]
+    assert exchange.lines[0].closed
+
+
+def test_a_dial_that_was_stopped_is_not_laid_to_the_servers_charge() -> None:
+    one, dialling = server(), threading.Event()
+
+    def stopped(to: Any, deadline: Deadline, attempt: Any) -> Any:
+        dialling.set()
+        until(lambda: deadline.remaining() <= 0)
+        return Timeout("stopped", stage=Stage.CONNECT)
+
+    connections = connections_of(Exchange(stopped), one)
+    errors: list[Any] = []
+    thread = threading.Thread(target=lambda: errors.append(raised(leased, connections, is_call=False)))
+    thread.start()
+    assert dialling.wait(20)
+    connections.shut_down()
+    thread.join()
+    assert [type(error) for error in errors] == [ConnectionLost]
+    until(lambda: connections.counts() == Counts(0, 0, 0, 0))
+    assert not one.is_failing
+
+
+def test_at_the_end_of_the_process_calls_go_on() -> None:
+    """FAULTS 94."""
+    connections = connections_of(Exchange())
+    connections.shut_down(workers_only=True)
+    assert isinstance(raised(leased, connections, is_call=False), ConnectionLost)
+    assert leased(connections).is_idle is False
+
+
+def test_a_stream_ends_for_as_many_as_wait() -> None:
+    connections = connections_of(Exchange(), connections=2)
+    mine = [leased(connections, is_call=False) for _ in range(2)]
+    assert not connections.must_yield(mine[0])
+    thread = threading.Thread(target=lambda: connections.give_back(leased(connections)))
+    thread.start()
+    until(lambda: connections.counts().waiting == 1)
+    assert connections.must_yield(mine[0])
+    assert not connections.must_yield(mine[1])
+    connections.give_back(mine[0])
+    thread.join()
+    assert not connections.must_yield(mine[0])
+
+
+def test_events_are_told_outside_the_lock() -> None:
+    """FAULTS 92, 97."""
+    free: list[bool] = []
+    events: list[Event] = []
+
+    def hook(event: Event) -> None:
+        def look() -> None:
+            if acquired := connections._lock.acquire(timeout=5):
+                connections._lock.release()
+            free.append(acquired)
+
+        events.append(event)
+        thread = threading.Thread(target=look)
+        thread.start()
+        thread.join()
+
+    connections = connections_of(Exchange(), hook=hook, messages=1)
+    connection = leased(connections)
+    connection.served = 1
+    connections.give_back(connection)
+    connections.end()
+    assert [event.kind for event in events] == ["connected", "closed"]
+    assert free == [True, True]
+
+
+def test_the_end_closes_what_is_idle_and_wakes_who_waits() -> None:
+    """FAULTS 93."""
+    exchange = Exchange()
+    connections = connections_of(exchange, connections=2)
+    mine = [leased(connections) for _ in range(2)]
+    errors: list[Any] = []
+    thread = threading.Thread(target=lambda: errors.append(raised(leased, connections)))
+    thread.start()
+    until(lambda: connections.counts().waiting == 1)
+    connections.end()
+    thread.join()
+    assert [type(error) for error in errors] == [ConnectionLost]
+    connections.give_back(mine[0])
+    assert connections.counts().open == 1
+    connections.shut_down()
+    assert all(line.closed for line in exchange.lines)
+
+
+def test_a_dial_that_comes_off_too_late_is_closed() -> None:
+    def dial(*_: Any) -> Line:
+        connections.end()
+        return Line()
+
+    exchange = Exchange(dial)
+    connections = connections_of(exchange)
+    assert isinstance(raised(leased, connections), ConnectionLost)
+    until(lambda: exchange.lines and exchange.lines[0].closed)
+    until(lambda: connections.counts() == Counts(0, 0, 0, 0))
+
+
+def test_after_a_fork_it_is_empty_and_no_lock_is_held() -> None:
+    """FAULTS 95."""
+    exchange = Exchange()
+    connections = connections_of(exchange)
+    leased(connections)
+    locked = threading.Thread(target=connections._lock.acquire)
+    locked.start()
+    locked.join()
+    connections.abandon()
+    assert connections.counts() == Counts(0, 0, 0, 0)
+    assert exchange.lines[0].closed
+    assert exchange.lines[0].said == [], "not an octet"
+    connections.give_back(leased(connections))

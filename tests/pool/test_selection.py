@@ -1,0 +1,240 @@
+"""Which connection or server is next for whoever waits: a pure function of values that the test names."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.pool_parts import connection, lease, raised, server
+
+from pysmtpx import AuthenticationError, ConnectError, ConnectionLost, UsageError
+from pysmtpx.pooling.connection import Lease, PooledConnection, PooledServer
+from pysmtpx.pooling.selection import Limits, Situation, again, choose, has_hope
+from pysmtpx.wire.reply import Reply
+
+ONE = server(most=4)
+
+
+def situation(
+    servers: Any,
+    connections: Any = (),
+    waiting: Any = (),
+    *,
+    most: int = 2,
+    moment: float = 10.0,
+    by_priority: bool = True,
+    idle: float | None = None,
+) -> Situation:
+    limits = Limits(most, idle=idle)
+    return Situation(tuple(servers), list(connections), list(waiting), limits, by_priority, moment)
+
+
+def held(to: PooledServer, by: Lease | None = None, moment: float = 0.0) -> PooledConnection:
+    made = connection(to, moment)
+    made.lease = by or lease()
+    return made
+
+
+def test_a_server_is_dialled_if_nothing_is_idle_up_to_the_limit() -> None:
+    asking = lease()
+    assert choose(asking, situation([ONE])) is ONE
+    assert choose(asking, situation([ONE], [held(ONE)])) is ONE
+    assert choose(asking, situation([ONE], [held(ONE), held(ONE)])) == math.inf
+    dialling = connection(ONE, is_open=False)
+    assert choose(asking, situation([ONE], [held(ONE), dialling])) == math.inf, "it is counted"
+
+
+def test_the_last_one_used_is_taken_first() -> None:
+    idle = [connection(ONE, moment) for moment in (3.0, 5.0, 4.0)]
+    assert choose(lease(), situation([ONE], idle, most=3)) is idle[1]
+
+
+def test_who_waits_is_served_in_turn() -> None:
+    """Nobody overtakes, not even who comes just when a connection becomes free."""
+    first, second, late = lease(), lease(), lease()
+    idle = connection(ONE)
+    now = situation([ONE], [idle], [first, second], most=1)
+    assert choose(late, now) == choose(second, now) == math.inf
+    assert choose(first, now) is idle
+
+
+def test_each_dial_is_for_one_of_those_who_wait() -> None:
+    first, second, third = lease(), lease(), lease()
+    dials = [connection(ONE, is_open=False)]
+    now = situation([ONE], dials, [first, second, third], most=9)
+    assert choose(first, now) == math.inf, "one is coming for it"
+    assert choose(second, now) is ONE
+    assert choose(third, now) is ONE
+
+
+@pytest.mark.parametrize("why", ["age", "idle"])
+def test_what_is_over_is_closed_first(why: str) -> None:
+    old = connection(ONE, 0.0)
+    old.ends = 10.0 if why == "age" else math.inf
+    idle = 10.0 if why == "idle" else None
+    assert choose(lease(), situation([ONE], [old], moment=9.9, idle=idle)) is old
+    assert choose(lease(), situation([ONE], [old], moment=10.0, idle=idle)) == [old]
+
+
+def test_a_newer_connection_is_made_room_for() -> None:
+    """FAULTS 113: whoever is owed a new one is not left waiting behind idle ones, and blocks nobody else."""
+    idle = [connection(ONE, moment) for moment in (1.0, 2.0)]
+    asking, other = lease(), lease()
+    asking.newer_than = 5.0
+    now = situation([ONE], idle, [asking], moment=6.0)
+    assert choose(asking, now) == [idle[0]]
+    assert choose(other, now) is idle[1]
+    new = connection(ONE, 5.5)
+    assert choose(asking, situation([ONE], [*idle, new], [asking], most=3)) is new
+
+
+def test_an_idle_connection_elsewhere_makes_room() -> None:
+    first, second = server("a.example"), server("b.example")
+    idle = connection(second)
+    assert choose(lease(), situation([first, second], [idle], most=1)) == [idle]
+
+
+def failing(name: str = "a.example", *, until: float = 1.0) -> PooledServer:
+    made = server(name)
+    made.backoff.dial_failed(ConnectError(), 0, until - 1.0)
+    made.is_failing, made.error = True, ConnectError()
+    return made
+
+
+def test_the_second_server_is_used_while_the_first_is_left_alone() -> None:
+    first, second = failing(until=20.0), server("b.example")
+    assert choose(lease(), situation([first, second])) is second
+
+
+def test_the_second_server_is_used_while_a_failing_first_one_is_dialled_again() -> None:
+    """A dial may take half a minute: nobody but who dials waits for it."""
+    first, second = failing(), server("b.example")
+    asking, other = lease(), lease()
+    assert choose(asking, situation([first, second])) is first
+    probe = connection(first, is_open=False)
+    assert choose(other, situation([first, second], [probe], [asking])) is second
+
+
+def test_the_second_server_is_not_used_while_the_first_is_only_busy() -> None:
+    first, second = server("a.example", most=1), server("b.example", most=1)
+    assert choose(lease(), situation([first, second], [held(first)])) == math.inf
+
+
+def test_evenly() -> None:
+    first, second = server("a.example"), server("b.example")
+    options: dict[str, Any] = {"most": 4, "by_priority": False}
+    assert choose(lease(), situation([first, second], [held(first)], **options)) is second
+    first.last_lease = 7
+    assert choose(lease(), situation([first, second], **options)) is second
+    idle = connection(first)
+    assert choose(lease(), situation([first, second], [idle], **options)) is second
+
+
+def test_who_dials_for_the_sake_of_evenness_does_not_take_what_was_idle_before() -> None:
+    first, second = server("a.example"), server("b.example")
+    asking, idle, dial = lease(), connection(first, 1.0), connection(second, 5.0, is_open=False)
+    asking.dial = dial
+    now = situation([first, second], [idle, dial], [asking], by_priority=False, most=4)
+    assert choose(asking, now) == math.inf
+    idle.since = 6.0
+    assert choose(asking, now) is idle, "it became free since"
+
+
+def with_password() -> PooledServer:
+    return server(most=9, username="u", password="secret", tls="implicit")
+
+
+def test_with_a_password_one_dial_goes_ahead() -> None:
+    """FAULTS 86."""
+    one, first = with_password(), lease()
+    dial = connection(one, is_open=False)
+    assert choose(lease(), situation([one], [dial], [first], most=9)) == math.inf
+    assert choose(lease(), situation([one], [held(one, moment=9.0)], [first], most=9)) is one
+
+
+def test_a_password_is_doubted_again_after_a_while() -> None:
+    """FAULTS 86: it may have changed, and then as many as are dialled at once would lock the account."""
+    one, first = with_password(), lease()
+    there = [held(one, moment=0.0), connection(one, is_open=False)]
+    assert choose(lease(), situation([one], there, [first], most=9, moment=4.9)) is one
+    assert choose(lease(), situation([one], there, [first], most=9, moment=5.0)) == math.inf
+
+
+def test_a_refused_password_is_told_to_whoever_asks() -> None:
+    """FAULTS 86."""
+    one, refusal = with_password(), AuthenticationError(reply=Reply(535))
+    one.backoff.dial_failed(refusal, 0, 0)
+    error = raised(choose, lease(), situation([one], moment=1.0))
+    assert isinstance(error, AuthenticationError)
+    assert error is not refusal
+    assert error.reply == refusal.reply
+
+
+def test_a_call_does_not_wait_for_a_server_that_is_left_alone_for_long() -> None:
+    one = failing(until=20.0)
+    assert isinstance(raised(choose, lease(is_call=True), situation([one], moment=11.0)), ConnectError)
+    assert choose(lease(), situation([one], moment=11.0)) == pytest.approx(9.0)
+    assert choose(lease(is_call=True), situation([one], moment=16.0)) == pytest.approx(4.0)
+
+
+def test_a_wait_for_oneself_is_an_error() -> None:
+    """FAULTS 97."""
+    there = held(ONE, lease(thread=7))
+    now = situation([ONE], [there], most=1)
+    assert choose(lease(is_call=True, thread=8), now) == math.inf
+    assert isinstance(raised(choose, lease(is_call=True, thread=7), now), UsageError)
+
+
+@pytest.mark.parametrize(
+    ("error", "hope"), [(ConnectError(), True), (ConnectError(reply=Reply(554)), True)], ids=str
+)
+def test_hope(error: ConnectError, hope: bool) -> None:
+    first, second = failing("a.example", until=20.0), failing("b.example", until=20.0)
+    assert not has_hope(first, ConnectError(), situation([first]))
+    assert has_hope(first, error, situation([first], [held(first)])) is hope
+    assert has_hope(first, error, situation([first, server("b.example")])) is hope
+    assert not has_hope(first, ConnectError(), situation([first, second])), "no server is known to work"
+    refused = ConnectError(reply=Reply(554))
+    assert has_hope(first, refused, situation([first, second])), "the other is only left alone for now"
+    second.error = ConnectError(reply=Reply(554))
+    assert not has_hope(first, refused, situation([first, second]))
+
+
+def test_an_error_for_another_message_names_nobody() -> None:
+    error = ConnectionLost("gone")
+    error.unsent_recipients = ("a@x.example",)
+    twin = again(error, "why")
+    assert (str(twin), twin.unsent_recipients, twin.__notes__) == ("gone", (), ["why"])
+    assert error.unsent_recipients == ("a@x.example",)
+
+
+_STATES = st.lists(st.sampled_from(["idle", "held", "dialling"]), max_size=5)
+
+
+@given(first=_STATES, second=_STATES, most=st.integers(1, 5), ahead=st.integers(0, 4), even=st.booleans())
+def test_whatever_there_is_the_limit_holds_and_nobody_is_robbed(
+    first: list[str], second: list[str], most: int, ahead: int, even: bool
+) -> None:
+    """Nothing that is in use is taken or closed, and no dial is one too many."""
+    servers = [server("a.example", most=5), server("b.example", most=5)]
+    there: list[PooledConnection] = []
+    for one, states in zip(servers, (first, second), strict=True):
+        for state in states:
+            there.append(held(one) if state == "held" else connection(one, is_open=state == "idle"))
+    there = there[:most]
+    now = situation(servers, there, [lease() for _ in range(ahead)], most=most, by_priority=not even)
+    choice = choose(lease(), now)
+    if isinstance(choice, PooledServer):
+        assert len(there) < most
+        assert sum(each.channel is None for each in there) <= ahead
+    elif isinstance(choice, PooledConnection):
+        assert choice.is_idle
+        assert not ahead
+    elif isinstance(choice, list):
+        assert choice
+        assert all(each.is_idle for each in choice)
+    else:
+        assert choice > 0
