@@ -48,6 +48,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Begin with what takes long, so that no process is left alone with it at the end; take the sample."""
+    if unlike := [item.nodeid for item in items if " at 0x" in item.nodeid]:
+        raise pytest.UsageError(f"this name is another one in each process: {unlike[0]}")
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     most: int | None = config.getoption("sample")
     if most is not None:

@@ -51,7 +51,11 @@ def places(step: int) -> Iterator[int]:
 
 
 @pytest.mark.parametrize(
-    ("use", "step"), [(send, 1), (lease, 1), (submit, 1), (send_many, 3)], ids=lambda value: str(value)
+    ("use", "step"),
+    [
+        pytest.param(use, step, id=use.__name__)
+        for use, step in ((send, 1), (lease, 1), (submit, 1), (send_many, 3))
+    ],
 )
 def test_whatever_is_interrupted_the_pool_can_be_used_afterwards(
     use: Callable[[SmtpPool], None], step: int
