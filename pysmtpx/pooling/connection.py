@@ -122,8 +122,8 @@ class Lease:
     wakeup: Wakeup | None = None
     thread = 0
     """Who waits by it."""
-    failure: SmtpError | None = None
-    """What a dial failed with while it waited for one."""
+    failure: BaseException | None = None
+    """What a dial failed with while it waited for one; if it was its own, perhaps no ``SmtpError``."""
     dial: PooledConnection | None = None
     """The dial that was begun for it, while it is under way; that of a call has the same deadline."""
 
@@ -138,7 +138,7 @@ class Lease:
         if self.wakeup is not None:
             self.wakeup.wake()
 
-    def fail(self, error: SmtpError) -> None:
+    def fail(self, error: BaseException) -> None:
         """There is nothing to wait for."""
         self.failure = error
         self.wake()

@@ -109,7 +109,8 @@ class Connections:
 
         Raises what ``connect`` raises if no server can be reached, at once if a
         password was refused before, and if a dial failed meanwhile and there is
-        no other hope; ``Timeout`` if the deadline passes, ``ConnectionLost`` if
+        no other hope; what its own dial raised that is no ``SmtpError``, as a test
+        suite's guard of sockets does; ``Timeout`` if the deadline passes, ``ConnectionLost`` if
         the pool is closed, ``UsageError`` if the wait could never end. The lease
         holds nothing then.
         """
@@ -175,7 +176,7 @@ class Connections:
             raise closed()
         failure, lease.failure = lease.failure, None
         if failure is not None:
-            raise again(failure)
+            raise again(failure) if isinstance(failure, SmtpError) else failure
         moment = now()
         lease.thread = threading.get_ident()
         choice = choose(lease, self._situation(moment))
@@ -301,21 +302,22 @@ class Connections:
             connection.begin(attempt := Attempt(limit, server.unwell, server.answer_time))
             opened = self._opener(server.server, limit, attempt)
         except SmtpError as error:
-            failure = error
-        except Exception as error:
-            failure = ConnectError("the connection could not be made", stage=Stage.CONNECT)
+            raised, failure = None, error
+        except BaseException as error:
+            raised, failure = error, ConnectError("the connection could not be made", stage=Stage.CONNECT)
             failure.__cause__ = error
-        except BaseException:
-            self._failed(connection, lease, closed(), None)
-            raise
         else:
-            self._events.emit(Event("connected", server.name, now() - began))
-            self._opened(connection, *opened)
+            try:
+                self._events.emit(Event("connected", server.name, now() - began))
+            finally:  # a hook can raise what no net for it may catch, such as the failure of a test
+                self._opened(connection, *opened)
             return
         is_ours = connection.is_stopped or (is_short and isinstance(failure, Timeout))
         event = Event("refused", server.name, now() - began, outcome=failure, why=str(failure))
-        self._events.emit(event)
-        self._failed(connection, lease, failure, None if is_ours else began)
+        try:
+            self._events.emit(event)
+        finally:
+            self._failed(connection, lease, failure, None if is_ours else began, raised)
 
     def _opened(self, connection: PooledConnection, channel: Channel, capabilities: Capabilities) -> None:
         limits, server = self._limits, connection.server
@@ -339,9 +341,17 @@ class Connections:
             self._close([connection], "the pool was closed", part=not connection.is_stopped)
 
     def _failed(
-        self, connection: PooledConnection, lease: Lease, error: SmtpError, began: float | None
+        self,
+        connection: PooledConnection,
+        lease: Lease,
+        error: SmtpError,
+        began: float | None,
+        raised: BaseException | None,
     ) -> None:
-        """``began``: None if the server is not to blame."""
+        """``began``: None if the server is not to blame. ``raised``: what no network and no server did.
+
+        That is for the call that began the dial, as if it had dialled itself; the error is for all others.
+        """
         server, moment = connection.server, now()
         with self._lock:  # in one: whoever waits must not dial before he knows what came of this
             if connection in self._connections:
@@ -360,6 +370,8 @@ class Connections:
                 if each in self._waiting and (each.is_call or not has_told_worker):
                     each.fail(error)
                     has_told_worker = has_told_worker or not each.is_call
+            if raised is not None and lease.is_call and lease.dial is connection:
+                lease.fail(raised)
             self._count_calls_locked()
             self._wake_next_locked()
 

@@ -189,6 +189,8 @@ class Job:
 
     def _account_for(self, error: SmtpError, whole: MailObject | None) -> None:
         whole = whole or self.whole
+        if whole is None and isinstance(self.mail, MailObject):
+            whole = self.mail  # it has its envelope whether or not its message can be written
         if whole is not None:
             account_for(error, self._owed_of(whole))
 
@@ -275,7 +277,9 @@ class Job:
         if self._tries is None:
             try:
                 self._tries = Tries(self._prepared().recipients)
-            except SmtpError:  # nobody can tell its recipients
+            except SmtpError:  # it cannot be written, and perhaps nobody can tell its recipients
+                if isinstance(outcome, SmtpError):
+                    self._account_for(outcome, None)
                 self.outcome = outcome
                 return
         self._tries.enter(outcome, policy, whole=self._options.all_or_nothing)

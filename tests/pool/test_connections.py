@@ -75,21 +75,94 @@ def test_never_more_than_the_limit_those_being_dialled_included() -> None:
 @pytest.mark.parametrize("error", [ConnectError("no"), RuntimeError("a bug"), KeyboardInterrupt()])
 def test_a_dial_that_fails_leaves_no_place_behind(error: BaseException) -> None:
     """FAULTS 92, 96."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(threading, "excepthook", lambda _: None)
-        connections = connections_of(Exchange(error), connections=1)
-        told = raised(leased, connections)
-    assert isinstance(told, ConnectError if isinstance(error, Exception) else ConnectionLost)
+    connections = connections_of(Exchange(error), connections=1)
+    with pytest.raises(type(error)) as told:
+        leased(connections)
+    assert str(told.value.args) == str(error.args)
     assert connections.counts() == Counts(0, 0, 0, 0)
+
+
+class Guard(BaseException):
+    """As what pytest's ``fail`` raises."""
+
+
+BUGS = pytest.mark.parametrize("bug", [RuntimeError("a bug"), Guard("no socket here")])
+
+
+@BUGS
+@pytest.mark.parametrize("has_thread", [True, False])
+def test_what_no_server_did_is_raised_by_the_call_that_dialled(
+    bug: BaseException, has_thread: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is, so that a test suite's guard of sockets is seen; with a connection in use elsewhere, too."""
+    if not has_thread:
+        monkeypatch.setattr(threading.Thread, "start", _no_thread)
+    connections = connections_of(Exchange(None, bug), connections=2)
+    leased(connections)
+    with pytest.raises(type(bug)) as told:
+        leased(connections)
+    assert told.value is bug
+    assert connections.counts() == Counts(1, 0, 0, 0)
+
+
+@BUGS
+def test_what_no_server_did_is_a_failed_dial_for_all_others(bug: BaseException) -> None:
+    """Each error is one of its own, and names what was raised as its cause."""
+    connections: Connections
+
+    def dial(*_: Any) -> BaseException:
+        until(lambda: connections.counts().waiting == 4)
+        return bug
+
+    connections = connections_of(Exchange(dial), connections=1)
+    told = in_threads(4, lambda _: _told(connections))
+    assert sum(each is bug for each in told) == 1
+    others = [each for each in told if each is not bug]
+    assert {(type(each), each.__cause__) for each in others} == {(ConnectError, bug)}
+    assert len({id(each) for each in others}) == 3
+
+
+@BUGS
+def test_what_no_server_did_fails_a_workers_dial(bug: BaseException) -> None:
+    told = raised(leased, connections_of(Exchange(bug), connections=1), is_call=False)
+    assert isinstance(told, ConnectError)
+    assert told.__cause__ is bug
+
+
+def _told(connections: Connections) -> BaseException:
+    try:
+        connections.give_back(leased(connections))
+    except BaseException as error:
+        return error
+    raise AssertionError("leased")
+
+
+@pytest.mark.parametrize("result", [None, ConnectError("no")])
+def test_a_hook_that_ends_its_thread_costs_no_place(result: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FAULTS 92: a hook in which a test fails raises what is no ``Exception``."""
+    seen: list[str] = []
+    monkeypatch.setattr(threading, "excepthook", lambda arguments: seen.append(arguments.exc_type.__name__))
+
+    def hook(event: Event) -> None:
+        raise Guard(event.kind)
+
+    connections = connections_of(Exchange(result), connections=1, hook=hook)
+    if result is None:
+        assert leased(connections).channel is not None
+    else:
+        assert isinstance(raised(leased, connections), ConnectError)
+    connections.await_dials(5)
+    assert seen == ["Guard"]
+    assert connections.counts() == Counts(int(result is None), 0, 0, 0)
+
+
+def _no_thread(_: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
 
 
 def test_without_threads_it_is_dialled_in_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """FAULTS 94: at the end of the process a call still works."""
-
-    def start(_: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(threading.Thread, "start", start)
+    monkeypatch.setattr(threading.Thread, "start", _no_thread)
     dialled_in: list[threading.Thread] = []
     connections = connections_of(Exchange(lambda *_: dialled_in.append(threading.current_thread())))
     assert leased(connections).channel is not None
@@ -213,7 +286,7 @@ def test_a_failed_dial_is_told_to_all_calls_and_one_worker() -> None:
 
     def wait(is_call: bool) -> None:
         error = raised(leased, connections, is_call=is_call)
-        told.append(f"{'call' if is_call else 'worker'}: {error}")
+        told.append(f"{'call' if is_call else 'worker'}: {error.text}")
 
     threads = [threading.Thread(target=wait, args=(each,)) for each in (True, False, False, True)]
     for count, thread in enumerate(threads, 1):

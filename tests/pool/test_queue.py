@@ -171,7 +171,7 @@ def test_a_closed_one_wakes_who_waits_for_a_place() -> None:
     until(lambda: bench.queue._putters)
     bench.queue.close("over")
     thread.join()
-    assert [(type(error), str(error)) for error in errors] == [(UsageError, "over")]
+    assert [(type(error), error.text) for error in errors] == [(UsageError, "over")]
     assert bench.queue.counts().queued == 1
 
 

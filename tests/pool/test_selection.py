@@ -207,7 +207,7 @@ def test_an_error_for_another_message_names_nobody() -> None:
     error = ConnectionLost("gone")
     error.unsent_recipients = ("a@x.example",)
     twin = again(error, "why")
-    assert (str(twin), twin.unsent_recipients, twin.__notes__) == ("gone", (), ["why"])
+    assert (twin.text, twin.unsent_recipients, twin.__notes__) == ("gone", (), ["why"])
     assert error.unsent_recipients == ("a@x.example",)
 
 
