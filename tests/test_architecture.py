@@ -16,7 +16,9 @@ def room_of(names: list[str]) -> str:
     """``flow/`` for a file in a folder, else ``errors.py``; ``pysmtpx`` for what the user imports."""
     if not names or names == ["__init__"]:
         return "pysmtpx"
-    return f"{names[0]}/" if (ROOT / names[0]).is_dir() else f"{names[0]}.py"
+    if (ROOT / names[0]).is_dir():
+        return f"{names[0]}/"
+    return f"{names[0]}.py" if (ROOT / f"{names[0]}.py").exists() else "pysmtpx"
 
 
 def imported(path: Path) -> set[str]:

@@ -12,8 +12,8 @@ from ..connecting import as_server
 from ..errors import InputError
 from ..options import SERVER_DEFAULTS, ServerOptions
 from ..server import Server
+from .backoff import LONGEST_DIAL_REST
 from .events import Event
-from .health import LONGEST_DIAL_REST
 
 
 class PoolLimits(TypedDict, total=False):
