@@ -16,6 +16,8 @@ from support import pages, projects
 from support.certs import authority
 
 import pysmtpx
+import pysmtpx.checking
+import pysmtpx.testing
 
 OF_THEIR_OWN = {
     "command-line.md": "cli/test_docs.py",
@@ -176,6 +178,13 @@ def test_the_reference_has_every_public_name() -> None:
         for name in re.findall(r"^::: pysmtpx\.(\w+)$", path.read_text("utf-8"), re.M)
     }
     assert shown == set(pysmtpx.__all__)
+
+
+@pytest.mark.parametrize("package", [pysmtpx.checking, pysmtpx.testing], ids=lambda each: each.__name__)
+def test_so_has_it_those_of_the_packages_that_users_import(package: Any) -> None:
+    page = pages.DOCS / "reference" / f"{package.__name__.rpartition('.')[2]}.md"
+    shown = re.findall(rf"^::: {re.escape(package.__name__)}\.(\w+)$", page.read_text("utf-8"), re.M)
+    assert sorted(shown) == sorted(package.__all__)
 
 
 def test_every_page_is_in_the_site() -> None:

@@ -84,8 +84,7 @@ def _serving(arguments: argparse.Namespace, inbox: Inbox) -> Iterator[MailServer
         protocol="lmtp" if arguments.lmtp else "smtp",
         port=arguments.port,
         strict=False,
-        local_mailboxes=True,
-        text_line_limit=None,
+        lenient=True,
         refuse=dict.fromkeys(arguments.refuse, "550 5.1.1 refused by --refuse"),
     )
     server.ledger = inbox

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import signal
+import smtplib
 import socket
 import subprocess
 import sys
@@ -92,7 +93,7 @@ def letter(subject: str, text: str = "Hello", html: str | None = None) -> EmailM
 def test_it_takes_mail_tells_it_and_writes_files(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pysmtpx", "sink", "--port", "0", "--web-port", "0", "--json"]
     process = subprocess.Popen(
-        [*command, "--folder", tmp_path / "mail", "--stop-after", "2", "--refuse", "eve@example.com"],
+        [*command, "--folder", tmp_path / "mail", "--stop-after", "3", "--refuse", "eve@example.com"],
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -105,11 +106,14 @@ def test_it_takes_mail_tells_it_and_writes_files(tmp_path: Path) -> None:
         smtp.send(
             "", "root@localhost", b"Subject: second\n\nbare\n" + b"x" * 5000 + b"\n", allow_long_lines=True
         )
+    where_to = pysmtpx.Server.from_url(where["mail"])
+    with smtplib.SMTP(where_to.host, where_to.port, local_hostname="my_app_1") as client:
+        client.sendmail("cron", ["a..b@my_host.example"], "Subject: third\n\nno end of line")
     out, _ = process.communicate(timeout=30)
     assert process.returncode == 0
-    assert [json.loads(line)["subject"] for line in out.splitlines()] == ["first", "second"]
+    assert [json.loads(line)["subject"] for line in out.splitlines()] == ["first", "second", "third"]
     files = sorted((tmp_path / "mail").glob("*.eml"))
-    assert len(files) == 2
+    assert len(files) == 3
     assert b"Subject: first" in files[0].read_bytes()
 
 
