@@ -181,16 +181,12 @@ def test_a_handshake_that_breaks_leads_to_the_next_address(tls: str, monkeypatch
 
     def breaks(peer: Peer) -> None:
         if tls == "starttls":
-            peer.greet("STARTTLS")
-            peer.line()
-            peer.say(b"220 go\r\n")
+            peer.starttls()
         peer.sock.recv(1)
 
     def secures(peer: Peer) -> None:
         if tls == "starttls":
-            peer.greet("STARTTLS")
-            peer.line()
-            peer.say(b"220 go\r\n")
+            peer.starttls()
             peer.tls(context)
             peer.hello()
         else:
@@ -211,9 +207,7 @@ def test_a_wrong_certificate_is_final(tls: str, monkeypatch: Any) -> None:
 
     def wrong(peer: Peer) -> None:
         if tls == "starttls":
-            peer.greet("STARTTLS")
-            peer.line()
-            peer.say(b"220 go\r\n")
+            peer.starttls()
         peer.tls(context)
 
     with places(monkeypatch, wrong, well) as servers:

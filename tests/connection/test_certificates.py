@@ -175,11 +175,8 @@ def test_a_client_certificate(tls: str, monkeypatch: Any, tmp_path: Path) -> Non
     roots = tmp_path / "roots.pem"
     certs.authority().cert_pem.write_to_path(roots)
     monkeypatch.setenv("SSL_CERT_FILE", str(roots))
-    context = _context("mail.test")
-    context.verify_mode = ssl.CERT_REQUIRED
-    certs.authority().configure_trust(context)
     resolve_all(monkeypatch)
-    with MailServer(ssl_context=context, tls=tls) as server:  # type: ignore[arg-type]
+    with MailServer(ssl_context=certs.demanding_context("mail.test"), tls=tls) as server:  # type: ignore[arg-type]
         options = {"tls": tls, "ssl_context": client_context(str(pem)), "auth": "EXTERNAL"}
         with connect("mail.test", server.port, **options) as conn:
             assert isinstance(send(conn), SendResult)
@@ -187,11 +184,8 @@ def test_a_client_certificate(tls: str, monkeypatch: Any, tmp_path: Path) -> Non
 
 
 def _demanding(version: ssl.TLSVersion) -> ssl.SSLContext:
-    """A server's context that takes certificates of the tests' authority, and none else."""
-    context = _context("mail.test", "127.0.0.1")
-    context.verify_mode = ssl.CERT_REQUIRED
+    context = certs.demanding_context("mail.test", "127.0.0.1")
     context.minimum_version = context.maximum_version = version
-    certs.authority().configure_trust(context)
     return context
 
 
@@ -226,9 +220,7 @@ def test_a_client_certificate_that_is_refused(
 
     def script(peer: Peer) -> None:
         if tls == "starttls":
-            peer.greet("STARTTLS")
-            peer.expect("STARTTLS")
-            peer.say(b"220 go\r\n")
+            peer.starttls()
         peer.tls(_demanding(version))
         raise AssertionError("the server took it")
 
@@ -247,9 +239,7 @@ def test_a_refusal_that_comes_to_light_when_we_write(reads: bool) -> None:
     refused = threading.Event()
 
     def script(peer: Peer) -> None:
-        peer.greet("STARTTLS")
-        peer.expect("STARTTLS")
-        peer.say(b"220 go\r\n")
+        peer.starttls()
         try:
             peer.tls(_demanding(ssl.TLSVersion.TLSv1_3))
         finally:

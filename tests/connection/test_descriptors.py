@@ -49,9 +49,7 @@ def test_a_descriptor_over_1023(transport: str) -> None:
 
 def _scripts() -> dict[str, tuple[Callable[[Peer], None], dict[str, Any]]]:
     def starttls(peer: Peer) -> None:
-        peer.greet("STARTTLS")
-        peer.expect("STARTTLS")
-        peer.say(b"220 go\r\n")
+        peer.starttls()
 
     trusting = {"ssl_context": certs.client_context()}
     return {

@@ -101,9 +101,7 @@ def test_a_handshake_that_stalls_ends_at_the_deadline(tls: str) -> None:
 
     def script(peer: Peer) -> None:
         if tls == "starttls":
-            peer.greet("STARTTLS")
-            peer.expect("STARTTLS")
-            peer.say(b"220 go\r\n")
+            peer.starttls()
         peer.hold()
 
     with ScriptedServer(script) as server:

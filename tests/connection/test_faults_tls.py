@@ -57,8 +57,7 @@ def test_clear_text_in_a_segment_of_its_own(injected: bytes) -> None:
     """FAULTS 66: whether it arrives before the handshake or in it, no octet of ours follows in clear."""
 
     def script(peer: Peer) -> None:
-        _starttls(peer)
-        peer.say(b"220 go\r\n")
+        peer.starttls()
         peer.say(injected)
         peer.rest()
 
@@ -191,8 +190,7 @@ def test_a_server_that_hangs_up_in_the_handshake() -> None:
     """FAULTS 69."""
 
     def script(peer: Peer) -> None:
-        _starttls(peer)
-        peer.say(b"220 go\r\n")
+        peer.starttls()
 
     with ScriptedServer(script) as server:
         error = attempt(server.connect, **TLS)
@@ -282,8 +280,7 @@ def test_octets_before_our_first_word_under_tls(octets: bytes) -> None:
     """FAULTS 74 (CVE-2009-3555): they answer nothing of ours."""
 
     def script(peer: Peer) -> None:
-        _starttls(peer)
-        peer.say(b"220 go\r\n")
+        peer.starttls()
         del peer.received[:]
         peer._read = 0
         peer.tls(certs.server_context())

@@ -161,9 +161,7 @@ def test_an_interrupt_while_we_connect(tls: str) -> None:
 
     def script(peer: Peer) -> None:
         if tls == "starttls":
-            peer.greet("STARTTLS")
-            peer.expect("STARTTLS")
-            peer.say(b"220 go\r\n")
+            peer.starttls()
         peer.hold()
 
     with ScriptedServer(script) as server:

@@ -162,6 +162,21 @@ def test_a_server_may_be_named_in_every_way(how: str) -> None:
             assert_kept(conn, server)
 
 
+def _hello(**options: Any) -> bytes:
+    """The line by which we introduce ourselves."""
+    lines: list[bytes] = []
+
+    def script(peer: Peer) -> None:
+        peer.say(b"220 hi\r\n")
+        lines.append(peer.line())
+        peer.say(b"250 hi\r\n")
+        peer.quit()
+
+    with ScriptedServer(script) as server, server.connect(**options):
+        pass
+    return lines[0]
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
@@ -174,34 +189,14 @@ def test_a_server_may_be_named_in_every_way(how: str) -> None:
 def test_our_name_is_the_configured_one(name: str, said: str) -> None:
     with serving() as server, dialled(server, local_hostname=name):
         pass
-    names: list[bytes] = []
-
-    def script(peer: Peer) -> None:
-        peer.say(b"220 hi\r\n")
-        names.append(peer.line())
-        peer.say(b"250 hi\r\n")
-        peer.quit()
-
-    with ScriptedServer(script) as server, server.connect(local_hostname=name):
-        pass
-    assert names == [b"EHLO " + said.encode()]
+    assert _hello(local_hostname=name) == b"EHLO " + said.encode()
 
 
 @pytest.mark.parametrize(("host", "said"), [("mx.own.example", b"mx.own.example"), ("box", b"[127.0.0.1]")])
 def test_our_name_where_none_is_configured(host: str, said: bytes, monkeypatch: Any) -> None:
     """RFC 5321 4.1.3: without a look-up, which may stall for half a minute."""
     monkeypatch.setattr(socket, "gethostname", lambda: host)
-    names: list[bytes] = []
-
-    def script(peer: Peer) -> None:
-        peer.say(b"220 hi\r\n")
-        names.append(peer.line())
-        peer.say(b"250 hi\r\n")
-        peer.quit()
-
-    with ScriptedServer(script) as server, server.connect():
-        pass
-    assert names == [b"EHLO " + said]
+    assert _hello() == b"EHLO " + said
 
 
 def test_source_address() -> None:

@@ -10,7 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.certs import authority, client_context, common_name_only, server_context, server_files
+from support.certs import (
+    authority,
+    client_context,
+    common_name_only,
+    demanding_context,
+    server_context,
+    server_files,
+)
 
 import pysmtpx.smtplib as smtplib
 from pysmtpx.net import dial
@@ -235,10 +242,7 @@ if sys.version_info < (3, 12):
     def test_files_of_a_key_and_a_certificate(trust: Trust, tmp_path: Path) -> None:
         trust()
         chain, key = server_files(tmp_path, "client.test")
-        asking = server_context()
-        asking.verify_mode = ssl.CERT_REQUIRED
-        authority().configure_trust(asking)
-        with MailServer(ssl_context=asking, strict=False) as server, warnings.catch_warnings():
+        with MailServer(ssl_context=demanding_context(), strict=False) as server, warnings.catch_warnings():
             warnings.simplefilter("error", DeprecationWarning)
             with smtplib.SMTP("localhost", server.port, "me.example") as smtp:
                 with pytest.raises(DeprecationWarning):
@@ -252,10 +256,7 @@ if sys.version_info < (3, 12):
     def test_files_of_a_key_and_a_certificate_from_the_first_octet(trust: Trust, tmp_path: Path) -> None:
         trust()
         chain, key = server_files(tmp_path, "client.test")
-        asking = server_context()
-        asking.verify_mode = ssl.CERT_REQUIRED
-        authority().configure_trust(asking)
-        with MailServer(ssl_context=asking, tls="implicit") as server:
+        with MailServer(ssl_context=demanding_context(), tls="implicit") as server:
             with pytest.warns(DeprecationWarning, match="keyfile and certfile are deprecated"):
                 smtp = smtplib.SMTP_SSL("localhost", server.port, "me.example", str(key), str(chain))
             assert (smtp.keyfile, smtp.certfile) == (str(key), str(chain))

@@ -54,6 +54,14 @@ def server_context(*names: str) -> ssl.SSLContext:
     return context
 
 
+def demanding_context(*names: str) -> ssl.SSLContext:
+    """The same, of a server that wants a certificate of the tests' authority from its client, too."""
+    context = server_context(*names)
+    context.verify_mode = ssl.CERT_REQUIRED
+    authority().configure_trust(context)
+    return context
+
+
 def common_name_only(folder: Path, name: str) -> tuple[ssl.SSLContext, Path]:
     """Return a server's context whose certificate has the name in its subject alone, and a file to trust."""
     key = ec.generate_private_key(ec.SECP256R1())

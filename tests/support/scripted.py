@@ -97,6 +97,12 @@ class Peer:
         self.expect(verb)
         self.say(ehlo(*keywords))
 
+    def starttls(self) -> None:
+        """Greeting, EHLO and STARTTLS, answered: what follows is the handshake."""
+        self.greet("STARTTLS")
+        self.expect("STARTTLS")
+        self.say(b"220 go\r\n")
+
     def envelope(self, recipients: int = 1, *, data: bool = True) -> None:
         """Accept MAIL and every RCPT, and answer DATA by 354."""
         for verb in ("MAIL", *["RCPT"] * recipients):

@@ -6,13 +6,12 @@ import smtplib
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support import certs
+from support.sockets import raw, rest
 
 from pysmtpx.testing import Config, MailServer
 
@@ -30,24 +29,6 @@ def complain(server: MailServer) -> None:
     with raw(server) as sock:
         sock.sendall(b"FOO\r\n")
         assert sock.recv(1000).startswith(b"500")
-
-
-@contextmanager
-def raw(server: MailServer, *, hello: bool = True) -> Iterator[socket.socket]:
-    with socket.create_connection((server.host, server.port), timeout=10) as sock:
-        if hello:
-            sock.recv(1000)
-            sock.sendall(b"EHLO client.example\r\n")
-            sock.recv(1000)
-        yield sock
-
-
-def rest(sock: socket.socket) -> bytes:
-    """Everything up to the end of file."""
-    received = b""
-    while data := sock.recv(1000):
-        received += data
-    return received
 
 
 def test_smtplib_sends_through_it() -> None:
@@ -89,9 +70,7 @@ def test_smtplib_logs_in(mechanism: str) -> None:
 
 
 def test_a_client_certificate_is_an_identity() -> None:
-    context = certs.server_context()
-    context.verify_mode = ssl.CERT_REQUIRED
-    certs.authority().configure_trust(context)
+    context = certs.demanding_context()
     mine = certs.client_context()
     certs.authority().issue_cert("ann@x.example").configure_cert(mine)
     with MailServer(ssl_context=context) as server, client(server) as smtp:

@@ -2,47 +2,18 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from support import certs
+from support.sockets import raw, rest
 
 from pysmtpx.testing import Cut, Drip, Garbage, MailServer, Stall
 
 MAIL = b"MAIL FROM:<ann@x.example>\r\n"
 RCPT = b"RCPT TO:<bob@y.example>\r\n"
-
-
-def secure(server: MailServer, sock: socket.socket) -> socket.socket:
-    if server.tls != "implicit":
-        return sock
-    return certs.client_context().wrap_socket(sock, server_hostname="localhost")
-
-
-@contextmanager
-def raw(server: MailServer, *, hello: bool = True) -> Iterator[socket.socket]:
-    with (
-        socket.create_connection((server.host, server.port), timeout=10) as plain,
-        secure(server, plain) as sock,
-    ):
-        if hello:
-            sock.recv(1000)
-            sock.sendall(b"EHLO client.example\r\n")
-            sock.recv(1000)
-        yield sock
-
-
-def rest(sock: socket.socket) -> bytes:
-    """Everything up to the end of file."""
-    received = b""
-    while data := sock.recv(1000):
-        received += data
-    return received
 
 
 @pytest.mark.parametrize(
