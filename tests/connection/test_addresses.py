@@ -10,7 +10,7 @@ import pytest
 from support import certs
 from support.fates import attempt
 from support.patience import ENOUGH
-from support.places import places, resolve_to
+from support.places import BAD_GREETINGS, places, resolve_to
 from support.scripted import Peer, Script, ScriptedServer
 
 from pysmtpx import (
@@ -28,14 +28,6 @@ from pysmtpx import (
 pytestmark = pytest.mark.slow
 
 BODY = b"Subject: x\r\n\r\nhello\r\n"
-
-
-def says(text: bytes) -> Script:
-    def script(peer: Peer) -> None:
-        peer.say(text)
-        peer.rest()
-
-    return script
 
 
 def answers_ehlo(*answers: bytes) -> Script:
@@ -69,14 +61,7 @@ def well(peer: Peer) -> None:
 
 
 BAD: dict[str, Script] = {
-    "closes": lambda peer: None,
-    "resets": Peer.reset,
-    "421": says(b"421 4.3.2 busy\r\n"),
-    "554": says(b"554 5.3.2 no service\r\n"),
-    "450": says(b"450 later\r\n"),
-    "half a greeting": lambda peer: peer.say(b"220-mail.example\r\n220 wel"),
-    "nonsense": says(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
-    "354": says(b"354 go\r\n"),
+    **BAD_GREETINGS,
     "in EHLO closes": answers_ehlo(),
     "in EHLO 421": answers_ehlo(b"421 4.3.2 busy\r\n"),
     "in EHLO 451": answers_ehlo(b"451 4.3.2 busy\r\n"),

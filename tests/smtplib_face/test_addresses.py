@@ -9,18 +9,10 @@ from typing import Any
 
 import pytest
 from support import certs
-from support.places import places, resolve_to
-from support.scripted import Peer, Script
+from support.places import BAD_GREETINGS, places, resolve_to
+from support.scripted import Peer
 
 import pysmtpx.smtplib as smtplib
-
-
-def says(text: bytes) -> Script:
-    def script(peer: Peer) -> None:
-        peer.say(text)
-        peer.rest()
-
-    return script
 
 
 def well(peer: Peer) -> None:
@@ -30,22 +22,14 @@ def well(peer: Peer) -> None:
     peer.say(b"221 bye\r\n")
 
 
-BAD: dict[str, Script] = {
-    "closes": lambda peer: None,
-    "resets": Peer.reset,
-    "421": says(b"421 4.3.2 busy\r\n"),
-    "554": says(b"554 5.3.2 no service\r\n"),
-    "nonsense": says(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
-    "half a greeting": lambda peer: peer.say(b"220-mail.example\r\n220 wel"),
-}
 COUNTS = pytest.mark.parametrize("count", [1, 2, 3])
 
 
 @COUNTS
-@pytest.mark.parametrize("case", BAD)
+@pytest.mark.parametrize("case", BAD_GREETINGS)
 def test_the_next_address_is_tried(case: str, count: int, monkeypatch: Any) -> None:
     """FAULTS 115."""
-    with places(monkeypatch, *[BAD[case]] * count, well) as servers:
+    with places(monkeypatch, *[BAD_GREETINGS[case]] * count, well) as servers:
         with smtplib.SMTP("mail.test", servers[0].port, "me.example", timeout=5) as smtp:
             assert smtp.noop() == (250, b"ok")
             assert smtp.sock is not None
@@ -65,7 +49,7 @@ def test_who_says_nothing_has_a_fair_share_of_the_time(count: int, monkeypatch: 
 
 def test_without_a_timeout_too(monkeypatch: Any) -> None:
     with (
-        places(monkeypatch, BAD["421"], well) as servers,
+        places(monkeypatch, BAD_GREETINGS["421"], well) as servers,
         smtplib.SMTP("mail.test", servers[0].port, "me.example") as smtp,
     ):
         assert smtp.noop() == (250, b"ok")
@@ -75,7 +59,7 @@ def test_without_a_timeout_too(monkeypatch: Any) -> None:
 
 @COUNTS
 def test_the_last_answer_is_that_of_the_call(count: int, monkeypatch: Any) -> None:
-    with places(monkeypatch, *[BAD["554"]] * count, BAD["421"]) as servers:
+    with places(monkeypatch, *[BAD_GREETINGS["554"]] * count, BAD_GREETINGS["421"]) as servers:
         smtp = smtplib.SMTP(local_hostname="me.example", timeout=5)
         assert smtp.connect("mail.test", servers[0].port) == (421, b"4.3.2 busy")
         smtp.close()
@@ -85,12 +69,14 @@ def test_the_last_answer_is_that_of_the_call(count: int, monkeypatch: Any) -> No
         assert [len(server.peers) for server in servers] == [2] * (count + 1)
 
 
-@pytest.mark.parametrize("case", [case for case in BAD if case != "resets"])  # while we dial, or later
+@pytest.mark.parametrize(
+    "case", [case for case in BAD_GREETINGS if case != "resets"]
+)  # while we dial, or later
 def test_an_answer_says_more_than_an_address_where_nobody_listens(case: str, monkeypatch: Any) -> None:
     """As "localhost" has two, and a server often one."""
     told = []
     for hosts in (("127.0.0.1",), ("127.0.0.1", "::1")):
-        with places(monkeypatch, BAD[case]) as servers:
+        with places(monkeypatch, BAD_GREETINGS[case]) as servers:
             resolve_to(monkeypatch, *hosts)
             smtp = smtplib.SMTP(local_hostname="me.example", timeout=5)
             try:
@@ -110,7 +96,7 @@ def test_the_deadline_holds_for_all(monkeypatch: Any) -> None:
 
 
 def test_a_second_connect_begins_anew(monkeypatch: Any) -> None:
-    with places(monkeypatch, BAD["421"], well) as servers:
+    with places(monkeypatch, BAD_GREETINGS["421"], well) as servers:
         smtp = smtplib.SMTP(local_hostname="me.example", timeout=5)
         for _ in range(2):
             assert smtp.connect("mail.test", servers[0].port)[0] == 220
@@ -140,7 +126,7 @@ def test_a_handshake_that_breaks_leads_to_the_next_address(monkeypatch: Any) -> 
 
 def test_lmtp_too(monkeypatch: Any) -> None:
     with (
-        places(monkeypatch, BAD["421"], well) as servers,
+        places(monkeypatch, BAD_GREETINGS["421"], well) as servers,
         smtplib.LMTP("mail.test", servers[0].port, "me.example", timeout=5) as lmtp,
     ):
         assert lmtp.noop() == (250, b"ok")

@@ -10,8 +10,30 @@ from typing import Any
 
 import pytest
 from support.daemon import free_ports
-from support.scripted import Script, ScriptedServer
+from support.scripted import Peer, Script, ScriptedServer
 
+
+def says(text: bytes) -> Script:
+    """Says this, and waits until the client is gone."""
+
+    def script(peer: Peer) -> None:
+        peer.say(text)
+        peer.rest()
+
+    return script
+
+
+BAD_GREETINGS: dict[str, Script] = {
+    "closes": lambda peer: None,
+    "resets": Peer.reset,
+    "421": says(b"421 4.3.2 busy\r\n"),
+    "554": says(b"554 5.3.2 no service\r\n"),
+    "450": says(b"450 later\r\n"),
+    "half a greeting": lambda peer: peer.say(b"220-mail.example\r\n220 wel"),
+    "nonsense": says(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+    "354": says(b"354 go\r\n"),
+}
+"""Servers that let nobody in: the next address may."""
 HOSTS = ("127.0.0.1", "::1", "127.0.0.2", "127.0.0.3", "127.0.0.4")
 
 

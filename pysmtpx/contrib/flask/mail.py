@@ -10,12 +10,11 @@ what it spares us.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from email.charset import CHARSETS
 from importlib import import_module
-from inspect import Parameter, signature
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
+from typing import Any, Self, cast
 
 import blinker
 from flask import Flask, current_app
@@ -28,11 +27,8 @@ from ...wire.address import ReversePath
 from ..smtplib_errors import smtplib_errors
 from . import esmtp_options
 from .addresses import AnyAddress, mailbox
-from .message import Message
+from .message import Message, takes
 from .settings import MailSettings
-
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
 
 signals = blinker.Namespace()
 email_dispatched = signals.signal(
@@ -62,18 +58,6 @@ class BadHeaderError(InputError, *_OF_FLASK_MAIL):  # type: ignore[misc]
 
     Where Flask-Mail is installed this is also its ``BadHeaderError``.
     """
-
-
-def _takes(make: Callable[_P, object]) -> Callable[[Callable[..., _R]], Callable[Concatenate[Any, _P], _R]]:
-    """Give a method the signature of what makes of its arguments something else."""
-
-    def decorate(method: Callable[..., _R]) -> Callable[Concatenate[Any, _P], _R]:
-        own = Parameter("self", Parameter.POSITIONAL_ONLY)
-        parameters = [own, *signature(make).parameters.values()]
-        method.__signature__ = signature(method).replace(parameters=parameters)  # type: ignore[attr-defined]
-        return method
-
-    return decorate
 
 
 class Connection:
@@ -132,7 +116,7 @@ class Connection:
         if self.num_emails == self.mail.max_emails:
             self.num_emails = 0
 
-    @_takes(Message)
+    @takes(Message)
     def send_message(self, *args: Any, **kwargs: Any) -> None:
         """Send a ``Message`` of these arguments."""
         self.send(Message(*args, **kwargs))
@@ -178,7 +162,7 @@ class _Sender:
         with self.connect() as connection:
             message.send(connection)
 
-    @_takes(Message)
+    @takes(Message)
     def send_message(self, *args: Any, **kwargs: Any) -> None:
         """Send a ``Message`` of these arguments."""
         self.send(Message(*args, **kwargs))

@@ -7,7 +7,7 @@ import secrets
 import unicodedata
 import warnings
 from base64 import encodebytes
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from email import message_from_bytes
 from email.charset import Charset
 from email.message import Message as EmailMessage
@@ -16,8 +16,9 @@ from email.mime.message import MIMEMessage
 from email.mime.multipart import MIMEMultipart
 from email.mime.text import MIMEText
 from email.utils import formatdate
+from inspect import Parameter, signature
 from mimetypes import guess_type
-from typing import Any, Final, Protocol, Self, TypeAlias
+from typing import Any, Concatenate, Final, ParamSpec, Protocol, Self, TypeAlias, TypeVar
 
 from flask import current_app
 
@@ -30,6 +31,9 @@ from ...wire.address import ForwardPath, domain_to_ascii
 from ...wire.result import SendResult
 from .addresses import AnyAddress, force_text, joined_name, mailbox, written
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
 Mime: TypeAlias = "EmailMessage[Any, Any]"
 
 _OF_CONTENT: Final = frozenset({"mime-version", "content-type", "content-transfer-encoding"})
@@ -39,6 +43,18 @@ _OURS: Final = _OF_CONTENT | {"bcc"}
 _MESSAGE: Final = re.compile(r"message/rfc822[ \t]*(;.*)?", re.IGNORECASE)
 _MAX_TYPE: Final = 998
 """Characters of a content type with its parameters: what a line may hold (RFC 5322 2.1.1)."""
+
+
+def takes(make: Callable[_P, object]) -> Callable[[Callable[..., _R]], Callable[Concatenate[Any, _P], _R]]:
+    """Give a method the signature of what makes of its arguments something else."""
+
+    def decorate(method: Callable[..., _R]) -> Callable[Concatenate[Any, _P], _R]:
+        own = Parameter("self", Parameter.POSITIONAL_ONLY)
+        parameters = [own, *signature(make).parameters.values()]
+        method.__signature__ = signature(method).replace(parameters=parameters)  # type: ignore[attr-defined]
+        return method
+
+    return decorate
 
 
 class Attachment:
@@ -216,16 +232,10 @@ class Message:
         """Add one to ``recipients``."""
         self.recipients.append(recipient)
 
-    def attach(
-        self,
-        filename: str | None = None,
-        content_type: str | None = None,
-        data: str | bytes | None = None,
-        disposition: str | None = None,
-        headers: dict[str, str] | None = None,
-    ) -> None:
-        """Add an ``Attachment``."""
-        self.attachments.append(Attachment(filename, content_type, data, disposition, headers))
+    @takes(Attachment)
+    def attach(self, *args: Any, **kwargs: Any) -> None:
+        """Add an ``Attachment`` of these arguments."""
+        self.attachments.append(Attachment(*args, **kwargs))
 
     def send(self, connection: Carrier) -> None:
         """Send the message over a ``Connection``."""
