@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from copy import copy
 from email.errors import MessageError
 from email.message import Message
@@ -110,10 +109,14 @@ def _formatted(entry: Mailbox | Group) -> str:
 def _restore_addresses(message: Message[Any, Any], email_message: Any) -> None:
     """Undo the encoded words that Django 5 makes of local parts, and nothing else that ``message()`` did."""
     encoding = email_message.encoding or settings.DEFAULT_CHARSET
-    for name, value in _addresses(email_message):
-        if Field(name, value).internationalized and message[name] == _encoded(name, value, encoding)[1]:
+    lists = {"To": email_message.to, "Cc": email_message.cc, "Reply-To": email_message.reply_to}
+    given = {name: ", ".join(map(str, entries)) for name, entries in lists.items()}
+    given |= {"From": email_message.from_email, **email_message.extra_headers}
+    for name in given.keys() & {*message.keys()}:
+        text = str(given[name])
+        if Field(name, text).internationalized and message[name] == _encoded(name, text, encoding)[1]:
             # By the base class: Django's own would encode it once more.
-            Message.replace_header(message, name, value)
+            Message.replace_header(message, name, text)
 
 
 def path_of(kind: type[_Path], what: str, address: object) -> _Path:
@@ -133,17 +136,3 @@ def path_of(kind: type[_Path], what: str, address: object) -> _Path:
         why = error.text
     # Django's own backend begins so, and there are handlers and tests that look for it.
     raise InputError(f"Invalid address in {what}: {shown(text)} ({why})")
-
-
-def _addresses(email_message: Any) -> Iterator[tuple[str, str]]:
-    """Every address field with something in it that is not ASCII, as the caller wrote it."""
-    fields: dict[str, Any] = {"From": email_message.from_email}
-    for name, attribute in (("To", "to"), ("Cc", "cc"), ("Reply-To", "reply_to")):
-        fields[name] = ", ".join(map(str, getattr(email_message, attribute)))
-    handled = {name.lower() for name in fields}
-    for name, value in email_message.extra_headers.items():
-        if name in fields or name.lower() not in handled:  # what Django takes from there
-            fields[name] = value
-    for name, value in fields.items():
-        if name.lower() in ADDRESS_FIELDS and not (text := str(value)).isascii():
-            yield name, text
