@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import threading
 from collections.abc import Callable, Generator
@@ -14,12 +13,12 @@ from .errors import ConnectionLost, SmtpError, Timeout, UsageError
 from .flow.effects import Flow
 from .flow.pipeline import Done, Pipeline
 from .flow.plan import Plan
-from .frames import bare
 from .lock import Busy, Lock, Wakeup
 from .net.deadline import Deadline
 from .wire.limits import REUSE_LIMIT, Stage
 
 _T = TypeVar("_T")
+_NEVER: Final = Deadline.after(None)
 _LOOK_AGAIN: Final = 1.0
 """Seconds until whoever waits looks himself: an interrupt can fall between a change and the wakeup for it."""
 
@@ -172,7 +171,7 @@ class Channel:
 
     # -- the line -------------------------------------------------------------------
 
-    def _step(self, action: Callable[[], _T], deadline: Deadline | None, tenant: object) -> _T:
+    def _step(self, action: Callable[[], _T], deadline: Deadline, tenant: object) -> _T:
         """Do something alone on the line; the tenant's own steps do not wait for a turn."""
         if self._pid != os.getpid():
             # Two processes on one TLS session corrupt it for both.
@@ -185,8 +184,7 @@ class Channel:
                 if self._tenant is not None and self._tenant is not tenant:
                     self._await_stream(deadline)
                 try:
-                    seconds = math.inf if deadline is None else deadline.remaining()
-                    return self._lock.alone(partial(self._have, action, me, tenant), seconds)
+                    return self._lock.alone(partial(self._have, action, me, tenant), deadline.remaining)
                 except Busy as error:
                     if self._tenant is None:
                         text = "another thread kept the connection busy"
@@ -205,13 +203,13 @@ class Channel:
             if self._tenant is None:
                 self._holder = None
 
-    def _await_stream(self, deadline: Deadline | None) -> None:
+    def _await_stream(self, deadline: Deadline) -> None:
         """Wait until no stream has the line."""
         wakeup = Wakeup()
         try:
             self._waiting.add(wakeup)
             while self._tenant is not None:
-                left = math.inf if deadline is None else deadline.remaining()
+                left = deadline.remaining()
                 if left <= 0:
                     raise Timeout("a stream of messages kept the connection busy", stage=Stage.INPUT)
                 wakeup.wait(min(left, _LOOK_AGAIN))
@@ -247,7 +245,7 @@ class Channel:
             driver.stream.shutdown()
         else:
             try:
-                self._lock.alone(lambda: driver.end("close() was called"), 0.0)
+                self._lock.alone(lambda: driver.end("close() was called"), lambda: 0.0)
             except Busy:
                 driver.stream.shutdown()
 
@@ -307,12 +305,7 @@ class MailStream:
 
     def known(self) -> list[Done]:
         """What became known and was not returned, since something was raised."""
-        pipeline = self._pipeline
-        known, pipeline.known = pipeline.known, []
-        for done in known:
-            if isinstance(done.outcome, SmtpError):
-                bare(done.outcome)  # no error is a ring by which the line would be held: see ``_held``
-        return known
+        return self._pipeline.known()
 
     def _drive(self, flow: Flow[None], deadline: Deadline | None) -> list[Done]:
         channel, is_done = self._channel, False
@@ -321,13 +314,14 @@ class MailStream:
         driver = channel._driver
         self._is_running = True
         try:
-            channel._step(lambda: driver.drive(flow, deadline or driver.fresh_deadline()), None, self._tenant)
+            deadline = deadline or driver.fresh_deadline()
+            channel._step(partial(driver.drive, flow, deadline), _NEVER, self._tenant)
             is_done = True
         finally:
             self._is_running = False
             if not is_done:
                 channel.close()
-        return self.known()
+        return self._pipeline.known()
 
     def close(self) -> None:
         """Give the line back; close the connection if a message is under way. Does nothing twice."""

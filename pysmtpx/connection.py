@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Self, Unpack
 
 from .channel import Channel
 from .errors import ConnectionLost, ProtocolError, ServiceUnavailable, SmtpError, Timeout, UsageError
-from .flow.delivery import delivery
 from .flow.effects import Flow
-from .flow.plan import Plan, make_plan
+from .flow.plan import as_options, make_plan
 from .flow.session import demand, exchange, quit_session
+from .flow.transaction import delivery
 from .message import AnyMessage, prepare, written
 from .net.deadline import Deadline
 from .outcome import Outcome
@@ -18,7 +19,6 @@ from .sending import (
     Mail,
     SendOptions,
     account_for,
-    as_options,
     check_messages,
     plan_for,
     possible_in_flight,
@@ -27,6 +27,7 @@ from .sending import (
 from .server import Server
 from .wire import command
 from .wire.capabilities import Capabilities, Protocol
+from .wire.content import Unwritten
 from .wire.envelope import MailObject, Source
 from .wire.limits import COMMAND_TIMEOUT, SEND_TIMEOUT
 from .wire.params import MailFromParams, RcptToParams
@@ -56,7 +57,9 @@ class SmtpConnection:
         self._channel = channel
         self._server = server
         self._capabilities = capabilities
-        self._is_tls = channel.is_tls  # no call changes it
+        # No call changes these.
+        self._is_tls = channel.is_tls
+        self._is_local = server.is_local
 
     @property
     def server(self) -> Server:
@@ -239,12 +242,13 @@ class SmtpConnection:
                 protocol=protocol,
                 is_tls=self._is_tls,
                 options=options,
-                is_local=server.is_local,
+                is_local=self._is_local,
             )
             return delivery(plan)
 
         try:
-            mail = written(mail, self._capabilities)
+            if type(mail.content) is Unwritten:
+                mail = written(mail, self._capabilities)
             return channel.run(begin, Deadline.after(timeout))
         except SmtpError as error:
             account_for(error, mail)
@@ -282,12 +286,14 @@ class SmtpConnection:
         options = as_options(in_flight > 1, all_or_nothing, allow_long_lines)
 
         check_messages(messages)
-        capabilities, protocol, is_tls = self._capabilities, self.protocol, self.is_tls
-        is_local = self._server.is_local
-
-        def plan_of(message: Mail) -> Plan | SmtpError:
-            return plan_for(message, capabilities, protocol, is_tls, options, is_local)
-
+        plan_of = partial(
+            plan_for,
+            capabilities=self._capabilities,
+            protocol=self.protocol,
+            is_tls=self._is_tls,
+            options=options,
+            is_local=self._is_local,
+        )
         is_overlapped = self._server.overlap if overlap is None else bool(overlap)
         stream = self._channel.stream(seconds=timeout, overlap=is_overlapped, in_flight=in_flight)
         return send_all(stream, iter(messages), plan_of, is_list=isinstance(messages, Sequence))

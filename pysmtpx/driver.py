@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 import ssl
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from . import cures
@@ -37,10 +39,9 @@ from .flow.effects import (
 )
 from .flow.hidden import Hidden
 from .frames import bare
-from .net.answers import AnswerTime
-from .net.deadline import Deadline, now
+from .net.deadline import AnswerTime, Deadline, now
 from .net.stream import Stream
-from .transcript import Transcript
+from .transcript import KEPT, LONGEST, SECRET, Kept, lines, tell
 from .wire.limits import REPLY_LIMITS, Stage
 from .wire.reply import Reply
 
@@ -72,10 +73,13 @@ class Driver:
         self._deadline = Deadline.after(None)
         self._answer_time = answer_time or AnswerTime()
         self._committed: float | None = None
-        """When the last end of data was written, until its last answer is read."""
+        """When the last end of data was begun, until its last answer is read."""
         self._tls = tls
         self._farewell = False
-        self._transcript = Transcript()
+        self._kept: deque[Kept] = deque(maxlen=KEPT)
+        """What was said and heard last; put into words only when asked for."""
+        self._is_secret = False
+        """What was said last is, and what answers it may repeat it."""
         self._talk: Callable[..., None] | None = None
 
     def drive(self, flow: Flow[_T], deadline: Deadline) -> _T:
@@ -116,9 +120,11 @@ class Driver:
     # -- effects ----------------------------------------------------------------------
 
     def _send(self, effect: Send) -> int:
-        commits = effect.commits
-        if commits and self._answer_time.is_too_long_for(self._deadline):
-            return TOO_LATE
+        commits, begun = effect.commits, None
+        if commits:
+            begun = now()
+            if self._answer_time.is_too_long_for(self._deadline, begun):
+                return TOO_LATE
         try:
             result = self.stream.send(effect.data, self._deadline, watch=effect.watch, guard=effect.guard)
         except BaseException as error:
@@ -127,40 +133,52 @@ class Driver:
             raise
         effect.short = self.stream.short
         # Behind any other write a final reply may be about something else.
-        self._committed = now() if commits and result != WITHHELD else None
-        self._transcript.said(effect)
+        self._committed = begun if result != WITHHELD else None
+        data, shown = effect.data, effect.shown
+        self._is_secret = effect.secret
+        if effect.secret:
+            self._kept.append(SECRET)
+        elif shown is None:
+            self._kept.append((bytes(data)[:LONGEST], 0))
+        else:
+            self._kept.append((shown[:LONGEST], len(data) - len(shown)))
         if self._talk is not None:
-            self._transcript.tell(self._talk)
+            tell([self._kept[-1]], self._talk)
         return result
 
     def _hear(self, effect: Hear) -> None:
-        listener, last = effect.listener, effect.last
+        listener, owed = effect.listener, effect.count
+        if effect.is_next:
+            self._deadline = effect.deadline or self.fresh_deadline()
         if effect.limit is not None:
             self.brisk = effect.limit
-        for left in range(effect.count - 1, -1, -1):
-            listener.note(self._reply(listener.stage, last and not left))
+        while owed:
+            replies = self._replies(listener.stage, effect.last, owed)
+            owed -= len(replies)
+            listener.note(replies)
 
     def _receive(self, effect: Receive) -> Reply:
+        stage = effect.stage
         if effect.limit is not None:
             self.brisk = effect.limit
         if effect.hidden is not None:
             return self._hidden_reply(effect, effect.hidden)
-        since = self._committed if effect.stage is _FINAL else None
+        since = self._committed if stage is _FINAL else None
         if since is None:
-            return self._reply(effect.stage, effect.last)
+            return self._replies(stage, effect.last)[0]
         try:
-            reply = self._reply(_FINAL, effect.last)
+            (reply,) = self._replies(stage, effect.last)
         except Timeout:
             if effect.limit is None:
-                self._answer_time.note_missing(since)
+                self._answer_time.note_missing(since, now())
             raise
-        self._answer_time.note(since)
+        self._answer_time.note(since, now())
         return reply
 
     def _hidden_reply(self, effect: Receive, hidden: Hidden) -> Reply:
         """A reply that may quote a secret."""
         try:
-            return self._reply(effect.stage, effect.last, hidden)
+            return self._replies(effect.stage, effect.last, hidden=hidden)[0]
         except SmtpError as error:
             if error.reply is not None:
                 error.reply = hidden.redacted(error.reply)
@@ -169,38 +187,43 @@ class Driver:
             bare(error)
             raise
 
-    def _reply(self, stage: Stage, last: bool, hidden: Hidden | None = None) -> Reply:
-        stream = self.stream
-        limit = REPLY_LIMITS[stage]
+    def _replies(
+        self, stage: Stage, last: bool, count: int = 1, hidden: Hidden | None = None
+    ) -> tuple[Reply, ...]:
+        """The next replies, one at least and ``count`` at most, within the limit of the stage."""
+        stream, limit = self.stream, REPLY_LIMITS[stage]
         if self.brisk is not None:
-            limit, self.brisk = min(limit, self.brisk), None
-        reply = stream.receive(self._deadline, limit, last)
+            limit, self.brisk = self.brisk if self.brisk < limit else limit, None
+        replies = stream.receive(self._deadline, limit, last, count)
         if hidden is not None:
-            reply = hidden.redacted(reply)
-        self._transcript.heard(reply)
+            replies = tuple(map(hidden.redacted, replies))
+        kept: Sequence[Kept] = [reply.code for reply in replies] if self._is_secret else replies
+        self._kept += kept
         if self._talk is not None:
-            self._transcript.tell(self._talk)
-        if reply.code == 421 or stream.farewell is not None:
-            self._farewell = True
-            # A refusal and a final reply stand; an acceptance was overtaken by the 421 behind it.
-            stands = reply.code >= 400 or stage is Stage.FINAL
-            if stands or stream.farewell is None:
-                return reply
-            return stream.farewell if hidden is None else hidden.redacted(stream.farewell)
-        return reply
+            tell(kept, self._talk)
+        for reply in replies:
+            if reply.code == 421:
+                self._farewell = True
+        if stream.farewell is None:
+            return replies
+        self._farewell = True
+        # A refusal and a final reply stand; an acceptance was overtaken by the 421 behind it.
+        if replies[0].code >= 400 or stage is Stage.FINAL:
+            return replies
+        return (stream.farewell if hidden is None else hidden.redacted(stream.farewell),)
 
     def _until(self, effect: Until) -> None:
         self._deadline = effect.deadline or self.fresh_deadline()
 
     def fresh_deadline(self) -> Deadline:
         """The deadline of a message of a stream whose time begins now."""
-        return Deadline.after(self.seconds)
+        return Deadline(math.inf if self.seconds is None else now() + self.seconds)
 
     def _transcribe(self, effect: Transcribe) -> None:
         """Once: an error that is told again keeps what was said when it was made."""
         error = effect.error
         if not error.transcript:
-            error.transcript = self._transcript.lines()
+            error.transcript = lines(self._kept)
         if error.reply is not None and not error.cure:
             state = {"is_tls": self.stream.is_tls, "is_logged_in": self.is_logged_in}
             error.cure = cures.of_reply(error.reply, **state)

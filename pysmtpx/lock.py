@@ -33,15 +33,15 @@ class Lock(RLock):  # type: ignore[misc]  # final in the stubs alone
 
     __slots__ = ()
 
-    def alone(self, action: Callable[[], _T], seconds: float) -> _T:
+    def alone(self, action: Callable[[], _T], seconds: Callable[[], float]) -> _T:
         """Do it with the lock, and give that back whatever happens.
 
-        Raises ``Busy`` if it cannot be had within the seconds. Not for a thread
-        that has it already: ``is_mine`` tells.
+        Raises ``Busy`` if it cannot be had within the seconds, which are asked for
+        if another thread has it. Not for one that has it already: ``is_mine`` tells.
         """
         try:
             if not self.acquire(blocking=False) and not self.acquire(
-                timeout=max(0.0, min(seconds, _LONGEST))
+                timeout=max(0.0, min(seconds(), _LONGEST))
             ):
                 raise Busy
             result = action()

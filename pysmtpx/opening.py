@@ -11,8 +11,7 @@ from .channel import Channel
 from .driver import Driver
 from .errors import ConnectError, ConnectionLost, ProtocolError, SmtpError, Timeout, TlsError
 from .flow.session import Begun, Opening, begin_session, log_in
-from .net.answers import AnswerTime
-from .net.deadline import Deadline
+from .net.deadline import AnswerTime, Deadline
 from .net.dial import Addresses, Unwell, dial, dial_unix, own_name
 from .net.stream import Stream
 from .net.tls import client_context, default_context, handshake

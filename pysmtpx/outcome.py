@@ -35,8 +35,9 @@ class Outcome:
     @classmethod
     def of(cls, mail: MailObject | Message[Any, Any], fate: SendResult | SmtpError) -> Outcome:
         """The outcome that a result or an error amounts to."""
-        if isinstance(fate, SendResult):
+        if type(fate) is SendResult:
             return cls(mail, "accepted", fate)
+        assert isinstance(fate, SmtpError)
         # Never with the reply of the error, which refused the others.
         result = Ledger.told(fate).result() if fate.accepted_recipients else None
         if fate.unknown_recipients:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, Unpack
 
 from .connection import SmtpConnection
 from .errors import InputError
+from .flow.plan import as_options
 from .frames import conceals
 from .message import AnyMessage
 from .net.deadline import Deadline
@@ -26,7 +27,7 @@ from .pooling.job import Job
 from .pooling.ratelimit import RateLimit
 from .pooling.selection import Limits
 from .retry import RetryPolicy
-from .sending import Mail, SendOptions, as_options, check_mail, check_messages
+from .sending import Mail, SendOptions, check_mail, check_messages
 from .server import Server
 from .wire.envelope import MailObject, Source
 from .wire.limits import CONNECT_TIMEOUT, SEND_TIMEOUT

@@ -10,10 +10,11 @@ from typing import Any, Final, TypeAlias, TypedDict
 from .channel import MailStream
 from .errors import InputError, SmtpError
 from .flow.pipeline import Done
-from .flow.plan import DEFAULT, Options, Plan, make_plan
+from .flow.plan import Options, Plan, make_plan
 from .message import written
 from .outcome import Outcome
 from .wire.capabilities import Capabilities, Protocol
+from .wire.content import Unwritten
 from .wire.envelope import MailObject
 from .wire.limits import Stage
 
@@ -32,13 +33,6 @@ class SendOptions(TypedDict, total=False):
     """Send only where every recipient is accepted; else ``RecipientsRejected`` is raised."""
     allow_long_lines: bool
     """Send lines over 998 octets and 8-bit headers as they stand."""
-
-
-def as_options(bdat: bool, all_or_nothing: bool, allow_long_lines: bool) -> Options:
-    """The keywords as the flows know them."""
-    if bdat or all_or_nothing or allow_long_lines:
-        return Options(bdat=bdat, all_or_nothing=all_or_nothing, as_is=allow_long_lines)
-    return DEFAULT
 
 
 def possible_in_flight(count: int, capabilities: Capabilities) -> int:
@@ -79,9 +73,12 @@ def plan_for(
     """One message of a stream, ready to be written, or the error for which it cannot be."""
     mail: MailObject | None = None
     try:
-        check_mail(message)
-        mail = message if isinstance(message, MailObject) else None
-        mail = written(message, capabilities)
+        if type(message) is MailObject and type(message.content) is not Unwritten:
+            mail = message
+        else:
+            check_mail(message)
+            mail = message if isinstance(message, MailObject) else None
+            mail = written(message, capabilities)
         return make_plan(
             mail, capabilities, protocol=protocol, is_tls=is_tls, options=options, is_local=is_local
         )
@@ -123,19 +120,18 @@ def send_all(
             except Exception as error:
                 failure = error
                 break
-            plan = plan_of(message)
-            if isinstance(plan, SmtpError):
-                yield from _outcomes(stream.finish())
-                yield Outcome.of(message, plan)
-                continue
-            yield from _outcomes(stream.push(message, plan))
-            if not is_list:
-                yield from _outcomes(stream.finish())
-        yield from _outcomes(stream.finish())
+            match plan_of(message):
+                case Plan() as plan:
+                    yield from map(_outcome, stream.push(message, plan))
+                    if not is_list:
+                        yield from map(_outcome, stream.finish())
+                case unsent:
+                    yield from map(_outcome, stream.finish())
+                    yield Outcome.of(message, unsent)
+        yield from map(_outcome, stream.finish())
     if failure is not None:
         raise failure
 
 
-def _outcomes(known: list[Done]) -> Iterator[Outcome]:
-    for done in known:
-        yield Outcome.of(done.token, done.outcome)
+def _outcome(done: Done) -> Outcome:
+    return Outcome.of(done.token, done.outcome)

@@ -35,3 +35,10 @@ def test_an_email_message_costs_less_than_by_smtplib(rows, kind):
 @pytest.mark.parametrize("name", ["SmtpConnection.send", "SmtpPool.send", "pool.connection()", "send_many"])
 def test_every_way_to_send_has_a_row(rows, name):
     assert any(name in row for row in rows)
+
+
+@pytest.mark.parametrize("name", calls.MOST)
+def test_a_message_costs_no_more_calls_than_the_goal_says(rows, name):
+    found = re.search(r"\| ([\d,]+) \| [^|]+ \| [\d.]+ × \|", rows[name])
+    assert found is not None
+    assert int(found[1]) <= calls.MOST[name]

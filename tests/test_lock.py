@@ -15,6 +15,10 @@ from pysmtpx import lock as locks
 from pysmtpx.lock import Busy, Lock, Wakeup
 
 
+def soon() -> float:
+    return 1.0
+
+
 def is_free(lock: Lock) -> bool:
     """As another thread sees it."""
 
@@ -34,7 +38,7 @@ def short_step(lock: Lock) -> None:
 
 
 def long_step(lock: Lock) -> None:
-    lock.alone(lambda: len("what"), 1.0)
+    lock.alone(lambda: len("what"), soon)
 
 
 def nested(lock: Lock) -> None:
@@ -50,7 +54,7 @@ def refused(lock: Lock) -> None:
         raise LookupError
 
     with contextlib.suppress(LookupError):
-        lock.alone(act, 1.0)
+        lock.alone(act, soon)
 
 
 @pytest.mark.parametrize("use", [short_step, long_step, nested, refused])
@@ -83,7 +87,7 @@ def test_what_an_action_raises_comes_out_and_the_lock_is_free(error: type[BaseEx
 
     lock = Lock()
     with pytest.raises(error):
-        lock.alone(act, 1.0)
+        lock.alone(act, soon)
     assert is_free(lock)
 
 
@@ -95,16 +99,16 @@ def test_one_thread_at_a_time_and_no_longer_than_the_seconds() -> None:
         begun.set()
         assert go.wait(20)
 
-    thread = threading.Thread(target=lambda: lock.alone(keep, 1.0))
+    thread = threading.Thread(target=lambda: lock.alone(keep, soon))
     thread.start()
     assert begun.wait(20)
     for seconds in (0.0, 0.01, -1.0):
         with pytest.raises(Busy):
-            lock.alone(lambda: None, seconds)
+            lock.alone(lambda: None, lambda seconds=seconds: seconds)
     assert not lock.is_mine
     go.set()
     thread.join()
-    assert lock.alone(lambda: lock.is_mine, float("inf"))
+    assert lock.alone(lambda: lock.is_mine, lambda: float("inf"))
 
 
 def test_woken_before_during_and_never() -> None:

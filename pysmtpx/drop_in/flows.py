@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NoReturn, TypeAlias, TypeVar, cast
 
 from ..driver import Driver
@@ -95,10 +95,11 @@ class _Observer:
         """What the next one answers."""
         return self._listener.stage
 
-    def note(self, reply: Reply) -> None:
-        """Pass it on."""
-        self._heard(reply, self._listener.stage)
-        self._listener.note(reply)
+    def note(self, replies: Sequence[Reply]) -> None:
+        """Pass them on."""
+        for reply in replies:
+            self._heard(reply, self._listener.stage)
+            self._listener.note((reply,))
 
 
 def observed(flow: Flow[_T], said: Callable[[Send], None], heard: Heard | None = None) -> Flow[_T]:

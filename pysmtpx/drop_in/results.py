@@ -66,15 +66,18 @@ def refused(rejected: Iterable[RejectedRecipient]) -> Refused:
 class Steps(Account):
     """A transaction by single commands: its recipients are those that were given so far."""
 
+    rcpts: list[Reply]
+    finals: list[Reply]
+
     def __init__(self) -> None:
         self._given: list[str] = []
-        super().__init__(self._given, lmtp=True)  # under SMTP no final reply is written down here
+        # Under SMTP no final reply is written down here.
+        super().__init__(self._given, lmtp=True, rcpts=[], finals=[])
 
     def note_rcpt(self, path: str, answer: tuple[int, bytes]) -> None:
         """Write down a recipient, with the reply to RCPT."""
         self._given.append(path)
         self.rcpts.append(reply_of(answer))
-        self.accepted_count += self.rcpts[-1].is_positive
 
     def lost(self, error: _E, recipients: Iterable[str], *, committed: bool) -> _E:
         """The error of a loss, with all these; one who stands twice is named once, by the better fate.

@@ -22,7 +22,6 @@ from smtplib import (
 from typing import Any, Final, TypeVar
 
 from ..errors import ConnectionLost, DeliveryUnknown, SmtpError
-from ..flow.account import Account
 from ..flow.effects import Flow, Send
 from ..flow.transaction import Transaction
 from ..frames import conceals
@@ -163,13 +162,13 @@ class Conversations(Commands):
         if given.utf8:
             self._demand_utf8()
         plan = make_plan(given, pipelined=pipelined, lmtp=self._is_lmtp)
-        account = Account(given.recipients, lmtp=plan.lmtp)
+        transaction = Transaction(plan)
         try:
-            result = self._run(Transaction(plan, account).run())
+            result = self._run(transaction.run())
         except SmtpError as error:
             if error.stage is Stage.INPUT:
-                account.verdict(error)  # the server had gone before: nothing was written
-            raise results.raised(error, account, given.sender) from error
+                transaction.account().verdict(error)  # the server had gone before: nothing was written
+            raise results.raised(error, transaction.account(), given.sender) from error
         return results.refused(result.rejected_recipients)
 
     def _send_stepwise(self, given: SendmailArguments) -> Refused:

@@ -7,48 +7,57 @@ holds them begins the doubt, and may be shared with what comes next.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
-from ..errors import InputError, ProtocolError, SmtpError, shifted
+from ..errors import InputError, SmtpError
 from ..wire import command
 from ..wire.limits import BDAT_CHUNK, Stage
 from ..wire.reply import Reply
-from .account import Account
-from .effects import LAST, MORE, WITHHELD, Flow, Octets, Send
+from .effects import LAST, WITHHELD, Flow, Octets, Send
 from .plan import Plan, is_foreign
 
 Pieces: TypeAlias = tuple[Octets, ...]
-
-_CONTENT: Final = Stage.CONTENT
 
 
 class ContentFailed(Exception):
     """The caller's content raised what is no ``SmtpError``; its ``__cause__``."""
 
 
-def by_data(plan: Plan, account: Account) -> Flow[tuple[Pieces, bytes]]:
-    """Write the content for DATA; its last octets with the end of data, and which of them are a command."""
-    account.stage = _CONTENT
+class Early(Exception):
+    """The content is over before its time: by the ``reply`` to a chunk, or by one that is there to be read.
+
+    Before anything of it ``is_begun`` that cannot be about the content: it is one too many for the envelope.
+    """
+
+    def __init__(self, reply: Reply | None = None, *, is_begun: bool = True) -> None:
+        self.reply = reply
+        self.is_begun = is_begun
+
+
+def by_data(plan: Plan) -> Flow[tuple[Pieces, bytes]]:
+    """Write the content for DATA; its last octets with the end of data, and which of them are a command.
+
+    Raises ``Early``, as ``by_bdat``.
+    """
     # The terminator goes in the last write, so that the doubt begins with that.
-    return _write(account, b"", slices(plan), command.END_OF_DATA)
+    return _write(b"", slices(plan), command.END_OF_DATA)
 
 
-def by_bdat(plan: Plan, account: Account) -> Flow[tuple[Pieces, bytes]]:
+def by_bdat(plan: Plan) -> Flow[tuple[Pieces, bytes]]:
     """Write the content in chunks (RFC 3030 2), each after the reply to the one before; the same.
 
     Content of known size is one chunk and costs one round trip. A server that
     refuses a chunk without swallowing it reads content as commands, so after
     any refusal the connection is closed.
     """
-    account.stage = _CONTENT
     for head, pieces, last in _chunks(slices(plan), bdat_size(plan)):
-        held, shown = yield from _write(account, head, pieces)
+        held, shown = yield from _write(head, pieces)
         if last:
             return held, shown
         yield Send(b"".join(held), shown)
         reply: Reply = yield LAST[Stage.CONTENT]
         if not reply.is_positive:
-            _refuse(account, reply)
+            raise Early(reply)
     raise AssertionError("the last chunk is marked as the last")
 
 
@@ -74,16 +83,14 @@ def slices(plan: Plan) -> Iterator[Octets]:
     return plan.content.for_data(**allowed)
 
 
-def _write(
-    account: Account, head: bytes, pieces: Iterator[Octets], end: bytes = b""
-) -> Flow[tuple[Pieces, bytes]]:
+def _write(head: bytes, pieces: Iterator[Octets], end: bytes = b"") -> Flow[tuple[Pieces, bytes]]:
     """Write ``head``, the pieces and ``end``, but for the last write: that, and what of it is a command."""
     held: Octets = b""
     shown = head
     while (piece := next_piece(pieces)) is not None:
         if held:
             if written := (yield Send(held, shown, watch=True)):
-                yield from early(account, is_begun=not (head and shown) or written != WITHHELD)
+                raise Early(is_begun=not (head and shown) or written != WITHHELD)
             held, shown = piece, b""
         else:
             held = b"".join((head, piece)) if head else piece
@@ -100,31 +107,6 @@ def next_piece(pieces: Iterator[Octets]) -> Octets | None:
         raise InputError("the content could not be read", stage=Stage.CONTENT) from error
     except Exception as error:
         raise ContentFailed from error
-
-
-def early(account: Account, *, is_begun: bool = True) -> Flow[None]:
-    """A reply while the content is still being written: stop and report it.
-
-    Before anything of it ``is_begun`` the reply cannot be about the content: it is
-    one too many for the envelope.
-    """
-    reply: Reply = yield MORE[Stage.CONTENT]
-    if not is_begun and reply.code != 421:
-        raise shifted("the server spoke without being asked", _CONTENT, reply)
-    # A server that says it has the message before its end is out of step, and
-    # may have delivered what it had.
-    account.committed = reply.is_positive
-    _refuse(account, reply)
-
-
-def _refuse(account: Account, reply: Reply) -> None:
-    """Report a reply that ends the content before its time; nothing but closing ends it for us."""
-    if reply.code < 400:
-        raise ProtocolError(f"{reply.code} came before the end of data", stage=Stage.CONTENT, reply=reply)
-    if reply.code == 421:
-        raise account.shutdown(reply)
-    account.early = reply
-    raise account.refusal()
 
 
 def _chunks(slices: Iterator[Octets], size: int | None) -> Iterator[tuple[bytes, Iterator[Octets], bool]]:

@@ -12,7 +12,7 @@ other exception that leaves a flow closes the connection.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
@@ -66,19 +66,26 @@ class Receive:
 
 
 class Listener(Protocol):
-    """Who is told several replies, one by one."""
+    """Who is told several replies, as they come."""
 
     @property
     def stage(self) -> Stage:
         """What the next one answers."""
 
-    def note(self, reply: Reply) -> None:
-        """Take the next one; an error that it raises is thrown into the flow."""
+    def note(self, replies: Sequence[Reply]) -> None:
+        """Take the next ones, all that came together; an error that it raises is thrown into the flow."""
+
+
+class Until(NamedTuple):
+    """The message before is answered, and from now on the time of another one counts. Resumed with None."""
+
+    deadline: Any
+    """The ``Deadline`` of that message; None: it has as long as each message of its stream, from now."""
 
 
 @dataclass(slots=True)
 class Hear:
-    """``Receive`` so many times, and tell each reply to a listener. Resumed with None."""
+    """``Receive`` so many times, and tell the replies to a listener. Resumed with None."""
 
     listener: Listener
     count: int
@@ -86,6 +93,10 @@ class Hear:
     """No further reply is owed behind these."""
     limit: float | None = None
     """Seconds for the first of them, where that is less than its stage allows."""
+    is_next: bool = False
+    """The message before is answered, and from now on the time of the next one counts, as with ``Until``."""
+    deadline: Any = None
+    """That of the next one."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -100,13 +111,6 @@ class StartTls:
 @dataclass(slots=True, frozen=True)
 class Close:
     """Close the connection now, without another octet. Resumed with None."""
-
-
-class Until(NamedTuple):
-    """The message before is answered, and from now on the time of another one counts. Resumed with None."""
-
-    deadline: Any
-    """The ``Deadline`` of that message; None: it has as long as each message of its stream, from now."""
 
 
 class Transcribe(NamedTuple):

@@ -25,17 +25,16 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from ..errors import ConnectionLost, ProtocolError, ServiceUnavailable, SmtpError, Timeout, shifted, unasked
+from ..errors import ConnectionLost, ProtocolError, ServiceUnavailable, SmtpError, unasked
+from ..frames import bare
 from ..wire import command
 from ..wire.limits import SLICE, WINDOW, Stage
-from ..wire.reply import Reply
 from ..wire.result import SendResult
-from .account import Account, are_refusals
-from .body import ContentFailed, bdat_size, early, next_piece, slices
-from .delivery import begin
-from .effects import CLOSE, MORE, WITHHELD, Flow, Hear, Octets, Send, Transcribe, Until
+from .account import BROKEN
+from .body import ContentFailed, bdat_size, next_piece, slices
+from .effects import CLOSE, MORE, WITHHELD, Flow, Octets, Send, Transcribe, Until
 from .plan import Plan
-from .transaction import BROKEN, OUT_OF_STEP, Transaction, anew, finals
+from .transaction import Transaction, begin, doubt_all, reconsider
 
 
 class Done(NamedTuple):
@@ -63,8 +62,7 @@ class Pipeline:
     """
 
     def __init__(self, *, overlap: bool = False, in_flight: int = 1) -> None:
-        self.known: list[Done] = []
-        """What became known, to be taken by whoever pushes."""
+        self._known: list[Done] = []
         self.is_closed = False
         """The connection is over: what is pushed is unsent."""
         self._overlap = overlap and in_flight == 1
@@ -79,8 +77,8 @@ class Pipeline:
         """Heard and not yet told: what is read next may show that they were misread."""
         self._is_refused = False
         """Something in these is a refusal, and they wait until nothing is owed."""
-        self._before: Account | None = None
-        """That of the transaction which was heard last."""
+        self._before: Transaction | None = None
+        """The transaction which was heard last."""
         self._begun: Transaction | None = None
         """The oldest, where its RSET was heard behind the one before."""
         self._commands = self._octets = 0
@@ -106,6 +104,15 @@ class Pipeline:
         last = self._last
         return last.deadline if last is not None and last.is_due else new
 
+    def known(self) -> list[Done]:
+        """What became known since it was last asked for."""
+        known, self._known = self._known, []
+        for done in known:
+            if type(done.outcome) is not SendResult:
+                # Without frames: no error is to be a ring by which the line would be held.
+                bare(done.outcome)  # type: ignore[type-var]
+        return known
+
     # -- what is pushed ---------------------------------------------------------------
 
     def push(self, token: Any, plan: Plan, deadline: Any = None) -> Flow[None]:
@@ -113,24 +120,24 @@ class Pipeline:
         if self._window > 1 and _is_regular(plan):
             yield from self._gather(token, plan, deadline)
             return
-        if self.is_busy and not (self._overlap and plan.window > 1):
+        if not (self._overlap and plan.window > 1) and self.is_busy:
             yield from self.finish()
             yield Until(deadline)
         if self.is_closed:
             self._unsent(token, plan)
             return
         before = self._last if self._last is not None and self._last.is_due else None
-        transaction = yield from begin(plan, before, deadline, is_idle=True)
-        if transaction.is_out_of_step:
+        transaction = yield from begin(plan, before, deadline, token)
+        if transaction.fate is not None and transaction.is_out_of_step:
             transaction = yield from self._begin_again(transaction, plan)
         if before is not None:
             yield from self._know(before)
         self._last = transaction
-        transaction.token = token
         if not self._overlap:
             yield from transaction.end()
         self.is_closed = transaction.closed
-        yield from self._know(transaction)
+        if transaction.fate is not None:
+            yield from self._know(transaction)
 
     def finish(self) -> Flow[None]:
         """Send all that was pushed to its end."""
@@ -153,19 +160,18 @@ class Pipeline:
         yield from refused.end()
         transaction = refused
         if not refused.closed:
-            transaction = yield from begin(plan, None, refused.deadline, is_idle=True)
-        transaction.trouble = True
+            transaction = yield from begin(plan, None, refused.deadline, refused.token)
+        transaction.blame_overlap()
         return transaction
 
     def _know(self, transaction: Transaction) -> Flow[None]:
         """Tell what became of a message, once, if that is certain."""
-        outcome = transaction.fate
-        if transaction.is_told or outcome is None or (transaction.is_due and transaction.is_shiftable):
+        outcome = transaction.told()
+        if outcome is None:
             return
-        transaction.is_told = True
-        if isinstance(outcome, SmtpError):
+        if not isinstance(outcome, SendResult):
             yield Transcribe(outcome)
-        self.known.append(Done(transaction.token, outcome, transaction.has_trouble))
+        self._known.append(Done(transaction.token, outcome, transaction.has_trouble))
 
     def _unsent(self, token: Any, plan: Plan) -> None:
         """The connection ended before anything of this message was written."""
@@ -176,7 +182,7 @@ class Pipeline:
         else:
             error = last.overtaken(written=False)
         error.unsent_recipients = plan.mail.recipients
-        self.known.append(Done(token, error))
+        self._known.append(Done(token, error))
 
     # -- in flight: writing -----------------------------------------------------------
 
@@ -188,8 +194,7 @@ class Pipeline:
         if self.is_closed:
             self._unsent(token, plan)
             return
-        whole = _whole(plan, deadline)
-        whole.transaction.token = token
+        whole = _whole(plan, deadline, token)
         self._batch.append(whole)
         self._commands += _count(plan)
         self._octets += whole.size
@@ -219,7 +224,7 @@ class Pipeline:
         if not written:
             return
         for each in written:
-            each.transaction.account.commit()
+            each.transaction.commit()
         octets = b"".join(piece for each in written for piece in (each.head, *each.content))
         # Where nothing is owed, what is there must not pass for an answer.
         effect = Send(octets, b"".join(each.head for each in written), guard=is_quiet)
@@ -227,7 +232,7 @@ class Pipeline:
             self._gone = True
             error = (yield from _withheld()) if is_quiet else None
             for each in written:
-                _not_begun(each.transaction, error)
+                each.transaction.not_begun(error)
         elif effect.short:
             self._gone = True
             _cut(written, effect.short)
@@ -245,16 +250,16 @@ class Pipeline:
         """The answers to the oldest transaction, and the one to the RSET behind it."""
         is_written = transaction.fate is None
         if is_written and transaction is not self._begun:
-            yield from self._try(transaction, self._reset(transaction.account))
+            yield from self._try(transaction, transaction.hear_reset())
         if transaction.fate is None:
             yield from self._try(transaction, self._answers(transaction))
         self._commands -= _count(transaction.plan)
-        self._shut = self._shut or transaction.account.shut is not None
+        self._shut = self._shut or transaction.shut is not None
         self._over = self._over or transaction.closed
         self._held.append(transaction)
         if is_written:
-            self._before = transaction.account
-            self._is_refused = self._is_refused or transaction.account.has_refusal
+            self._before = transaction
+            self._is_refused = self._is_refused or transaction.has_refusal
         if isinstance(transaction.fate, SmtpError):
             yield Transcribe(transaction.fate)
         if self._pending:
@@ -262,7 +267,7 @@ class Pipeline:
         behind = self._oldest()
         if behind is not None and behind is not self._begun:
             self._begun = behind
-            yield from self._try(behind, self._reset(behind.account))
+            yield from self._try(behind, behind.hear_reset())
         yield from self._tell()
 
     def _tell(self) -> Flow[None]:
@@ -291,93 +296,22 @@ class Pipeline:
         except SmtpError as error:
             transaction.failed(error)
 
-    def _reset(self, account: Account) -> Flow[None]:
-        """The answer to the RSET before MAIL; without it a transaction may still be open.
-
-        Any other than 250 may answer the content before, behind a reply too many.
-        """
-        account.stage = Stage.RSET
-        reply: Reply = yield MORE[Stage.RSET]
-        if reply.code == 421:
-            raise account.shutdown(reply)
-        if reply.code != 250:
-            raise shifted(f"{reply.code} is no answer to RSET", Stage.RSET, reply)
-
     def _answers(self, transaction: Transaction) -> Flow[None]:
-        account = transaction.account
-        account.stage = Stage.MAIL
-        reply: Reply = yield MORE[Stage.MAIL]
-        if self._over and reply.code in OUT_OF_STEP:
-            raise ProtocolError("the server took content for commands", stage=Stage.MAIL, reply=reply)
-        account.note(reply)
-        yield Hear(account, len(account.recipients), last=False)
-        if not (account.committed or account.mail_refused or account.all_refused):
-            account.stage = Stage.CONTENT
-            yield from early(account)
-        account.stage = Stage.FINAL
-        yield from finals(account, more=self._oldest() is not None)
-        if account.surplus is not None:
-            self._doubt(ProtocolError("the server sent more than was owed"))
+        more = self._oldest() is not None
+        yield from transaction.hear_whole(is_behind_refusal=self._over, more=more)
+        if transaction.surplus is not None:
+            doubt_all(self._held, self._before, ProtocolError("the server sent more than was owed"))
         transaction.heard(is_certain=True)
 
     def _break(self, transaction: Transaction, error: SmtpError) -> None:
         """The connection is gone; each that is written gets its fate by the commit rule."""
         self._over = self._gone = True
         self._shut = self._shut or isinstance(error, ServiceUnavailable)
-        if self._is_shifted(error):
-            transaction.account.doubt()
-        is_lost = isinstance(error, Timeout | ConnectionLost)
+        if reconsider(self._held, self._before, error):
+            transaction.doubt()
         for each in (transaction, *self._pending):
-            if each.fate is not None:
-                continue
-            account = each.account
-            if self._shut:  # answers come in order: behind a 421 nothing was done
-                account.committed = False
-            if each is not transaction or (is_lost and self._shut):
-                account.stage = Stage.MAIL
-            elif is_lost and not account.committed:
-                account.stage = Stage.CONTENT
-            each.broken(anew(error))
-
-    def _is_shifted(self, error: SmtpError) -> bool:
-        """Whether a reply was too many or too few before this error; then what was not told is in doubt."""
-        if isinstance(error, ProtocolError) and (error.surplus or error.reply) is not None:
-            self._doubt(error)  # a reply out of place is at another's
-            return True
-        return self._doubt_behind_one_for_all(error)
-
-    def _doubt(self, error: ProtocolError) -> None:
-        """A reply was too many: nothing that was heard and not told is certain.
-
-        But if the content before was refused, and what came for the answer to RSET
-        refuses as well, whichever of the two was its answer: as where the server
-        takes content for commands (FAULTS 48, 120).
-        """
-        for transaction in self._held:
-            account = transaction.account
-            if account.mail is None:
-                continue  # not even written
-            if account is self._before and are_refusals((*account.finals, error.reply)):
-                continue
-            account.doubt()
-            _again(transaction, error)
-
-    def _doubt_behind_one_for_all(self, error: SmtpError) -> bool:
-        """LMTP: the line broke, and a refusal may have been for all recipients (FAULTS 119).
-
-        Then whatever came behind it answered the next transaction, and too few replies came in all.
-        """
-        is_behind = False
-        for transaction in self._held:
-            account = transaction.account
-            if is_behind and account.mail is not None:
-                account.doubt()
-                _again(transaction, error)
-            elif account.lmtp and account.finals and _is_perhaps_for_all(account.finals):
-                is_behind = True
-                del account.finals[1:]
-                _again(transaction, error)
-        return is_behind
+            if each.fate is None:
+                each.cut_off(error, is_heard=each is transaction, is_shut=self._shut)
 
 
 class _Whole(NamedTuple):
@@ -391,18 +325,17 @@ class _Whole(NamedTuple):
     """Octets of both."""
 
 
-def _whole(plan: Plan, deadline: Any) -> _Whole:
+def _whole(plan: Plan, deadline: Any, token: Any) -> _Whole:
     """A transaction as it is written; it has a fate already if the content could not be read.
 
     Exim keeps a transaction open whose recipients were all refused, and would
     take the next message for one of the sender before: hence RSET (FAULTS 112).
     """
-    transaction = Transaction(plan, Account(plan.mail.recipients, lmtp=plan.lmtp), deadline)
+    transaction = Transaction(plan, deadline, token)
     try:
         content = tuple(_all(plan))
     except (SmtpError, ContentFailed) as error:
-        _fail(transaction, error)
-        transaction.closed = False
+        transaction.unreadable(error)
         return _Whole(transaction, b"", (), 0)
     octets = sum(map(len, content))
     head = b"".join((command.RSET, *plan.envelope, command.bdat(octets, last=True)))
@@ -441,42 +374,17 @@ def _withheld() -> Flow[SmtpError]:
     return error
 
 
-def _not_begun(transaction: Transaction, error: SmtpError | None = None) -> None:
-    """The line was gone before anything of it was written."""
-    transaction.account.retract()
-    transaction.broken(transaction.overtaken(written=False) if error is None else anew(error))
-
-
 def _cut(written: list[_Whole], short: int) -> None:
     """So many octets at the end of a write were never handed over: whose last are among them, nobody has."""
     for each in reversed(written):
         if short >= each.size:
-            _not_begun(each.transaction)
+            each.transaction.not_begun()
         elif short > 0:
-            each.transaction.account.retract()
+            each.transaction.retract()
         short -= each.size
-
-
-def _is_perhaps_for_all(replies: list[Reply]) -> bool:
-    """Whether the first refuses, and any behind it may answer the next transaction."""
-    return replies[0].is_permanent and any(reply.is_positive for reply in replies[1:])
-
-
-def _again(transaction: Transaction, error: SmtpError) -> None:
-    """What is known of it has changed, and the connection is broken."""
-    transaction.fate = None
-    transaction.broken(anew(error))
 
 
 def _all(plan: Plan) -> Iterator[Octets]:
     pieces = slices(plan)
     while (piece := next_piece(pieces)) is not None:
         yield piece
-
-
-def _fail(transaction: Transaction, error: SmtpError | ContentFailed) -> None:
-    account = transaction.account
-    account.stage = Stage.CONTENT
-    if isinstance(error, ContentFailed):
-        error = account.content_raised(error.__cause__)
-    transaction.failed(error)

@@ -6,7 +6,6 @@ Everything that can be wrong with a call is found here, before a byte is written
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import repeat
 from typing import Final, NamedTuple
 
 from ..errors import InputError, MessageTooLarge, NotSupportedError, SmtpError, UsageError
@@ -33,6 +32,15 @@ class Options:
 
 
 DEFAULT = Options()
+
+
+def as_options(bdat: bool, all_or_nothing: bool, allow_long_lines: bool) -> Options:
+    """The keywords of the ``send`` methods as the flows know them."""
+    if bdat or all_or_nothing or allow_long_lines:
+        return Options(bdat=bdat, all_or_nothing=all_or_nothing, as_is=allow_long_lines)
+    return DEFAULT
+
+
 _LMTP: Final = Protocol.LMTP
 
 
@@ -52,21 +60,15 @@ class Plan(NamedTuple):
     """Recipients that the server takes in one transaction, where it says so (RFC 9422 4.2)."""
 
     @property
+    def is_one_transaction(self) -> bool:
+        """Nobody can be owed a further transaction."""
+        mail = self.mail
+        return len(mail.recipients) == 1 or self.options.all_or_nothing or not mail.content.replayable
+
+    @property
     def content(self) -> Content:
         """The content to be written."""
         return self.mail.content
-
-    @property
-    def commands(self) -> tuple[bytes, ...]:
-        """The envelope, and DATA where that goes along with it.
-
-        With all-or-nothing it never does: where a recipient is refused and DATA
-        was answered 354, nothing but closing would keep an empty message from
-        the others.
-        """
-        if self.options.bdat or self.options.all_or_nothing:
-            return self.envelope
-        return (*self.envelope, command.DATA)
 
 
 def make_plan(
@@ -92,10 +94,16 @@ def make_plan(
     content, given = mail.content, mail.mail_params
     if not is_local and protocol is not _LMTP:
         _check_paths(mail)
-    content.check_unspent()
+    if not content.replayable:
+        content.check_unspent()
     if capabilities.rcpt_max is not None:
         _check_count(mail, capabilities.rcpt_max, options)
-    measure = _measured(content)
+    try:
+        measure = content.measure
+    except SmtpError as error:
+        if not is_foreign(error):
+            raise
+        raise InputError("the content could not be read") from error
     body: Body | None = None
     if given is not None or measure is None or not measure.is_plain:
         body = _body(None if given is None else given.body, measure, capabilities, options)
@@ -107,11 +115,12 @@ def make_plan(
     for rcpt_params in mail.rcpt_params or ():
         if rcpt_params is not None:
             rcpt_params.check(capabilities, is_tls=is_tls)
-    envelope = [command.mail(mail.sender, given, size=size, body=body, smtputf8=utf8)]
-    for path, rcpt_params in zip(mail.recipients, mail.rcpt_params or repeat(None), strict=False):
-        envelope.append(command.rcpt(path, rcpt_params, smtputf8=utf8))
+    envelope = (
+        command.mail(mail.sender, given, size=size, body=body, smtputf8=utf8),
+        *command.rcpts(mail.recipients, mail.rcpt_params, smtputf8=utf8),
+    )
     window = WINDOW if capabilities.pipelining and options.pipelining else 1
-    return Plan(mail, tuple(envelope), options, protocol is _LMTP, window, body, capabilities.rcpt_max)
+    return Plan(mail, envelope, options, protocol is _LMTP, window, body, capabilities.rcpt_max)
 
 
 def _check_paths(mail: MailObject) -> None:
@@ -121,15 +130,6 @@ def _check_paths(mail: MailObject) -> None:
     for path in mail.recipients:
         if path.doubt:
             raise InputError(path.doubt)
-
-
-def _measured(content: Content) -> Measure | None:
-    try:
-        return content.measure
-    except SmtpError as error:
-        if not is_foreign(error):
-            raise
-        raise InputError("the content could not be read") from error
 
 
 def is_foreign(error: SmtpError) -> bool:

@@ -38,15 +38,15 @@ _T = TypeVar("_T")
 
 
 class Ledger:
-    """One fate for each place in ``recipients``; with ``accepted`` all had that final reply."""
+    """One fate for each place in ``recipients``."""
 
     __slots__ = ("accepted_count", "fates", "last", "recipients")
 
-    def __init__(self, recipients: Sequence[str], accepted: Reply | None = None) -> None:
+    def __init__(self, recipients: Sequence[str]) -> None:
         self.recipients = recipients
-        self.fates: list[Fate] = [accepted] * len(recipients)
-        self.accepted_count = 0 if accepted is None else len(recipients)
-        self.last = accepted
+        self.fates: list[Fate] = [None] * len(recipients)
+        self.accepted_count = 0
+        self.last: Reply | None = None
         """The reply of the acceptance that was entered last."""
 
     @classmethod

@@ -24,9 +24,9 @@ from ..errors import (
 from ..flow.effects import WITHHELD
 from ..frames import bare
 from ..wire.limits import BLOCK_LIMIT, MIN_RATE, SLICE, Stage
-from ..wire.parser import ReplyParser
+from ..wire.parser import REMEMBERED, ReplyParser, replies_in
 from ..wire.reply import Reply
-from .deadline import Deadline
+from .deadline import Deadline, now
 from .tls import end_point_binding, handshake, is_alert
 from .wait import READ, WRITE, Waiter, pass_alarm
 
@@ -42,6 +42,7 @@ class Stream:
         "_is_shaking",
         "_parser",
         "_quickack",
+        "_readable",
         "_sock",
         "_turned",
         "_waiter",
@@ -57,6 +58,7 @@ class Stream:
         sock.setblocking(False)
         self._sock = sock
         self._waiter = Waiter(sock)
+        self._readable = self._waiter.readable
         self._parser = ReplyParser()
         self._broken: SmtpError | None = None
         self._quickack = _QUICKACK  # until a socket that is not TCP refuses it
@@ -97,7 +99,7 @@ class Stream:
         if self._broken is not None:
             return WITHHELD
         is_guarded = guard or watch
-        if is_guarded and (deadline.remaining() <= 0 or self._peek()):
+        if is_guarded and (deadline.at <= now() or self._peek()):
             return WITHHELD
         self._turned = True
         self.short = 0
@@ -148,19 +150,54 @@ class Stream:
 
     # -- reading -----------------------------------------------------------------
 
-    def receive(self, deadline: Deadline, seconds: float, last: bool = True) -> Reply:
-        """The next reply, until the deadline and at most so many seconds from now.
+    def receive(
+        self, deadline: Deadline, seconds: float, last: bool = True, count: int = 1
+    ) -> tuple[Reply, ...]:
+        """The next replies, one or up to ``count``, until the deadline or so many seconds from now.
 
-        Raises ``Timeout``, ``ConnectionLost`` or ``ProtocolError``; the last also
-        where ``last`` is set and more octets came than this reply.
+        Raises ``Timeout``, ``ConnectionLost`` or ``ProtocolError``; the last also if there is more than
+        ``count`` and that is the ``last`` which is owed.
         """
-        parser = self._parser
-        reply = parser.next()
-        if reply is None:
-            reply = self._await_reply(deadline, seconds)
-        if last and parser.has_input:
-            self._judge_surplus(reply)
-        return reply
+        parser, left = self._parser, seconds
+        end: float | None = None
+        while True:
+            if parser.has_input and (replies := parser.take(count, last)):
+                if last and parser.has_input and count == 1:
+                    self._judge_surplus(replies[0])
+                return replies
+            if self._broken is not None:
+                raise self._broken
+            if left <= 0:
+                # What came in time is taken, but octets that make no reply buy no time.
+                raise Timeout("no reply came in time")
+            moment = now()
+            if end is None:
+                end = moment + seconds if moment + seconds < deadline.at else deadline.at
+                self.round_trips += self._turned
+                self._turned = False
+            left = end - moment
+            if not (self.is_tls and self._has_pending()):
+                if self._quickack is not None:
+                    try:
+                        # The server's Nagle waits for our delayed acknowledgement: 40 ms each.
+                        self._sock.setsockopt(socket.IPPROTO_TCP, self._quickack, 1)
+                    except OSError as error:  # the peer is gone: the read that follows says so
+                        pass_alarm(error)
+                        self._quickack = None
+                # Rounded up: a wait that ends too early would spin until the deadline.
+                if not self._readable(int(left * 1000) + 1 if left > 0 else 0):
+                    raise Timeout("no reply came in time")
+            octets = self._read()
+            if not parser.has_input and len(octets) <= REMEMBERED and (found := replies_in(octets)):
+                # The usual case: the answers to what was written last come together, each whole.
+                more = found[count:]
+                if not (more and last):
+                    if more:
+                        parser.keep(more)
+                    return found[:count]
+                parser.keep(found)
+            elif octets:
+                self._feed(octets)
 
     def _judge_surplus(self, reply: Reply) -> None:
         """Octets behind the last reply that is owed: a 421 may come at any time, nothing else may.
@@ -178,58 +215,44 @@ class Stream:
         self.farewell = surplus
         self._broken = ServiceUnavailable("the server is closing the connection", reply=surplus)
 
-    def _await_reply(self, deadline: Deadline, seconds: float) -> Reply:
-        if self._turned:
-            self._turned = False
-            self.round_trips += 1
-        end, left = deadline.window(seconds)
-        while self._broken is None:
-            if not (self.is_tls and self._has_pending()):
-                if self._quickack is not None:
-                    # The server's Nagle waits for our delayed acknowledgement: 40 ms each.
-                    self._acknowledge(self._quickack)
-                if not self._waiter.wait(READ, left):
-                    raise Timeout("no reply came in time")
-            self._pull()
-            reply = self._parser.next()
-            if reply is not None:
-                return reply
-            # What came in time is taken, but octets that make no reply buy no time.
-            if left <= 0:
-                raise Timeout("no reply came in time")
-            left = Deadline(end).remaining()
-        raise self._broken
-
     def _has_pending(self) -> bool:
         """Whether TLS holds decrypted octets that the descriptor does not show."""
         return isinstance(self._sock, ssl.SSLSocket) and bool(self._sock.pending())
 
-    def _pull(self) -> None:
-        """One read without waiting; a failure or the end is kept in ``_broken``."""
+    def _read(self) -> bytes:
+        """What can be read without waiting; a failure or the end is kept in ``_broken``."""
         try:
-            data = self._sock.recv(_RECEIVE)
-            if data:
+            octets = self._sock.recv(_RECEIVE)
+            if octets:
                 self._is_shaking = False
-                self._parser.feed(data)
-                return
+                return octets
         except (BlockingIOError, ssl.SSLWantReadError):
-            return
-        except ProtocolError as error:  # it is too much; the replies before it are still handed out
-            self._broken = self._broken or error
-            return
+            return b""
         except ssl.SSLWantWriteError:
             # A key update that must be written first; the next wait is a short one.
             self._waiter.wait(WRITE, 1.0)
-            return
+            return b""
         except (OSError, ValueError) as error:
             self._fail("the connection broke while reading", error)
-            return
+            return b""
         if self._broken is None:
             self._broken = ConnectionLost("the server closed the connection")
+        return b""
+
+    def _feed(self, octets: bytes) -> None:
+        try:
+            self._parser.feed(octets)
+        except ProtocolError as error:  # it is too much; the replies before it are still handed out
+            self._broken = self._broken or error
+
+    def _pull(self) -> None:
+        """Keep what can be read without waiting."""
+        if octets := self._read():
+            self._feed(octets)
 
     def _peek(self) -> bool:
         """Read without waiting; whether anything, or the end, is there."""
-        if (self.is_tls and self._has_pending()) or self._waiter.wait(READ, 0):
+        if (self.is_tls and self._has_pending()) or self._readable(0):
             self._pull()
         return self._broken is not None or self._parser.has_input
 
@@ -257,14 +280,12 @@ class Stream:
 
     def _drain(self) -> None:
         try:
-            if data := self._sock.recv(_RECEIVE):
-                self._parser.feed(data)
+            if octets := self._sock.recv(_RECEIVE):
+                self._feed(octets)
         except (OSError, ValueError) as error:
             pass_alarm(error)
             if self._is_shaking and is_alert(error):  # it explains why the write failed
                 self._broken = self._loss("", error)
-        except ProtocolError as error:  # as in ``_pull``
-            self._broken = self._broken or error
 
     def check_idle(self) -> None:
         """Raise unless the connection is alive and silent, without a wait.
@@ -324,13 +345,6 @@ class Stream:
         self._sock.close()
         self._parser = ReplyParser()
         self.closed = True  # last, so that one whose closing was interrupted is closed again
-
-    def _acknowledge(self, quickack: int) -> None:
-        try:
-            self._sock.setsockopt(socket.IPPROTO_TCP, quickack, 1)
-        except OSError as error:  # the peer is gone: the read that follows says so
-            pass_alarm(error)
-            self._quickack = None
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "TLS" if self.is_tls else "clear"

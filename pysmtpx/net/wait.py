@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import selectors
 import socket
+from collections.abc import Callable
 from math import ceil
 from typing import Final
 
@@ -17,25 +18,28 @@ _LONGEST: Final = 86_400.0
 class _Poll:
     """By poll: unlike select it takes descriptors over 1023."""
 
-    __slots__ = ("_fd", "_poll", "_want")
+    __slots__ = ("_fd", "readable")
 
     def __init__(self, sock: socket.socket) -> None:
         self._fd = sock.fileno()
-        self._want = READ
-        self._poll = select.poll()
-        self._poll.register(self._fd, select.POLLIN)
+        reading = select.poll()
+        reading.register(self._fd, select.POLLIN)
+        self.readable: Callable[[int], object] = reading.poll
+        """Wait so many milliseconds for something to be read; true also if the connection is broken."""
 
     def wait(self, want: int, seconds: float) -> int:
         """What of ``want`` is possible now or within ``seconds``; 0 where nothing is.
 
         A broken connection counts as ready: the call that is waited for says how.
         """
-        if want != self._want:
-            self._want = want
-            mask = (select.POLLIN if want & READ else 0) | (select.POLLOUT if want & WRITE else 0)
-            self._poll.modify(self._fd, mask)
         # Rounded up: a wait that ends too early would spin until the deadline.
-        events = self._poll.poll(ceil(min(seconds, _LONGEST) * 1000) if seconds > 0 else 0)
+        milliseconds = ceil(min(seconds, _LONGEST) * 1000) if seconds > 0 else 0
+        if want == READ:
+            return READ if self.readable(milliseconds) else 0
+        mask = (select.POLLIN if want & READ else 0) | (select.POLLOUT if want & WRITE else 0)
+        poll = select.poll()
+        poll.register(self._fd, mask)
+        events = poll.poll(milliseconds)
         if not events:
             return 0
         if want != READ | WRITE:
@@ -53,6 +57,10 @@ class _Select:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+
+    def readable(self, milliseconds: int) -> object:
+        """As that of ``_Poll``."""
+        return self.wait(READ, milliseconds / 1000)
 
     def wait(self, want: int, seconds: float) -> int:
         with selectors.DefaultSelector() as selector:

@@ -6,8 +6,8 @@ import math
 from typing import Final
 
 from ..errors import SmtpError, Timeout
-from ..flow.delivery import delivery
 from ..flow.effects import Flow
+from ..flow.transaction import delivery
 from ..net.deadline import Deadline, now
 from ..sending import possible_in_flight
 from ..wire.limits import Stage

@@ -10,8 +10,7 @@ from ..channel import Channel
 from ..errors import SmtpError
 from ..flow.effects import CLOSE, Flow, Send
 from ..lock import Wakeup
-from ..net.answers import AnswerTime
-from ..net.deadline import Deadline
+from ..net.deadline import AnswerTime, Deadline
 from ..net.dial import Unwell
 from ..opening import Attempt
 from ..server import Server

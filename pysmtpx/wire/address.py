@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from functools import lru_cache, partial
 from ipaddress import IPv4Address, IPv6Address
-from typing import ClassVar, Final, NamedTuple, NoReturn, Self, cast
+from typing import Any, ClassVar, Final, NamedTuple, NoReturn, Self
 from unicodedata import normalize
 
 import idna
@@ -63,15 +63,18 @@ class _Path(str):
     def __new__(cls, text: str, *, strict: bool = True) -> Self:
         if type(text) is cls and not text.doubt:
             return text
-        path = _path(cls, _characters(text), not strict)
+        path: Self = _path(cls, _characters(text), not strict)
         if path.doubt:
             raise InputError(path.doubt)
-        return cast(Self, path)
+        return path
 
     @classmethod
     def tolerant(cls, text: str) -> Self:
         """The path of what may be a mailbox where it goes: ``doubt`` has the error for every other place."""
-        return text if type(text) is cls else cast(Self, _path(cls, _characters(text), False))
+        if type(text) is cls:
+            return text
+        path: Self = _path(cls, text if type(text) is str else _characters(text), False)
+        return path
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"{type(self).__name__} is immutable")
@@ -155,7 +158,8 @@ def _characters(text: object) -> str:
 
 
 @lru_cache(maxsize=8192)
-def _path(cls: type[_Path], text: str, insisted: bool) -> _Path:
+def _path(cls: type[_Path], text: str, insisted: bool) -> Any:
+    """The path of this class."""
     doubt = ""
     if text.lower() in cls._bare:
         text = text.strip("<>")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from itertools import repeat
 from typing import Final, Literal
 
 from ..errors import InputError
@@ -73,7 +74,7 @@ def mail(
     (RFC 6531 3.2).
     """
     if params is None and body is None and not smtputf8:
-        head = _mail_head(ReversePath.tolerant(path))
+        head = _mail_head(path if type(path) is ReversePath else ReversePath.tolerant(path))
         return b"%b\r\n" % head if size is None else b"%b SIZE=%d\r\n" % (head, size)
     pairs: list[Pair] = []
     if size is not None:
@@ -97,6 +98,15 @@ def rcpt(path: ForwardPath, params: RcptToParams | None = None, *, smtputf8: boo
     if params is None:
         return _plain_rcpt(ForwardPath.tolerant(path), smtputf8)
     return _with_parameters(f"RCPT TO:{ForwardPath.tolerant(path).wire}", params.items(), smtputf8)
+
+
+def rcpts(
+    paths: Iterable[ForwardPath], params: Iterable[RcptToParams | None] | None, *, smtputf8: bool
+) -> Iterator[bytes]:
+    """``rcpt`` for each of several recipients."""
+    if params is None:
+        return map(_plain_rcpt, paths, repeat(smtputf8))
+    return (rcpt(path, each, smtputf8=smtputf8) for path, each in zip(paths, params, strict=True))
 
 
 def bdat(size: int, last: bool) -> bytes:

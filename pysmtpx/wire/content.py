@@ -4,28 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from email.message import Message
-from io import TextIOBase
-from typing import Any, BinaryIO
+from io import IncrementalNewlineDecoder, TextIOBase
+from typing import Any, BinaryIO, Final
 
 from ..errors import InputError
-from .limits import SLICE
+from .limits import MAX_TEXT_LINE, SLICE
 from .lines import (
+    ONLY_CRLF,
     PIECE,
     CanonicalLines,
+    HeaderSection,
     Measure,
     Octets,
     check_traits,
     checked,
     cut,
     exactly,
-    has_dot_line,
-    measure_bytes,
+    has_inner_dot_line,
+    has_long_line,
     measure_pieces,
     slices,
     stuffed,
 )
 
 __all__ = ["Content", "File", "Measure", "Octets", "Unwritten", "slices"]
+
+
+_SHORT: Final = 4096
+"""Octets of content that are looked through for dots at once, and not while the server thinks."""
 
 
 class Content:
@@ -39,6 +45,8 @@ class Content:
     __slots__ = ()
 
     replayable: bool
+    plain: bytes | None = None
+    """All of it, where it is known to go by DATA or BDAT just as it stands, in one slice, to any server."""
 
     @classmethod
     def of(
@@ -49,6 +57,8 @@ class Content:
 
         Raises ``InputError`` for text, a text file or any other type.
         """
+        if type(source) is bytes:
+            return _Memory(source)
         if isinstance(source, Content):
             return source
         if isinstance(source, bytes):
@@ -122,7 +132,7 @@ class Unwritten(Content):
 class _Memory(Content):
     """Immutable octets: what was measured is what goes out, so the measure may skip work."""
 
-    __slots__ = ("_data", "_measure", "_needs_stuffing")
+    __slots__ = ("_data", "_measure", "_needs_stuffing", "plain")
 
     replayable = True
 
@@ -130,20 +140,28 @@ class _Memory(Content):
         self._data = data
         self._measure: Measure | None = None
         self._needs_stuffing: bool | None = None
+        self.plain: bytes | None = None
 
     @property
     def resident(self) -> int:
         return len(self._data)
 
     def prepare(self) -> None:
-        if self._needs_stuffing is None and len(self._data) <= SLICE:
-            self._needs_stuffing = has_dot_line(self._data)
+        measure = self._measure
+        if self._needs_stuffing is None and measure is not None and measure.size <= SLICE:
+            data = self._data
+            self._needs_stuffing = data[:1] == b"." or (b"." in data and has_inner_dot_line(data))
+            if measure.is_plain and measure.canonical and not self._needs_stuffing:
+                self.plain = data
 
     @property
     def measure(self) -> Measure:
-        if self._measure is None:
-            self._measure = measure_bytes(self._data)
-        return self._measure
+        measure = self._measure
+        if measure is None:
+            self._measure = measure = measure_bytes(self._data)
+            if measure.size <= _SHORT:
+                self.prepare()
+        return measure
 
     def for_data(self, **allowed: bool) -> Iterator[Octets]:
         measure = self.measure
@@ -165,6 +183,38 @@ class _Memory(Content):
 
     def _lines(self) -> CanonicalLines:
         return CanonicalLines(slices(self._data, PIECE))
+
+
+def measure_bytes(data: bytes) -> Measure:
+    """Measure octets in memory; canonical ones without rewriting them."""
+    size = len(data)
+    if not _is_canonical(data, size):
+        return measure_pieces(slices(data, PIECE))
+    is_8bit = not data.isascii()
+    is_utf8 = is_8bit and _has_utf8_headers(data)
+    is_long = size > MAX_TEXT_LINE and has_long_line(data, 0)
+    has_nul = b"\0" in data
+    return Measure(size, size, is_8bit, is_long, has_nul, is_utf8, True, not (is_8bit or is_long or has_nul))
+
+
+def _has_utf8_headers(data: bytes) -> bool:
+    headers = HeaderSection()
+    for piece in slices(data):
+        headers.add(bytes(piece))
+        if headers.ended:
+            break
+    return headers.is_utf8
+
+
+def _is_canonical(data: bytes, size: int) -> bool:
+    if data and data[-2:] != b"\r\n":
+        return False
+    judge = IncrementalNewlineDecoder(None, translate=False)
+    for piece in (data,) if size <= SLICE else slices(data):
+        judge.decode(str(piece, "latin-1"))
+        if judge.newlines not in ONLY_CRLF:
+            return False
+    return True
 
 
 class _Stream(Content):

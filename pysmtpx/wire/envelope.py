@@ -52,9 +52,11 @@ class MailObject:
     ) -> None:
         if isinstance(recipients, str):
             recipients = (recipients,)
-        elif not isinstance(recipients, Iterable):
-            raise InputError("recipients must be an address or a sequence of them")
-        paths = tuple(map(ForwardPath.tolerant, recipients))
+        try:
+            each = iter(recipients)
+        except TypeError:
+            raise InputError("recipients must be an address or a sequence of them") from None
+        paths = tuple(map(ForwardPath.tolerant, each))
         if not paths:
             raise InputError("no recipient was given")
         if mail_params is not None and not isinstance(mail_params, MailFromParams):

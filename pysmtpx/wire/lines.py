@@ -20,7 +20,7 @@ Octets: TypeAlias = bytes | memoryview
 
 PIECE: Final = SLICE * 15 // 16
 """Octets read at a time: with CRs and dots added, the result seldom spills over a slice."""
-_ONLY_CRLF: Final = (None, "\r\n")
+ONLY_CRLF: Final = (None, "\r\n")
 """What the decoder has seen in text that needs no rewriting."""
 _DOT_LINE: Final = re.compile(rb"\n\.")
 
@@ -52,7 +52,7 @@ class CanonicalLines:
     @property
     def has_only_crlf(self) -> bool:
         """True where no line end seen so far was rewritten."""
-        return self._decoder.newlines in _ONLY_CRLF
+        return self._decoder.newlines in ONLY_CRLF
 
     def __iter__(self) -> Iterator[bytes]:
         held = b""  # the last piece, to which the end of its line may have to be added
@@ -77,7 +77,7 @@ def stuffed(pieces: Iterable[Octets]) -> Iterator[Octets]:
     starts_line = True
     for piece in pieces:
         plain = bytes(piece)
-        dotted = plain.replace(b"\n.", b"\n..") if _has_inner_dot_line(plain) else plain
+        dotted = plain.replace(b"\n.", b"\n..") if has_inner_dot_line(plain) else plain
         if starts_line and plain.startswith(b"."):
             dotted = b"." + dotted
         yield piece if dotted is plain else dotted
@@ -157,28 +157,15 @@ class Measure(NamedTuple):
     """A header field has UTF-8 beyond ASCII, which needs SMTPUTF8 (RFC 6532 3.2)."""
     canonical: bool
     """Every line end is CRLF already, and the content ends in one (or is empty)."""
-
-    @property
-    def is_plain(self) -> bool:
-        """Any server takes it by DATA: 7-bit lines of at most 998 octets without NUL (RFC 5321 2.3.8)."""
-        return not (self.is_8bit or self.has_long_line or self.has_nul)
-
-
-def measure_bytes(data: bytes) -> Measure:
-    """Measure octets in memory; canonical ones without rewriting them."""
-    if not _is_canonical(data):
-        return measure_pieces(slices(data, PIECE))
-    size = len(data)
-    is_8bit = not data.isascii()
-    is_utf8 = is_8bit and _has_utf8_headers(data)
-    return Measure(size, size, is_8bit, _has_long_line(data, 0), b"\0" in data, is_utf8, True)
+    is_plain: bool
+    """Any server takes it by DATA: 7-bit lines of at most 998 octets without NUL (RFC 5321 2.3.8)."""
 
 
 def measure_pieces(pieces: Iterable[Octets]) -> Measure:
     """Measure in bounded memory."""
     lines = CanonicalLines(pieces)
     found = _RunningTraits()
-    headers = _HeaderSection()
+    headers = HeaderSection()
     for piece in lines:
         found.add(piece)
         headers.add(piece)
@@ -190,6 +177,7 @@ def measure_pieces(pieces: Iterable[Octets]) -> Measure:
         has_nul=found.has_nul,
         has_utf8_headers=headers.is_utf8,
         canonical=lines.has_only_crlf and found.size == lines.raw_size,
+        is_plain=not (found.is_8bit or found.has_long_line or found.has_nul),
     )
 
 
@@ -207,12 +195,12 @@ class _RunningTraits:
         self.size += len(piece)
         self.is_8bit = self.is_8bit or not piece.isascii()
         self.has_nul = self.has_nul or b"\0" in piece
-        self.has_long_line = self.has_long_line or _has_long_line(piece, self._open)
+        self.has_long_line = self.has_long_line or has_long_line(piece, self._open)
         ended = piece.rfind(b"\n") + 1
         self._open = len(piece) - ended if ended else self._open + len(piece)
 
 
-class _HeaderSection:
+class HeaderSection:
     """The header fields, up to the first empty line, of canonical pieces."""
 
     __slots__ = ("_decoder", "_is_ascii", "_is_valid", "_seam", "ended")
@@ -229,6 +217,7 @@ class _HeaderSection:
         return self._is_valid and not self._is_ascii
 
     def add(self, piece: bytes) -> None:
+        """Judge what of a piece belongs to them."""
         if self.ended:
             return
         joined = self._seam + piece
@@ -246,38 +235,14 @@ class _HeaderSection:
             self.ended = True
 
 
-def _has_utf8_headers(data: bytes) -> bool:
-    headers = _HeaderSection()
-    for piece in slices(data):
-        headers.add(bytes(piece))
-        if headers.ended:
-            break
-    return headers.is_utf8
-
-
-def _is_canonical(data: bytes) -> bool:
-    if data and not data.endswith(b"\r\n"):
-        return False
-    judge = IncrementalNewlineDecoder(None, translate=False)
-    for piece in slices(data):
-        judge.decode(str(piece, "latin-1"))
-        if judge.newlines not in _ONLY_CRLF:
-            return False
-    return True
-
-
-def has_dot_line(data: bytes) -> bool:
-    """Whether a line of canonical octets begins with a dot, and must be stuffed."""
-    return data.startswith(b".") or _has_inner_dot_line(data)
-
-
-def _has_inner_dot_line(piece: bytes) -> bool:
+def has_inner_dot_line(piece: bytes) -> bool:
+    """Whether a line begins with a dot, the first one left out."""
     # One octet is sought ten times as fast as two, and base64 has no dots; for
     # two, re needs half the time of bytes.find.
     return b"." in piece and _DOT_LINE.search(piece) is not None
 
 
-def _has_long_line(piece: bytes, opened: int) -> bool:
+def has_long_line(piece: bytes, opened: int) -> bool:
     """Leap to the last line end within reach of a line's limit, as long as there is one.
 
     ``opened`` octets of the first line came before this piece.

@@ -22,7 +22,9 @@ _HEAD_SIZE: Final = 5
 """Octets that tell whether a line without an end can still become a reply, and what else it is."""
 
 _CACHED: Final = 128
-"""Octets of a line that may be remembered: a hostile server fills no more than 32 KiB."""
+"""Octets of a line that ``ReplyParser`` may remember."""
+REMEMBERED: Final = 512
+"""The same of several replies that come together: a hostile server fills no more than 256 KiB."""
 _CACHED_LINES: Final = 1024
 """The same of a reply of several lines, of which fewer are remembered."""
 
@@ -46,10 +48,23 @@ class ReplyParser:
     reply with the wrong command.
     """
 
-    __slots__ = ("_at", "_breach", "_code", "_data", "_lines", "_more", "_octets", "_status")
+    __slots__ = (
+        "_at",
+        "_breach",
+        "_code",
+        "_data",
+        "_lines",
+        "_more",
+        "_octets",
+        "_ready",
+        "_size",
+        "_status",
+        "has_input",
+    )
 
     def __init__(self) -> None:
         self._data = b""
+        self._size = 0
         self._at = 0  # where in it the line begins that comes next
         self._more = bytearray()  # what came while octets of ``_data`` were still waiting
         self._code = b""
@@ -57,11 +72,9 @@ class ReplyParser:
         self._lines: list[bytes] = []  # the texts of a reply whose last line is still to come
         self._octets = 0
         self._breach = ""
-
-    @property
-    def has_input(self) -> bool:
+        self._ready: tuple[Reply, ...] = ()  # what comes before any octets that are kept
+        self.has_input = False
         """True where octets were received that no reply handed out yet accounts for."""
-        return self._at < len(self._data) or bool(self._more or self._lines or self._breach)
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Take what was received.
@@ -69,15 +82,41 @@ class ReplyParser:
         Raises ``ProtocolError`` where more than ``MAX_BACKLOG`` octets nobody
         asked for are waiting. The replies before are still handed out.
         """
-        waiting = len(self._data) - self._at + len(self._more)
+        waiting = self._size - self._at + len(self._more)
         if waiting + len(data) > MAX_BACKLOG:
             self._breach = f"the server sent more than {MAX_BACKLOG} octets that no command asked for"
+            self.has_input = True
         if self._breach:
             raise ProtocolError(self._breach)
         if waiting:
             self._more += data
         else:
-            self._data, self._at = bytes(data), 0
+            self._hold(bytes(data))
+            self.has_input = self.has_input or bool(data)
+
+    def _hold(self, data: bytes) -> None:
+        self._data, self._size, self._at = data, len(data), 0
+
+    def keep(self, replies: tuple[Reply, ...]) -> None:
+        """Take replies that ``replies_in`` found in what was received, while it has no input."""
+        self._ready, self.has_input = replies, bool(replies)
+
+    def take(self, count: int, last: bool) -> tuple[Reply, ...]:
+        """The next replies that are there, ``count`` at most; none where more octets are needed.
+
+        If these are the ``last`` that are owed and something is behind them, one at a time,
+        as otherwise may be, too. Raises as ``next``.
+        """
+        ready = self._ready
+        if not ready:
+            reply = self.next()
+            return () if reply is None else (reply,)
+        is_behind = self._at < self._size or bool(self._more or self._breach)
+        if last and (is_behind or ready[count:]):
+            count = 1
+        self._ready = ready[count:]
+        self.has_input = is_behind or bool(self._ready)
+        return ready[:count]
 
     def next(self) -> Reply | None:
         """The next whole reply, or None where more octets are needed.
@@ -85,6 +124,8 @@ class ReplyParser:
         Raises ``ProtocolError`` for anything that is not a reply of RFC 5321
         4.2, or over ``MAX_REPLY_LINE``, ``MAX_REPLY`` or ``MAX_REPLY_LINES``.
         """
+        if self._ready:
+            return self.take(1, last=False)[0]
         while True:
             data, start = self._data, self._at
             end = data.find(b"\n", start, start + MAX_REPLY_LINE)
@@ -95,12 +136,13 @@ class ReplyParser:
                 if not self._lines and end - start <= _CACHED:
                     reply = _single(line) if line[3:4] != b"-" else self._known(start)
                 if reply is not None or (reply := self._take(line)) is not None:
+                    self.has_input = self._at < self._size or bool(self._more or self._breach)
                     return reply
-            elif self._more and len(data) - start < MAX_REPLY_LINE:
-                self._data, self._at = b"".join((data[start:], self._more)), 0
+            elif self._more and self._size - start < MAX_REPLY_LINE:
+                self._hold(b"".join((data[start:], self._more)))
                 self._more.clear()
             else:
-                if start < len(data) or self._breach:
+                if start < self._size or self._breach:
                     self._wait()
                 return None
 
@@ -141,7 +183,7 @@ class ReplyParser:
         if self._breach:
             raise ProtocolError(self._breach)
         data, start = self._data, self._at
-        octets = len(data) - start
+        octets = self._size - start
         if octets >= _HEAD_SIZE and not _HEAD.match(data, start):
             raise self._not_a_reply(data[start : start + _HEAD_SIZE])
         if octets >= MAX_REPLY_LINE:
@@ -153,10 +195,23 @@ class ReplyParser:
         return self._break(f"not a reply: {_shown(head)}" + (f"; {hint}" if hint else ""))
 
     def _break(self, text: str) -> ProtocolError:
-        self._breach = text
-        self._data, self._at = b"", 0
+        self._breach, self.has_input = text, True
+        self._hold(b"")
         self._more.clear()
         return ProtocolError(text)
+
+
+@lru_cache(maxsize=256)
+def replies_in(octets: bytes) -> tuple[Reply, ...] | None:
+    """What ``ReplyParser`` makes of octets that are whole replies of a line each; None for any other.
+
+    For no more than ``REMEMBERED`` octets. A server says the same few groups of replies all day.
+    """
+    lines = octets.split(b"\n")
+    if lines.pop():
+        return None  # the last is still to come
+    replies = tuple(map(_single, lines))
+    return replies if all(replies) else None  # type: ignore[return-value]  # none of them is None
 
 
 @lru_cache(maxsize=256)

@@ -13,8 +13,7 @@ from support.transports import SEQUENTIAL, dialled, serving
 
 import pysmtpx
 from pysmtpx import MailObject, SmtpPool
-from pysmtpx.net.answers import AnswerTime
-from pysmtpx.net.deadline import Deadline
+from pysmtpx.net.deadline import AnswerTime, Deadline
 from pysmtpx.testing import EXTENSIONS, Event
 
 BODY = b"Subject: x\r\n\r\nhello\r\n"
@@ -24,7 +23,7 @@ SENDER, PATH = "s@x.example", "a@x.example"
 def slow_to_accept(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A server that takes a minute for each final reply, by the client's clock, and no time for the rest."""
     ahead = [0.0]
-    monkeypatch.setattr("pysmtpx.net.answers.now", lambda: monotonic() + ahead[0])
+    monkeypatch.setattr("pysmtpx.driver.now", lambda: monotonic() + ahead[0])
 
     def verdict(event: Event) -> Any:
         if event.verb == "FINAL":
@@ -68,18 +67,20 @@ def test_a_pool_shares_what_its_connections_saw() -> None:
 
 def test_what_was_seen_fades(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [1000.0]
-    monkeypatch.setattr("pysmtpx.net.answers.now", lambda: clock[0])
-    monkeypatch.setattr("pysmtpx.net.deadline.monotonic", lambda: clock[0])
+    monkeypatch.setattr("pysmtpx.net.deadline.now", lambda: clock[0])
     times = AnswerTime()
-    soon = Deadline.after(1.0)
-    assert not times.is_too_long_for(soon)
-    times.note(clock[0] - 4.0)
-    times.note(clock[0] - 0.1)  # the longest counts
-    assert times.is_too_long_for(soon)
+
+    def is_too_long_for(seconds: float | None) -> bool:
+        return times.is_too_long_for(Deadline.after(seconds), clock[0])
+
+    assert not is_too_long_for(1.0)
+    times.note(clock[0] - 4.0, clock[0])
+    times.note(clock[0] - 0.1, clock[0])  # the longest counts
+    assert is_too_long_for(1.0)
     clock[0] += 15
-    assert times.is_too_long_for(Deadline.after(1.0))
+    assert is_too_long_for(1.0)
     clock[0] += 10
-    assert not times.is_too_long_for(Deadline.after(1.0))
-    times.note_missing(clock[0] - 1.0)
-    assert times.is_too_long_for(Deadline.after(1.9))
-    assert not times.is_too_long_for(Deadline.after(None))
+    assert not is_too_long_for(1.0)
+    times.note_missing(clock[0] - 1.0, clock[0])
+    assert is_too_long_for(1.9)
+    assert not is_too_long_for(None)

@@ -17,9 +17,9 @@ from pysmtpx.errors import (
     NotSupportedError,
     SmtpError,
 )
-from pysmtpx.flow.delivery import delivery
 from pysmtpx.flow.plan import Options, make_plan
 from pysmtpx.flow.session import Opening
+from pysmtpx.flow.transaction import delivery
 from pysmtpx.testing.config import Config
 from pysmtpx.testing.protocol import ServerSession
 from pysmtpx.testing.script import Cut, Event

@@ -74,8 +74,7 @@ class Line:
                 except SmtpError as error:
                     result = error
         except StopIteration:
-            self.reports += pipeline.known
-            pipeline.known.clear()
+            self.reports += pipeline.known()
 
     def _perform(self, effect: Any) -> Any:
         self.asked.append(effect)
@@ -86,7 +85,7 @@ class Line:
                 return self._reply(last)
             case Hear(listener=listener, count=count, last=last):
                 for left in reversed(range(count)):
-                    listener.note(self._reply(last and not left))
+                    listener.note((self._reply(last and not left),))
             case Close() | Until() | Transcribe():
                 pass
             case _:
@@ -195,7 +194,8 @@ def test_the_time_of_a_message_begins_when_the_one_before_is_answered() -> None:
     assert pipeline.deadline(LATE) is SOON
     line.asked.clear()
     line._drive(pipeline.push(1, plan(SHORT), LATE), pipeline)
-    assert [type(effect) for effect in line.asked] == [Send, Receive, Until, Hear]
+    assert [type(effect) for effect in line.asked] == [Send, Receive, Hear]
+    assert line.asked[2].is_next
     assert line.asked[2].deadline is LATE
     assert pipeline.deadline() is LATE
 
@@ -495,3 +495,15 @@ def test_who_has_the_message_before_is_not_said_to_have_the_next(is_late: bool) 
         assert fates(other) == dict.fromkeys(OTHERS, "unsent")
         assert other.accepted_replies == ()
         assert other.safe_to_retry
+
+
+def test_overlapped_one_refusal_for_all_recipients_makes_nobody_accepted() -> None:
+    """FAULTS 119: what answers the next envelope is read as final replies; that shows when too few come."""
+    said = [GOES_AHEAD, [Reply(552, (b"5.3.4 too big",)), 250, 550, 550, 550, 503]]
+    line, pipeline = Line(said, failure=Timeout("no reply came in time")), Pipeline(overlap=True)
+    for number in range(2):
+        line._drive(pipeline.push(number, plan(SHORT, protocol=Protocol.LMTP)), pipeline)
+    line._drive(pipeline.finish(), pipeline)
+    first, second = line.reports
+    assert list(fates(first.outcome).values()) == ["rejected 552 final", "unknown", "unknown"]
+    assert set(fates(second.outcome).values()) == {"unsent"}

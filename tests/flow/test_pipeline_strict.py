@@ -18,10 +18,10 @@ from support.judge import END, LATER, Line, Surplus, surpluses
 from support.opening import open_session
 
 from pysmtpx.errors import SmtpError
-from pysmtpx.flow.delivery import delivery
 from pysmtpx.flow.pipeline import Pipeline
 from pysmtpx.flow.plan import Options, Plan, make_plan
 from pysmtpx.flow.session import Opening
+from pysmtpx.flow.transaction import delivery
 from pysmtpx.testing.config import Config
 from pysmtpx.testing.protocol import ServerSession
 from pysmtpx.testing.script import Event

@@ -20,7 +20,7 @@ from pysmtpx.errors import (
     SmtpError,
     Timeout,
 )
-from pysmtpx.flow.delivery import delivery
+from pysmtpx.flow.transaction import delivery
 from pysmtpx.wire.capabilities import Capabilities, Protocol
 from pysmtpx.wire.limits import Stage
 

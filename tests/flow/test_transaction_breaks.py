@@ -18,8 +18,8 @@ from pysmtpx.errors import (
     ServiceUnavailable,
     Timeout,
 )
-from pysmtpx.flow.delivery import delivery
 from pysmtpx.flow.effects import WITHHELD, Close, Receive, Send
+from pysmtpx.flow.transaction import delivery
 from pysmtpx.wire.capabilities import Capabilities, Protocol
 from pysmtpx.wire.limits import Stage
 from pysmtpx.wire.reply import Reply

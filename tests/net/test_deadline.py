@@ -16,7 +16,7 @@ from pysmtpx.net.deadline import Deadline
 def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time, for the test to set."""
     time = [1000.0]
-    monkeypatch.setattr(clock, "monotonic", lambda: time[0])
+    monkeypatch.setattr(clock, "now", lambda: time[0])
     return time
 
 

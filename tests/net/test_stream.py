@@ -357,3 +357,65 @@ def test_quickack_is_asked_for_where_the_line_istcp() -> None:
     assert line.stream._quickack is None, "a UNIX socket refused it, and is not asked again"
     line.stream.close()
     theirs.close()
+
+
+# -- replies that come together ----------------------------------------------------------------
+
+
+def together(line: Line, count: int, last: bool = True) -> list[int]:
+    """The codes of the next replies."""
+    replies = line.stream.receive(Deadline.after(SOON), SOON, last, count)
+    assert 1 <= len(replies) <= count
+    return [reply.code for reply in replies]
+
+
+def test_all_that_come_together_are_handed_out_together(line: Line) -> None:
+    line.peer.sendall(b"250 a\r\n251 b\r\n354 c\r\n")
+    line.arrived()
+    codes: list[int] = []
+    while len(codes) < 3:  # under TLS a record may end anywhere
+        codes += together(line, 3 - len(codes))
+    assert codes == [250, 251, 354]
+    line.stream.check_idle()
+
+
+def test_more_than_is_asked_for_waits_for_its_turn(line: Line) -> None:
+    line.peer.sendall(b"250 final\r\n250 mail\r\n550 rcpt\r\n503 data\r\n")
+    line.arrived()
+    assert together(line, 1, last=False) == [250]
+    codes: list[int] = []
+    while len(codes) < 3:
+        codes += together(line, 3 - len(codes))
+    assert codes == [250, 550, 503]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_what_is_behind_the_last_that_is_owed_is_judged_with_that_one(count: int, line: Line) -> None:
+    """FAULTS 9: those before it are handed out."""
+    line.peer.sendall(b"250 a\r\n" * count + b"250 surplus\r\n")
+    line.arrived()
+    while count > 1:
+        count -= len(together(line, count))
+    with pytest.raises(ProtocolError) as caught:
+        together(line, count)
+    assert caught.value.surplus is not None
+    assert [reply.lines for reply in caught.value.surplus] == [(b"a",), (b"surplus",)]
+
+
+def test_a_421_behind_the_last_that_is_owed(line: Line) -> None:
+    """FAULTS 24."""
+    line.peer.sendall(b"250 a\r\n250 b\r\n421 bye\r\n")
+    line.arrived()
+    left = 2
+    while left:
+        left -= len(together(line, left))
+    assert line.stream.farewell is not None
+    assert line.stream.farewell.code == 421
+
+
+def test_half_of_the_next_one_waits_for_the_rest(line: Line) -> None:
+    line.peer.sendall(b"250 a\r\n250-b\r\n25")
+    line.arrived()
+    assert together(line, 2) == [250]
+    line.peer.sendall(b"0 c\r\n")
+    assert line.reply().lines == (b"b", b"c")

@@ -62,7 +62,7 @@ def heard(effect: Receive | Hear, replies: Iterator[Reply]) -> Reply | None:
     if isinstance(effect, Receive):
         return next(replies)
     for _ in range(effect.count):
-        effect.listener.note(next(replies))
+        effect.listener.note((next(replies),))
     return None
 
 
@@ -106,7 +106,7 @@ class _Driver:
                 return self._receive(stage, last)
             case Hear(listener=listener, count=count, last=last):
                 for left in reversed(range(count)):
-                    listener.note(self._receive(listener.stage, last and not left))
+                    listener.note((self._receive(listener.stage, last and not left),))
                 return None
             case StartTls():
                 return self._start_tls()

@@ -25,7 +25,7 @@ from pysmtpx.testing.actions import Close as Hangup
 from pysmtpx.testing.actions import Write
 from pysmtpx.testing.protocol import ServerSession
 from pysmtpx.wire.limits import Stage
-from pysmtpx.wire.parser import ReplyParser
+from pysmtpx.wire.parser import ReplyParser, replies_in
 from pysmtpx.wire.reply import Reply
 
 
@@ -142,8 +142,7 @@ class Line:
     def _drive(self, flow: Flow[None], pipeline: Pipeline, told: list[Done]) -> None:
         self.run(flow)
         assert self.closed or not pipeline.is_closed
-        told += pipeline.known[: None if self.stop is None else self.stop - len(told)]
-        pipeline.known.clear()
+        told += pipeline.known()[: None if self.stop is None else self.stop - len(told)]
 
     def _end(self, close: bool) -> None:
         if close:
@@ -161,8 +160,11 @@ class Line:
             case Receive(stage=stage, last=last):
                 return self._receive(stage, last)
             case Hear(listener=listener, count=count, last=last):
-                for left in reversed(range(count)):
-                    listener.note(self._receive(listener.stage, last and not left))
+                while count:
+                    replies = self._together(count, last)
+                    replies = replies or (self._receive(listener.stage, last and count == 1),)
+                    count -= len(replies)
+                    listener.note(replies)
                 return None
             case Close():
                 self._close()
@@ -219,6 +221,19 @@ class Line:
 
     def _has_input(self) -> bool:
         return bool(self.inbox) or self.parser.has_input or self.dead
+
+    def _together(self, count: int, last: bool) -> tuple[Reply, ...]:
+        """Replies that arrive together and alone, as the stream of the driver hands them out."""
+        if self.closed or self.parser.has_input or self.shut is not None:
+            return ()
+        size = next(self.slices)
+        replies = replies_in(self.inbox[:size]) if self.inbox else None
+        is_all = replies is not None and last and len(replies) == count
+        if replies is None or replies[count:] or (is_all and self.inbox[size:]):
+            return ()
+        self.inbox = self.inbox[size:]
+        self.farewell = self.farewell or any(reply.code == 421 for reply in replies)
+        return replies
 
     def _receive(self, stage: Stage, last: bool) -> Any:
         if self.closed:

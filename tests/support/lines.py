@@ -26,7 +26,8 @@ class Line:
 
     def reply(self, **options: Any) -> Any:
         """The next reply."""
-        return self.stream.receive(Deadline.after(SOON), SOON, **options)
+        (reply,) = self.stream.receive(Deadline.after(SOON), SOON, **options)
+        return reply
 
     def send(self, data: bytes, **options: Any) -> bool:
         """Write; True where something is there to be received."""

@@ -8,8 +8,8 @@ from support.fates import BODY, RCPTS
 from pysmtpx.errors import (
     SmtpError,
 )
-from pysmtpx.flow.delivery import delivery
 from pysmtpx.flow.plan import Options, make_plan
+from pysmtpx.flow.transaction import delivery
 from pysmtpx.wire.capabilities import Capabilities, Protocol
 from pysmtpx.wire.envelope import MailObject
 from pysmtpx.wire.reply import Reply

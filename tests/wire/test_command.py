@@ -352,3 +352,10 @@ def test_a_path_that_answers_for_another_is_not_remembered_in_its_place() -> Non
     assert command.rcpt(Liar("c@x.example")) == b"RCPT TO:<c@x.example>\r\n"  # type: ignore[arg-type]
     assert command.mail(Liar("d@x.example")) == b"MAIL FROM:<d@x.example>\r\n"  # type: ignore[arg-type]
     assert command.rcpt(ForwardPath("a@x.example")) == b"RCPT TO:<a@x.example>\r\n"
+
+
+@pytest.mark.parametrize("params", [None, [None, RcptToParams(notify="NEVER")]])
+def test_the_lines_of_several_recipients_are_those_of_each(params: Any) -> None:
+    paths = [ForwardPath("a@x.example"), ForwardPath("b@x.example")]
+    each = zip(paths, params or [None, None], strict=True)
+    assert list(command.rcpts(paths, params, smtputf8=False)) == [command.rcpt(*one) for one in each]

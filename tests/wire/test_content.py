@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from support.reference import canonical, dotted
 
@@ -337,3 +337,37 @@ def test_frozen_content_does_not_follow_its_buffer(kind) -> None:
 def test_what_cannot_change_is_frozen_as_it_is(source) -> None:
     content = Content.of(source)
     assert content.frozen() is content
+
+
+LINES = st.sampled_from([b"a", b".", b"\r\n", b"\n", b"\r", b"\xff", b"\0", b"x" * 990])
+
+
+@given(st.lists(LINES, max_size=12).map(b"".join))
+@example(b"x" * 998 + b"\r\n")
+@example(b"a.b\r\n")
+@example(b"")
+@example(b"x\r\n" * 3000)
+def test_what_is_plain_goes_as_it_stands(data: bytes) -> None:
+    """What the transaction writes without a look at it is what the careful way writes, under any rule."""
+    content = Content.of(data)
+    assert content.measure is not None
+    content.prepare()
+    if content.plain is not None:
+        strict = {"allow_8bit": False, "allow_long_lines": False, "allow_nul": False}
+        assert (
+            content.plain
+            == data
+            == b"".join(content.for_data(**strict))
+            == b"".join(content.for_bdat(**strict))
+        )
+    else:
+        stuffed = b"".join(content.for_data())
+        is_any = content.measure.is_8bit or content.measure.has_long_line or content.measure.has_nul
+        assert is_any or stuffed != data
+
+
+def test_what_is_larger_than_a_slice_is_never_plain() -> None:
+    content = Content.of(b"x" * 70 + b"\r\n" + b"y\r\n" * SLICE)
+    assert content.measure is not None
+    content.prepare()
+    assert content.plain is None

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pysmtpx.errors import ProtocolError
 from pysmtpx.wire.limits import MAX_BACKLOG, MAX_REPLY, MAX_REPLY_LINE, MAX_REPLY_LINES
-from pysmtpx.wire.parser import ReplyParser
+from pysmtpx.wire.parser import ReplyParser, replies_in
 from pysmtpx.wire.reply import EnhancedCode, Reply
 
 
@@ -353,3 +353,68 @@ def test_enhanced_code_of_several_lines_is_the_first_lines() -> None:
     assert reply.enhanced == EnhancedCode(5, 7, 1)
     (reply,), _ = parse([b"550-a\r\n550 5.7.2 b\r\n"])
     assert reply.enhanced is None
+
+
+def parse_together(segments: Iterable[bytes], counts: Iterable[int]) -> tuple[list[Reply], str | None]:
+    """The same as ``parse``, as a stream does it: what comes whole and alone is looked up."""
+    parser, replies = ReplyParser(), []
+    asked = itertools.cycle(counts)
+    try:
+        for segment in segments:
+            found = None if parser.has_input else replies_in(segment)
+            if found:
+                parser.keep(found)
+            else:
+                parser.feed(segment)
+            while taken := parser.take(next(asked), last=False):
+                replies += taken
+            assert parser.has_input == bool(parser._lines or parser._at < parser._size)
+    except ProtocolError as error:
+        return replies, str(error)
+    return replies, None
+
+
+@given(
+    st.lists(st.one_of(fragments, replies.map(render)), max_size=12).map(b"".join),
+    st.lists(st.integers(0), max_size=8),
+    st.lists(st.integers(1, 4), min_size=1, max_size=3),
+)
+def test_replies_that_come_together_are_those_that_come_alone(
+    octets: bytes, places: list[int], counts: list[int]
+) -> None:
+    """What is remembered of whole groups is what the parser makes of them, octet by octet."""
+    segments = [segment for segment in cut_at(octets, places) if segment]
+    assert parse_together(segments, counts) == parse(segments) == parse(by_octet(octets))
+
+
+@pytest.mark.parametrize(
+    "octets", [b"250 a\r\n250-b\r\n", b"250 a\r\n2", b"250 a\r\nx\r\n", b"\r\n", b"250-a\r\n"]
+)
+def test_what_is_not_whole_replies_of_a_line_each_is_not_looked_up(octets: bytes) -> None:
+    assert replies_in(octets) is None
+
+
+def test_the_last_of_those_that_are_owed_is_handed_out_alone_if_something_is_behind_it() -> None:
+    """FAULTS 9: so that what is behind it can be judged."""
+    parser = ReplyParser()
+    found = replies_in(b"250 a\r\n250 b\r\n421 c\r\n")
+    assert found is not None
+    parser.keep(found)
+    assert parser.take(2, last=True) == found[:1]
+    assert parser.take(1, last=True) == found[1:2]
+    assert parser.has_input
+    parser.feed(b"250 d\r\n")
+    assert parser.take(2, last=False) == found[2:]
+    assert [reply.code for reply in parser.take(2, last=False)] == [250]
+    assert not parser.has_input
+
+
+def test_what_is_too_much_behind_replies_that_are_kept_is_told_behind_them() -> None:
+    parser = ReplyParser()
+    parser.keep((Reply(250),))
+    with pytest.raises(ProtocolError):
+        parser.feed(b"x" * (MAX_BACKLOG + 1))
+    assert parser.take(2, last=False) == (Reply(250),)
+    assert parser.has_input
+    with pytest.raises(ProtocolError):
+        parser.take(1, last=False)

@@ -1,4 +1,4 @@
-"""One mail object in as many transactions as the server's limit on recipients asks for.
+"""Who is in which transaction, where a server takes fewer recipients in one than a message has.
 
 A server takes at least 100 recipients in a transaction and may refuse more by
 452 (RFC 5321 4.5.3.1.10), or state its limit beforehand (RFC 9422 4.2). Those
@@ -8,8 +8,6 @@ beyond it get a transaction of their own on the same connection.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
-from typing import Any
 
 from ..errors import DeliveryUnknown, RecipientsRejected
 from ..shortening import listed
@@ -17,68 +15,9 @@ from ..wire.envelope import part
 from ..wire.limits import MIN_RECIPIENTS
 from ..wire.reply import Reply
 from ..wire.result import SendResult
-from .account import Account
-from .effects import Flow
+from .account import BROKEN, Account, Fate
 from .plan import Plan
 from .recipients import Ledger
-from .transaction import BROKEN, Fate, Transaction
-
-
-def delivery(plan: Plan) -> Flow[SendResult]:
-    """Send one mail object and return who was accepted, in all its transactions together.
-
-    Raises ``SenderRejected``, ``RecipientsRejected``, ``AllRecipientsFailed``
-    or ``DataRejected`` for a refusal, ``ServiceUnavailable`` for a 421,
-    ``Timeout``, ``ConnectionLost`` or ``ProtocolError`` where the line broke
-    before the end of data was written, and ``DeliveryUnknown`` after it.
-
-    Where somebody was accepted before, and a further transaction for those
-    refused by 452 fails without leaving a doubt, they stay refused by that 452.
-    Any other failure after an acceptance names those who have the message in
-    ``accepted_recipients``, and is not safe to retry. Content that can be read
-    only once, and all-or-nothing, go in one transaction.
-    """
-    transaction = yield from begin(plan)
-    yield from transaction.end()
-    return transaction.value()
-
-
-def begin(
-    plan: Plan, before: Transaction | None = None, deadline: Any = None, *, is_idle: bool = False
-) -> Flow[Transaction]:
-    """The same up to the end of its last transaction; the arguments are those of that one."""
-    if len(plan.mail.recipients) == 1 or plan.options.all_or_nothing or not plan.content.replayable:
-        # Nobody can be owed a further transaction.
-        account = Account(plan.mail.recipients, lmtp=plan.lmtp)
-        return Transaction(plan, account, deadline).begin(before, is_idle=is_idle)
-    return _several(plan, before, deadline, is_idle=is_idle)
-
-
-def _several(plan: Plan, before: Transaction | None, deadline: Any, *, is_idle: bool) -> Flow[Transaction]:
-    batches = _Batches(plan)
-    try:
-        while True:
-            part, account = batches.next()
-            transaction = Transaction(part, account, deadline)
-            yield from transaction.begin(before, is_idle=is_idle)
-            if account.accepted_count == len(plan.mail.recipients):
-                return transaction  # everybody is in this one, and nobody is owed another
-            before, is_idle = None, False
-            if transaction.is_shiftable:
-                yield from transaction.end()
-            transaction.conclude, transaction.tell = partial(batches.conclude, account), batches.tell
-            if transaction.fate is None:
-                if not batches.is_owed_another(account):
-                    return transaction  # whoever comes next may share its last write
-                yield from transaction.end()
-            else:
-                transaction.fate = transaction.conclude(transaction.fate)
-            if not batches.owed:
-                return transaction
-            yield from transaction.end()
-    except BaseException as error:
-        batches.tell(error)
-        raise
 
 
 def _part(plan: Plan, indices: list[int]) -> Plan:
@@ -115,7 +54,7 @@ def _is_full(reply: Reply) -> bool:
     return reply.code == 452 and enhanced is not None and (enhanced.subject, enhanced.detail) == (2, 2)
 
 
-class _Batches:
+class Batches:
     """Who is owed a transaction, and what those before it came to."""
 
     def __init__(self, plan: Plan) -> None:
@@ -126,11 +65,10 @@ class _Batches:
         """Refused for the number of recipients: that stands unless a further transaction does better."""
         self.owed = list(range(len(plan.mail.recipients)))
 
-    def next(self) -> tuple[Plan, Account]:
+    def next(self) -> Plan:
         """The next transaction, for as many as it may have."""
         batch = self.owed[: self._limit]
-        plan = self._plan if len(batch) == len(self._ledger.recipients) else _part(self._plan, batch)
-        return plan, Account(plan.mail.recipients, lmtp=plan.lmtp)
+        return self._plan if len(batch) == len(self._ledger.recipients) else _part(self._plan, batch)
 
     def is_owed_another(self, account: Account) -> bool:
         """Whether a transaction whose envelope is settled will not be the last, if it succeeds."""
