@@ -1,15 +1,16 @@
-"""An SMTP and LMTP server for tests: strict, scripted, and inside your process.
+"""An SMTP and LMTP server for tests: scripted, strict if you like, and inside your process.
 
 ::
 
-    with MailServer(refuse={"bob@x.example": "550 5.1.1 unknown"}) as server:
+    with MailServer(lenient=True, refuse={"bob@x.example": "550 5.1.1 unknown"}) as server:
         with smtplib.SMTP(server.host, server.port) as client:
             client.sendmail("ann@x.example", ["cid@x.example", "bob@x.example"], "Subject: hi")
         (message,) = server.wait_for(1)
         assert message.delivered == ["cid@x.example"]
 
-Every breach of the protocol by the client fails the block. ``ServerSession``
-is the same server without sockets and threads.
+Without ``lenient`` every breach of the protocol by the client fails the block,
+and ``smtplib`` breaks it now and then. With pytest there is the fixture
+``mail_server``. ``ServerSession`` is the same server without sockets and threads.
 """
 
 from __future__ import annotations

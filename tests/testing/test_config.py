@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import smtplib
+import textwrap
 
 import pysmtpx.testing
 from pysmtpx.testing import Config
@@ -17,3 +19,9 @@ def test_every_field_of_config_is_an_option() -> None:
 
 def test_every_export_is_there() -> None:
     assert all(hasattr(pysmtpx.testing, name) for name in pysmtpx.testing.__all__)
+
+
+def test_the_example_of_the_package_runs() -> None:
+    example = (pysmtpx.testing.__doc__ or "").partition("::\n")[2].partition("\n\nWithout")[0]
+    assert "assert message.delivered" in example
+    exec(textwrap.dedent(example.strip("\n")), {"smtplib": smtplib, "MailServer": pysmtpx.testing.MailServer})
