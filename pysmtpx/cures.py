@@ -47,6 +47,12 @@ _SAME: Final = {
 """What other libraries call the same, or something that is to be said otherwise here."""
 
 
+def some(texts: Sequence[str], most: int) -> str:
+    """The first of them, and how many more there are."""
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return ", ".join(shortened(text, _SHOWN) for text in texts[:most]) + more
+
+
 # -- the line ----------------------------------------------------------------------
 
 
@@ -68,12 +74,14 @@ def dial(port: int, whys: Iterable[str], *, is_path: bool = False) -> str:
 
 def tls_first(host: str, port: int) -> str:
     """The port waits for a ClientHello, and was waited at for a greeting."""
-    return f'Use smtps://{_place(host, port)}, or tls="implicit".'
+    url = "" if host.startswith("/") else f"smtps://{_place(host, port)}, or "
+    return f'Use {url}tls="implicit".'
 
 
 def clear_first(host: str, port: int) -> str:
     """The port greets in clear, and was sent a ClientHello."""
-    return f'Use smtp://{_place(host, port)}, or tls="starttls".'
+    url = "" if host.startswith("/") else f"smtp://{_place(host, port)}, or "
+    return f'Use {url}tls="starttls".'
 
 
 def no_mail_server(port: int) -> str:
@@ -96,7 +104,7 @@ def _place(host: str, port: int) -> str:
 
 
 def expired() -> str:
-    """The server's certificate is no longer valid."""
+    """The server's certificate is no longer valid, or not yet."""
     return (
         "Whoever runs the server must renew it (with certbot: look why its timer does not run);"
         " check the clock of this machine too."
@@ -105,9 +113,8 @@ def expired() -> str:
 
 def wrong_name(names: Sequence[str]) -> str:
     """The server's certificate is for these names, and not for the one that was dialled."""
-    told = ", ".join(shortened(name, _SHOWN) for name in names[:_NAMES])
-    more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
-    one_of = f"a name that it is for as host ({told}{more})" if told else "the name that it is for as host"
+    told = some(names, _NAMES)
+    one_of = f"a name that it is for as host ({told})" if told else "the name that it is for as host"
     return f"Use {one_of}, or server_hostname=… if you know that this is the server."
 
 
@@ -123,12 +130,14 @@ def client_certificate(*, is_given: bool) -> str:
     """The server demands a certificate of ours, or does not take the one that it was given."""
     if is_given:
         return "Ask who runs the server which authority it must come from, and whether it has run out."
-    return "Give yours: client_certificate=(file, key_file), from the authority that the server names."
+    return "Give yours: client_certificate=(file, key_file), in PEM."
 
 
 def handshake(why: str) -> str:
     """The handshake failed for a reason of OpenSSL's."""
     upper = why.upper()
+    if "WRONG_VERSION_NUMBER" in upper or "HTTP_REQUEST" in upper:
+        return "What came is not TLS: this port seems to begin in clear, or to be for something else."
     if "VERSION" in upper or "PROTOCOL" in upper or "HANDSHAKE_FAILURE" in upper:
         return "The server's TLS may be too old, or share no cipher with ours: at least TLS 1.2 is needed."
     return ""
@@ -201,15 +210,27 @@ def demand_of(reply: Reply) -> Literal["tls", "login", ""]:
 
 
 def of_reply(reply: Reply, *, is_tls: bool, is_logged_in: bool) -> str:
-    """What a refusal asks for, of those whose cure is the same for all; empty for any other one."""
+    """What a refusal asks for, where its code or text leaves no doubt; empty for any other one."""
     if reply.code != _DEMANDS:
-        return ""
+        return _of_text(reply.text[:_LOOKED_AT].lower(), is_logged_in) if reply.code >= 400 else ""
     demand = demand_of(reply)
     if demand == "tls" or (not demand and is_logged_in and not is_tls):
         return _tls_wanted(is_tls)
     if demand or is_tls:
         return _login_wanted(is_logged_in)
     return 'Neither was done: give username and password, and leave out tls="none".'
+
+
+def _of_text(text: str, is_logged_in: bool) -> str:
+    if "client certificate" in text:  # Postfix: 421 4.7.1 in place of the greeting
+        return (
+            "It wants a certificate of yours, which it trusts: client_certificate=(file, key_file), in PEM."
+        )
+    if "relay" in text and not is_logged_in:
+        return "It takes no mail for others from here: log in, or ask that this machine may relay."
+    if "greylist" in text or "graylist" in text:
+        return "It wants to see the message again in some minutes: RetryPolicy(temporary=True), or later."
+    return ""
 
 
 def _tls_wanted(is_tls: bool) -> str:
@@ -229,14 +250,27 @@ def _login_wanted(is_logged_in: bool) -> str:
 
 def several_addresses(count: int) -> str:
     """One text that looks like several addresses was given for one."""
-    return f'These look like {count} addresses: give a list, ["a@example.org", "b@example.org"].'
+    return f'These look like {count} addresses: give a list, as in ["a@example.org", "b@example.org"].'
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The keyword or option that was likely meant; empty where nobody can guess it."""
+    names = list(known)
+    meant = _SAME.get(name.lower(), "")
+    return meant if meant in names else next(iter(get_close_matches(name.lower()[:_SHOWN], names, n=1)), "")
 
 
 def unknown_name(name: str, known: Iterable[str], what: str = "option") -> str:
-    """What is said of a keyword or option that is none, with the one that was likely meant."""
-    names = list(known)
-    meant = _SAME.get(name.lower().removeprefix("smtp_"), "")
-    if meant not in names:
-        meant = next(iter(get_close_matches(name.lower()[:_SHOWN], names, n=1)), "")
-    there_are = f"did you mean {meant}?" if meant else f"there are {', '.join(sorted(names))}"
-    return f"no such {what}: {shown(name)}; {there_are}"
+    """What is said of a keyword or option that is none."""
+    return f"no such {what}: {shown(name)}; {_meant(name, known)}"
+
+
+def unknown_secret_name(names: Iterable[str], known: Iterable[str]) -> str:
+    """The same of names that must not be shown: one of them may be a part of a password."""
+    return _meant(next(iter(names), ""), known)
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    known = list(known)
+    meant = nearest(name, known)
+    return f"did you mean {meant}?" if meant else f"there are {', '.join(sorted(known))}"

@@ -35,6 +35,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from .shortening import shortened
+from .wire.certificate import Certificate
 from .wire.limits import Stage
 from .wire.reply import Reply
 from .wire.result import RejectedRecipient
@@ -150,6 +151,10 @@ class InputError(SmtpError, ValueError):
     ) -> None:
         super().__init__(message, stage=stage, reply=reply, cure=cure)
 
+    def at(self, where: str) -> InputError:
+        """The same with the place of what was refused: a header field, or which recipient."""
+        return InputError(f"{where}: {self._wrong()}", stage=self.stage, cure=self.cure)
+
 
 class MessageTooLarge(InputError):
     """The content is larger than the server's SIZE allows (RFC 1870 6.1)."""
@@ -184,11 +189,16 @@ class ConnectError(SmtpError, ConnectionError):
 class TlsError(SmtpError):
     """TLS was required and did not come about: handshake, certificate of either side, or STARTTLS.
 
-    Not temporary, unless a reply says so. ``final``: the server refused us, as for our certificate, and would
-    do so again.
+    Also where TLS is off and the server demands it. Not temporary, unless a reply says so. ``final``: the
+    server refused us, as for our certificate, and would do so again.
     """
 
     _safe_to_retry = True
+
+    certificate: Certificate | None = None
+    """What the server's certificate says of itself, where it was refused: nobody vouches for that."""
+    roots: str = ""
+    """What it was checked against, as a text for people."""
 
     def __init__(
         self,

@@ -18,7 +18,7 @@ from .mime.parts import Part
 from .wire.address import ForwardPath, ReversePath, domain_to_ascii
 from .wire.capabilities import Capabilities
 from .wire.content import Content, File, Unwritten
-from .wire.envelope import MailObject
+from .wire.envelope import MailObject, forward_paths, reverse_path
 from .wire.params import MailFromParams, RcptToParams
 
 AnyMessage: TypeAlias = "Message[Any, Any] | bytes | bytearray | memoryview | BinaryIO"
@@ -115,12 +115,11 @@ class _Draft:
         """Fill in from the header section what of the envelope was not given."""
         sender, recipients = self.sender, self.recipients
         prefix = _resent_prefix(fields) if sender is None or recipients is None else ""
-        self.reverse_path = _originator(fields, prefix) if sender is None else ReversePath.tolerant(sender)
+        self.reverse_path = _originator(fields, prefix) if sender is None else reverse_path(sender)
         if recipients is None:
             self.forward_paths = _destinations(fields, prefix)
         else:
-            given = [recipients] if isinstance(recipients, str) else recipients
-            self.forward_paths = [ForwardPath.tolerant(path) for path in given]
+            self.forward_paths = forward_paths([recipients] if isinstance(recipients, str) else recipients)
 
     def missing(self, fields: list[Field]) -> list[Field]:
         """Date and Message-ID where the header section has none (RFC 5322 3.6)."""
@@ -186,22 +185,22 @@ def _originator(fields: list[Field], prefix: str) -> ReversePath:
         if len(found) > 1:
             raise InputError(f"{(prefix + name).title()} names {len(found)} mailboxes; who is the sender?")
         if found:
-            return _path(ReversePath, prefix + name, found[0])
+            return _path(ReversePath, (prefix + name).title(), found[0])
     raise InputError(f"the message has no {prefix.title()}From: give the sender")
 
 
-def _path(kind: type[_Path], name: str, mailbox: Mailbox) -> _Path:
+def _path(kind: type[_Path], where: str, mailbox: Mailbox) -> _Path:
     try:
         return kind.tolerant(mailbox.address)
     except InputError as error:
-        raise InputError(f"{name}: {error.text}") from None
+        raise error.at(where) from None
 
 
 def _destinations(fields: list[Field], prefix: str) -> list[ForwardPath]:
     paths: dict[tuple[str, str], ForwardPath] = {}
     for name in _DESTINATIONS:
-        for mailbox in _mailboxes(fields, prefix + name):
-            path = _path(ForwardPath, prefix + name, mailbox)
+        for place, mailbox in enumerate(_mailboxes(fields, prefix + name), 1):
+            path = _path(ForwardPath, f"{(prefix + name).title()}, address {place}", mailbox)
             # A local part is the receiver's own matter, a domain has no case (RFC 5321 2.4).
             paths.setdefault((path.local_part, path.domain.lower()), path)
     if not paths:

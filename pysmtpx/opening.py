@@ -15,8 +15,10 @@ from .net.deadline import AnswerTime, Deadline
 from .net.dial import Addresses, Unwell, dial, dial_unix, own_name
 from .net.stream import Stream
 from .net.tls import client_context, default_context, handshake
+from .net.tls_first import await_first_octet
 from .net.wait import pass_alarm
 from .server import Server
+from .tls_failures import Place, explain
 from .wire.capabilities import Capabilities
 from .wire.limits import Stage
 
@@ -92,6 +94,8 @@ def _begin_somewhere(server: Server, deadline: Deadline, attempt: Attempt) -> tu
         try:
             return _begin(server, deadline, attempt, addresses)
         except SmtpError as error:
+            if isinstance(error, TlsError):
+                explain(error, Place(server, addresses.shown, deadline, attempt.keep))
             failures.append((addresses.shown, error))
             attempt.drop()
             may_go_on = _is_about_one_address(error) and addresses.has_another()
@@ -109,6 +113,9 @@ def _begin(
     name = server.local_hostname or own_name(sock)
     if server.tls == "implicit":
         sock = handshake(sock, *tls(), limit, attempt.keep)
+    else:
+        source = server.source_address
+        await_first_octet(sock, (server.host, server.port), limit, source=source, keep=attempt.keep)
     channel = attempt.channel = Channel(Driver(Stream(sock), tls, attempt.answer_time))
     opening = _opening(server, name, channel.binding())
     return channel, opening, channel.run(lambda: begin_session(opening), limit, fresh=True)

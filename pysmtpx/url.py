@@ -8,6 +8,7 @@ from string import hexdigits
 from typing import Any, Final
 from urllib.parse import SplitResult, parse_qsl, quote, unquote_to_bytes, urlencode, urlsplit
 
+from . import cures
 from .errors import InputError
 
 _SCHEMES: Final = ("smtp", "smtps", "lmtp", "lmtp+unix", "smtp+unix")
@@ -98,8 +99,8 @@ def _query(query: str) -> dict[str, Any]:
     names = {name for name, _ in pairs}
     if len(names) != len(pairs):
         raise InputError("the URL gives an option twice")
-    if not names <= _OPTIONS.keys():
-        raise InputError(f"the URL has an unknown option; there are {', '.join(_OPTIONS)}")
+    if unknown := names - _OPTIONS.keys():
+        raise InputError(f"the URL has an unknown option; {cures.unknown_secret_name(unknown, _OPTIONS)}")
     return {name: _OPTIONS[name](value) for name, value in pairs}
 
 

@@ -64,6 +64,24 @@ def test_what_cures_a_530(demand: str, is_tls: bool, is_logged_in: bool, words: 
     assert words in text
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("421 4.7.1 mail.test Error: No client certificate presented", "client_certificate=("),
+        ("554 5.7.1 <bob@x.example>: Relay access denied", "log in"),
+        ("550 relay not permitted", "log in"),
+        ("451 4.7.1 Greylisted, please try again later", "RetryPolicy(temporary=True)"),
+        ("550 5.1.1 no such user", ""),
+        ("250 relay is fine", ""),
+    ],
+)
+def test_what_other_replies_ask_for(text: str, words: str) -> None:
+    """Only where it leaves no doubt."""
+    cure = cures.of_reply(reply(text), is_tls=True, is_logged_in=False)
+    assert words in cure
+    assert bool(words) == bool(cure)
+
+
 KNOWN = ("host", "port", "connect_timeout", "username", "password", "ssl_context", "tls", "max_connections")
 
 

@@ -115,6 +115,11 @@ class TestUrl:
         else:
             pytest.fail(f"an unknown option went unseen: {server}")
 
+    @pytest.mark.parametrize(("option", "meant"), [("timeout", "connect_timeout"), ("overlapp", "overlap")])
+    def test_the_option_that_was_meant(self, option, meant):
+        with pytest.raises(InputError, match=f"unknown option; did you mean {meant}\\?"):
+            Server.from_url(f"smtp://m.example?{option}=3")
+
     def test_overrides_win(self):
         server = Server.from_url("smtp://ann:x@m.example?tls=none", password="y", tls="implicit")
         assert server == Server("m.example", username="ann", password="y", tls="implicit")

@@ -1,6 +1,6 @@
 """The doctor: looks at one server step by step, and says what is wrong and what would cure it."""
 
-from ..net.certificate import Certificate
+from ..wire.certificate import Certificate
 from .doctor import check
 from .report import AddressCheck, Check, EnvelopeCheck, Finding, TlsCheck
 

@@ -8,8 +8,8 @@ from typing import Final
 
 from .. import cures
 from ..errors import AuthenticationError, ConnectError, SmtpError, TlsError
-from ..net.certificate import Certificate
 from ..server import Server
+from ..wire.certificate import Certificate
 from ..wire.reply import Reply
 from .report import Check, Finding
 

@@ -19,9 +19,9 @@ import certifi
 
 from ..connecting import connect
 from ..errors import SmtpError
-from ..net.certificate import Certificate, read_certificate
 from ..net.tls import end_point_binding
 from ..server import Server
+from ..wire.certificate import Certificate, read_certificate
 from .report import AddressCheck, Look, TlsCheck
 
 LOOK_TIMEOUT: Final = 5.0

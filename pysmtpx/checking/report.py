@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from ..errors import SmtpError
-from ..net.certificate import Certificate
 from ..wire.capabilities import Capabilities
+from ..wire.certificate import Certificate
 from ..wire.reply import Reply
 
 Level: TypeAlias = Literal["problem", "warning"]

@@ -126,10 +126,10 @@ def make_plan(
 def _check_paths(mail: MailObject) -> None:
     """Refuse a mailbox that means something only to the server of its host."""
     if mail.sender.doubt:
-        raise InputError(mail.sender.doubt)
-    for path in mail.recipients:
+        raise InputError(f"sender: {mail.sender.doubt}")
+    for place, path in enumerate(mail.recipients, 1):
         if path.doubt:
-            raise InputError(path.doubt)
+            raise InputError(f"recipient {place}: {path.doubt}")
 
 
 def is_foreign(error: SmtpError) -> bool:

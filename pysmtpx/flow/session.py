@@ -12,7 +12,7 @@ from ..wire.capabilities import Capabilities, Protocol
 from ..wire.limits import Stage
 from ..wire.reply import Reply
 from .auth import authenticate
-from .effects import CLOSE, LAST, START_TLS, Flow, Send
+from .effects import CLOSE, LAST, MORE, START_TLS, Flow, Send
 
 
 class Opening(NamedTuple):
@@ -59,6 +59,12 @@ def begin_session(opening: Opening) -> Flow[Begun]:
         # What was said in clear could have been forged (RFC 3207 4.2).
         capabilities = yield from _hello(opening)
     return Begun(capabilities, private, binding)
+
+
+def listen_to_greeting() -> Flow[Reply]:
+    """The greeting, whatever it says, and nothing is written."""
+    reply: Reply = yield MORE[Stage.GREETING]
+    return reply
 
 
 def log_in(opening: Opening, begun: Begun) -> Flow[None]:

@@ -173,8 +173,9 @@ def _plain(text: str) -> list[Address] | None:
     return None
 
 
-def _refused(why: str, text: str) -> InputError:
-    return InputError(f"{why} in an address list: {shown(text.strip())}")
+def _refused(why: str, text: str, place: int = 0) -> InputError:
+    where = f" (address {place})" if place else ""
+    return InputError(f"{why} in an address list: {shown(text.strip())}{where}")
 
 
 def _tokens(text: str) -> Iterator[_Token]:
@@ -214,12 +215,15 @@ class _Reader:
         self._is_bare_allowed = bare
         self._word = ""
         """The entry before, where it is a word without a domain."""
+        self._place = 0
+        """How many entries there were by now."""
 
     def mailbox(self, run: list[_Token]) -> list[Mailbox]:
         """The mailbox of a run of tokens; none where it holds none (RFC 5322 4.4)."""
         tokens = [token for token in run if token.kind != "c"]
         if not tokens:
             return []
+        self._place += 1
         kinds = _kinds(tokens)
         if "<" not in kinds:
             return [self._without_angles(tokens, run)]
@@ -236,6 +240,7 @@ class _Reader:
                     f"a word without a domain ({shown(word)}; quote a display name with a comma,"
                     " put a mailbox without a domain in angle brackets)",
                     self._text,
+                    self._place - 1,
                 )
             comments = tuple(token.text for token in run if token.kind == "c")
             return [Mailbox(address, _slice(name, self._text), comments)]
@@ -267,7 +272,7 @@ class _Reader:
         return address
 
     def _refused(self, why: str, run: list[_Token]) -> InputError:
-        return _refused(why, _slice(run, self._text))
+        return _refused(why, _slice(run, self._text), self._place)
 
 
 def _group_name(run: list[_Token], text: str) -> str:

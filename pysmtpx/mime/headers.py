@@ -18,6 +18,7 @@ from email.policy import SMTP, Policy
 from typing import Any, Final
 
 from ..errors import InputError
+from ..shortening import shown
 from ..wire.limits import MAX_TEXT_LINE
 from . import addresses, header_objects, parameters, words
 from .addresses import Address, Group, Mailbox
@@ -308,7 +309,10 @@ def _address(name: str, entry: Mailbox | Group, utf8: bool) -> str:
         return f"{phrase}: {', '.join(_address(name, box, utf8) for box in entry.mailboxes)};"
     if SURROGATE.search(entry.address):
         raise InputError(f"{name} holds an address that is neither ASCII nor UTF-8")
-    address = entry.address if utf8 else entry.with_a_labels().address
+    try:
+        address = entry.address if utf8 else entry.with_a_labels().address
+    except InputError as error:
+        raise error.at(f"{name}: {shown(entry.address)}") from None
     comments = [_comment(name, text, utf8) for text in entry.comments]
     return " ".join([f"{phrase} <{address}>" if phrase else address, *comments])
 

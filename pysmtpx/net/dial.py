@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeAlias
 
+from .. import cures
 from ..errors import ConnectError, InputError, Timeout
 from ..wire.address import domain_to_ascii
 from ..wire.limits import Stage
@@ -92,7 +93,8 @@ def _connected(sock: socket.socket, path: str, deadline: Deadline) -> socket.soc
         raise Timeout(f"{path} did not answer in time", stage=Stage.CONNECT) from None
     except OSError as error:
         pass_alarm(error)
-        raise ConnectError(f"{path}: {error.strerror or error}", stage=Stage.CONNECT) from error
+        cure = cures.dial(0, [], is_path=True)
+        raise ConnectError(f"{path}: {error.strerror or error}", stage=Stage.CONNECT, cure=cure) from error
     sock.setblocking(False)
     return sock
 
@@ -136,7 +138,9 @@ def resolve(host: str, port: int, deadline: Deadline) -> list[Address]:
     found = _look_up_once(name, port).wait(deadline)
     if isinstance(found, OSError):
         raise ConnectError(
-            f"{name} cannot be looked up: {found.strerror or found}", stage=Stage.CONNECT
+            f"{name} cannot be looked up: {found.strerror or found}",
+            stage=Stage.CONNECT,
+            cure=cures.look_up(),
         ) from found
     return found
 
@@ -189,7 +193,11 @@ class _LookUp:
         """The answer. Raises ``Timeout``."""
         while not self._done.wait(max(0.0, min(deadline.remaining(), STAGGER))):
             if deadline.remaining() <= 0:
-                raise Timeout(f"the look-up of {self._name} did not end in time", stage=Stage.CONNECT)
+                raise Timeout(
+                    f"the look-up of {self._name} did not end in time",
+                    stage=Stage.CONNECT,
+                    cure=cures.look_up(),
+                )
         return self._answer
 
 
@@ -352,7 +360,11 @@ class _Race:
             if (winner := self._first(min(STAGGER, deadline.remaining()))) is not None:
                 return winner
             if deadline.remaining() <= 0:
-                raise Timeout(f"no address answered in time: {self._told()}", stage=Stage.CONNECT)
+                raise Timeout(
+                    f"no address answered in time: {self._told()}",
+                    stage=Stage.CONNECT,
+                    cure=cures.dial(self._port, []),
+                )
 
     def _start(self, address: Address) -> socket.socket | None:
         """Begin an attempt; the socket, where the answer is there at once."""
@@ -408,7 +420,9 @@ class _Race:
         self._failures.append((str(address[1][0]), error))
 
     def _failed(self) -> ConnectError:
-        failure = ConnectError(f"cannot connect to port {self._port}: {self._told()}", stage=Stage.CONNECT)
+        cure = cures.dial(self._port, [str(error) for _, error in self._failures])
+        text = f"cannot connect to port {self._port}: {self._told()}"
+        failure = ConnectError(text, stage=Stage.CONNECT, cure=cure)
         if self._failures:
             failure.__cause__ = self._failures[-1][1]
         return failure

@@ -12,7 +12,9 @@ from typing import Final
 
 import certifi
 
+from .. import cures
 from ..errors import InputError, Timeout, TlsError
+from ..wire.certificate import Certificate, read_certificate
 from ..wire.limits import Stage
 from .deadline import Deadline
 from .wait import READ, WRITE, Waiter, pass_alarm
@@ -66,6 +68,8 @@ def client_context(certificate: str, key: str | None = None) -> ssl.SSLContext:
 def _no_password() -> str:
     raise ValueError("the key has a password: load it into an ssl_context of your own")
 
+
+_DER: Final = 2
 
 # Signature algorithms, as DER object identifiers, and the hash that each uses.
 _HASHES: Final = {
@@ -147,6 +151,31 @@ def handshake(
     return wrapped
 
 
+def _refused_certificate(sock: ssl.SSLSocket) -> Certificate | None:
+    """What the certificate that was just refused says of itself.
+
+    OpenSSL 3 still has it; ``getpeercert`` shows none, and what does is public since Python 3.13.
+    """
+    tell = getattr(sock, "get_unverified_chain", None) or getattr(
+        getattr(sock, "_sslobj", None), "get_unverified_chain", None
+    )
+    try:
+        found = tell()[0] if tell is not None else b""
+        # As ``SSLSocket`` does it: 2 is DER.
+        return read_certificate(found if isinstance(found, bytes) else found.public_bytes(_DER))
+    except (AttributeError, IndexError, TypeError, ValueError, ssl.SSLError):
+        return None
+
+
+def roots_of(context: ssl.SSLContext | None) -> str:
+    """What the server's certificate is checked against, with a context of the caller's or without."""
+    if context is not None:
+        return "the roots of the given ssl_context"
+    names = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+    set_here = [f"{name}={os.environ[name]}" for name in names if os.environ.get(name)]
+    return " and ".join(set_here) or f"certifi's roots ({certifi.where()})"
+
+
 def is_alert(error: Exception) -> bool:
     """Whether the other side ended TLS by a fatal alert (RFC 8446 6.2)."""
     return isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or "")
@@ -164,10 +193,12 @@ def _shake(sock: ssl.SSLSocket, deadline: Deadline) -> None:
             want = WRITE
         except ssl.SSLCertVerificationError as error:
             text = f"the server's certificate was refused: {error.verify_message}"
-            raise TlsError(text, stage=Stage.STARTTLS) from error
+            refused = TlsError(text, stage=Stage.STARTTLS)
+            refused.certificate = _refused_certificate(sock)
+            raise refused from error
         except (OSError, ValueError) as error:
             pass_alarm(error)
-            text = f"the TLS handshake failed: {error}"
-            raise TlsError(text, stage=Stage.STARTTLS, final=is_alert(error)) from error
+            text, cure = f"the TLS handshake failed: {error}", cures.handshake(str(error))
+            raise TlsError(text, stage=Stage.STARTTLS, final=is_alert(error), cure=cure) from error
         if not waiter.wait(want, deadline.remaining()):
             raise Timeout("the TLS handshake did not end in time", stage=Stage.STARTTLS)

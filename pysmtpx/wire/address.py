@@ -11,6 +11,7 @@ from unicodedata import normalize
 
 import idna
 
+from .. import cures
 from ..errors import InputError
 from ..shortening import shown
 from .limits import MAX_DOMAIN, MAX_LOCAL_PART, MAX_PATH
@@ -33,6 +34,9 @@ _DOMAIN: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 # dcontent of RFC 5321 4.1.3, less the characters that a lax server takes for the end of a path
 # or of a mailbox: double quote, angle brackets and the at sign.
 _GENERAL_LITERAL: Final = re.compile(r"[A-Za-z0-9-]*[A-Za-z0-9]:[!#-;=?A-Z^-~]+")
+_BETWEEN_MAILBOXES: Final = re.compile(r"[,;\s]")
+_LOOKED_AT: Final = 4096
+"""Characters of a text that is refused, to find out why."""
 
 
 class _Parts(NamedTuple):
@@ -165,7 +169,7 @@ def _path(cls: type[_Path], text: str, insisted: bool) -> Any:
         text = text.strip("<>")
         parts, wire = _Parts(text, ""), f"<{text}>"
     else:
-        parts = _mailbox(text)
+        parts = _mailbox(cls, text)
         wire = f"<{parts.local_part}@{parts.domain}>" if parts.domain else f"<{parts.local_part}>"
         doubt = "" if insisted else _doubt(cls.__name__, text, parts)
     if len(wire.encode()) > MAX_PATH:
@@ -180,17 +184,32 @@ def _path(cls: type[_Path], text: str, insisted: bool) -> Any:
     return path
 
 
-def _mailbox(text: str) -> _Parts:
+def _mailbox(cls: type[_Path], text: str) -> _Parts:
     # First, so that no later step meets a text without bounds.
     if len(text) > MAX_PATH:
-        raise InputError(f"a path longer than {MAX_PATH} octets (RFC 5321 4.5.3.1.3): {shown(text)}")
+        raise _no_mailbox(cls, text, f"longer than {MAX_PATH} octets, RFC 5321 4.5.3.1.3")
     match = _MAILBOX.fullmatch(text)
     if match is None:
-        raise InputError(f"not a mailbox ({_reason(text)}): {shown(text)}")
+        raise _no_mailbox(cls, text, _reason(text))
     local_part, domain = match.groups()
-    if domain is None and "@" in normalize("NFKC", local_part):
-        raise InputError(f"not a mailbox (an at sign of another alphabet): {shown(text)}")
-    return _Parts(quoted_dots(local_part), "" if domain is None else domain_or_literal(domain))
+    if domain is None:
+        if "@" in normalize("NFKC", local_part):
+            raise _no_mailbox(cls, text, "an at sign of another alphabet")
+        return _Parts(quoted_dots(local_part), "")
+    try:
+        return _Parts(quoted_dots(local_part), domain_or_literal(domain))
+    except InputError as error:
+        why = error.text
+    raise _no_mailbox(cls, text, why)
+
+
+def _no_mailbox(cls: type[_Path], text: str, why: str) -> InputError:
+    """The error for a text that is no mailbox; one with several in it is a list that somebody joined."""
+    count = sum("@" in piece for piece in _BETWEEN_MAILBOXES.split(text[:_LOOKED_AT]))
+    if count < 2:
+        return InputError(f"not a mailbox ({why}): {shown(text)}")
+    cure = cures.several_addresses(count) if cls is ForwardPath else ""
+    return InputError(f"not a mailbox (it looks like several): {shown(text)}", cure=cure)
 
 
 def quoted_dots(local_part: str) -> str:
@@ -242,6 +261,10 @@ def _is_address(kind: type[IPv4Address | IPv6Address], text: str) -> bool:
 
 
 def _reason(text: str) -> str:
+    if not text:
+        return "empty"
+    if text.lower().startswith("mailto:"):
+        return "a URL: leave out mailto:"
     if text.startswith("@"):
         return "source routes are refused, RFC 5321 C"
     if text.startswith("<") or text.endswith(">"):

@@ -52,11 +52,7 @@ class MailObject:
     ) -> None:
         if isinstance(recipients, str):
             recipients = (recipients,)
-        try:
-            each = iter(recipients)
-        except TypeError:
-            raise InputError("recipients must be an address or a sequence of them") from None
-        paths = tuple(map(ForwardPath.tolerant, each))
+        paths = tuple(forward_paths(recipients))
         if not paths:
             raise InputError("no recipient was given")
         if mail_params is not None and not isinstance(mail_params, MailFromParams):
@@ -64,11 +60,33 @@ class MailObject:
         if rcpt_params is not None:
             rcpt_params = _checked(rcpt_params, len(paths))
         put = object.__setattr__
-        put(self, "sender", ReversePath.tolerant(sender))
+        put(self, "sender", reverse_path(sender))
         put(self, "recipients", paths)
         put(self, "content", Content.of(content))
         put(self, "mail_params", mail_params)
         put(self, "rcpt_params", rcpt_params)
+
+
+def forward_paths(recipients: Iterable[str]) -> list[ForwardPath]:
+    """The paths of recipients. Raises ``InputError`` that says which of them is none."""
+    try:
+        each = iter(recipients)
+    except TypeError:
+        raise InputError("recipients must be an address or a sequence of them") from None
+    paths: list[ForwardPath] = []
+    try:
+        paths.extend(map(ForwardPath.tolerant, each))
+    except InputError as error:
+        raise error.at(f"recipient {len(paths) + 1}") from None
+    return paths
+
+
+def reverse_path(sender: str) -> ReversePath:
+    """The path of a sender. Raises ``InputError``."""
+    try:
+        return ReversePath.tolerant(sender)
+    except InputError as error:
+        raise error.at("sender") from None
 
 
 def part(mail: MailObject, indices: Sequence[int], content: Source | None = None) -> MailObject:

@@ -14,8 +14,8 @@ from support.certs import authority, client_context, server_context, stranger
 
 import pysmtpx
 from pysmtpx.checking import Check, check, looking
-from pysmtpx.net.certificate import read_certificate
 from pysmtpx.testing import MailServer
+from pysmtpx.wire.certificate import read_certificate
 
 ACCOUNT = {"username": "ann", "password": "s3cret-word"}
 

@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import pickle
+import select
+import socket
+import ssl
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from email.policy import compat32
+from time import monotonic
 from typing import Any
 
 import pytest
-from support.certs import client_context, server_context
+from support.certs import authority, client_context, common_name_only, server_context, stranger
+from support.daemon import CLOSED_PORT
+from support.scripted import CUTS, Peer, ScriptedServer
 
 import pysmtpx
 from pysmtpx import (
     AllRecipientsFailed,
     AuthenticationError,
+    InputError,
     MechanismUnavailable,
     NotSupportedError,
     SmtpError,
     TlsError,
 )
-from pysmtpx.testing import MailServer
+from pysmtpx.flow.plan import make_plan
+from pysmtpx.net import tls_first
+from pysmtpx.testing import MailServer, Stall
+from pysmtpx.wire.capabilities import Capabilities
 
 ACCOUNT: dict[str, Any] = {"username": "ann", "password": "geheim-1"}
 MAIL = ("ann@example.org", ["bea@example.com"], b"Subject: x\r\n\r\nhello\r\n")
@@ -138,3 +151,415 @@ def test_no_mechanism_in_common() -> None:
         error = connecting(server, **ACCOUNT)
     assert type(error) is MechanismUnavailable
     assert "a token takes the password's place" in error.cure
+
+
+# -- TLS first, and clear text first -----------------------------------------------------------------------
+
+IMPLICIT: dict[str, Any] = {"tls": "implicit", "ssl_context": client_context()}
+
+
+@pytest.mark.parametrize("tls", ["none", "starttls", "opportunistic"])
+def test_clear_text_to_a_port_of_tls(tls: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits for a ClientHello and says nothing: FAULTS 16. The call's time is far longer."""
+    if tls != "none":
+        monkeypatch.setattr(tls_first, "LOOK_AFTER", 0.2)
+    with MailServer(ssl_context=server_context(), tls="implicit", strict=False) as server:
+        begun = monotonic()
+        error = connecting(server, tls=tls, connect_timeout=60)
+        seconds = monotonic() - begun
+        place = f"{server.host}:{server.port}"
+    assert seconds < 5
+    assert type(error) is TlsError
+    assert error.text == (
+        "the server says nothing in clear, and answers TLS from the first octet."
+        f' Use smtps://{place}, or tls="implicit".'
+    )
+    assert (error.stage, error.temporary) == ("greeting", False)
+
+
+def test_a_pool_dials_a_port_of_tls_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And asks once by a second dial: what is a mistake today is one in a second."""
+    monkeypatch.setattr(tls_first, "LOOK_AFTER", 0.2)
+    with (
+        MailServer(ssl_context=server_context(), tls="implicit", strict=False) as server,
+        pysmtpx.SmtpPool(server.host, port=server.port) as pool,
+    ):
+        begun = monotonic()
+        error = failure(pool.send, *MAIL)
+        assert monotonic() - begun < 5
+    assert "answers TLS from the first octet" in error.text
+    assert error.unsent_recipients == ("bea@example.com",)
+    assert len(server.ledger.connections) <= 2
+
+
+def _late(peer: Peer) -> None:
+    """Greets by and by, as servers do that look up our name first, and judges who speaks before that."""
+    if select.select([peer.sock], [], [], 0.5)[0]:
+        peer.say(b"220 too early\r\n")
+        return
+    peer.greet()
+    peer.rest()
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_a_server_that_greets_late_is_waited_for(cut: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second dial, which it answers in clear or not at all, changes nothing."""
+    monkeypatch.setattr(tls_first, "LOOK_AFTER", 0.1)
+    with ScriptedServer(_late, cut=cut) as server:
+        server.connect().close()
+    assert len(server.peers) == 2
+
+
+def test_a_call_of_little_time_looks_earlier() -> None:
+    with MailServer(replies={"CONNECT": Stall()}, strict=False) as server:
+        begun = monotonic()
+        error = connecting(server, connect_timeout=2.2)
+        assert type(error) is pysmtpx.Timeout
+        assert 2.2 <= monotonic() - begun < 5
+        assert len(server.ledger.connections) == 2
+
+
+def test_nobody_speaks_first_on_the_port_between_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who does is taken for a robot there (postscreen), and nobody speaks TLS first on port 25."""
+    monkeypatch.setattr(tls_first, "LOOK_AFTER", 0.1)
+    with ScriptedServer(_late) as server:
+        monkeypatch.setattr(tls_first, "_RELAY", server.port)
+        server.connect().close()
+    assert len(server.peers) == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (b"220 mail.example.org ESMTP\r\n", "220 mail.example.org ESMTP"),
+        (b"220-mail.example.org\r\n220 ready\r\n", "220 mail.example.org / ready"),
+        (b"220 \x1b[2Jgeh\xff\r\n", r"220 \x1b[2Jgeh\xff"),
+        (b"220 " + b"x" * 500 + b"\r\n", "xxx…"),
+    ],
+)
+@pytest.mark.parametrize("cut", CUTS)
+def test_tls_to_a_port_in_clear(said: bytes, shown: str, cut: str) -> None:
+    """FAULTS 16: with the first line that it said."""
+
+    def script(peer: Peer) -> None:
+        peer.say(said)
+        peer.rest()
+
+    with ScriptedServer(script, cut=cut) as server:
+        error = failure(server.connect, **IMPLICIT)
+        place = f"127.0.0.1:{server.port}"
+    assert type(error) is TlsError
+    assert error.text.startswith("the server speaks in clear first, and not TLS: 220 ")
+    assert f'{shown}. Use smtp://{place}, or tls="starttls".' in error.text
+    assert isinstance(error.__cause__, ssl.SSLError)
+
+
+@pytest.mark.parametrize("code", [421, 554])
+def test_a_refusal_in_clear_on_a_port_of_tls(code: int) -> None:
+    """It is the server's answer, and no sign of a wrong port."""
+
+    def script(peer: Peer) -> None:
+        peer.say(b"%d 4.7.0 too many connections\r\n" % code)
+        peer.rest()
+
+    with ScriptedServer(script) as server:
+        error = failure(server.connect, **IMPLICIT)
+    assert (error.reply.code, error.temporary) == (code, code == 421)  # type: ignore[union-attr]
+    assert not error.cure
+
+
+@pytest.mark.parametrize(
+    "said", [b"SSH-2.0-OpenSSH_9.2\r\n", b"+OK POP3\r\n", b"HTTP/1.1 400 Bad Request\r\n"]
+)
+def test_tls_to_another_service(said: bytes) -> None:
+    def script(peer: Peer) -> None:
+        peer.say(said)
+        peer.rest()
+
+    with ScriptedServer(script) as server:
+        error = failure(server.connect, **IMPLICIT)
+        assert f"Port {server.port} seems to be for something else" in error.cure
+    assert "the server speaks neither TLS nor SMTP" in error.text
+
+
+def test_clear_text_behind_the_answer_to_starttls() -> None:
+    """The same without the wrong cure: the port is right."""
+
+    def script(peer: Peer) -> None:
+        peer.greet("STARTTLS")
+        peer.expect("STARTTLS")
+        peer.say(b"220 go\r\n")
+        peer.take(5)
+        peer.say(b"500 what was that?\r\n")
+        peer.rest()
+
+    with ScriptedServer(script) as server:
+        error = failure(server.connect, tls="starttls", ssl_context=client_context())
+    assert "What came is not TLS" in error.text
+
+
+# -- certificates --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tls", ["implicit", "starttls", "opportunistic"])
+def test_a_private_authority(tls: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Subject, issuer, dates and names, the roots that were used, and what can be done."""
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    mode: Any = "implicit" if tls == "implicit" else "starttls"
+    with MailServer(ssl_context=server_context(), tls=mode, strict=False) as server:
+        error = connecting(server, tls=tls)
+        said = [line for connection in server.ledger.commands for line in connection]
+    assert type(error) is TlsError
+    assert isinstance(error.__cause__, ssl.SSLCertVerificationError)
+    own = error.certificate
+    assert own is not None
+    assert own.names[:2] == ("localhost", "127.0.0.1")
+    assert f"its subject is {own.subject}, issued by {own.issuer}, valid from " in error.text
+    assert (
+        f"{own.not_before:%Y-%m-%d} to {own.not_after:%Y-%m-%d}, for localhost, 127.0.0.1, ::1 and 1 more;"
+        in error.text
+    )
+    assert error.roots.startswith("certifi's roots (/")
+    assert f"checked against {error.roots}" in error.text
+    for way in ("SSL_CERT_FILE=", "ssl_context=ssl.create_default_context(cafile=…)", "the system's roots"):
+        assert way in error.cure
+    assert said == ([] if tls == "implicit" else ["EHLO", "STARTTLS"])
+    assert pickle.loads(pickle.dumps(error)).certificate == own
+
+
+def test_roots_of_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    stranger().cert_pem.write_to_path(tmp_path / "roots.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "roots.pem"))
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+    with MailServer(ssl_context=server_context(), strict=False) as server:
+        error = connecting(server, tls="starttls")
+    assert error.roots == f"SSL_CERT_FILE={tmp_path}/roots.pem"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("tls", ["implicit", "starttls"])
+def test_another_name(tls: str) -> None:
+    """The names that it is for are told."""
+    context = server_context("mail.example.org", "smtp.example.org")
+    mode: Any = tls
+    with MailServer(ssl_context=context, tls=mode, strict=False) as server:
+        error = connecting(server, tls=tls, ssl_context=client_context())
+    assert "mismatch" in error.text
+    assert error.cure == (
+        "Use a name that it is for as host (mail.example.org, smtp.example.org), or server_hostname=…"
+        " if you know that this is the server."
+    )
+    assert error.roots == "the roots of the given ssl_context"  # type: ignore[attr-defined]
+
+
+def test_a_certificate_that_has_run_out() -> None:
+    issued = authority().issue_cert("127.0.0.1", not_after=datetime(2020, 2, 3, tzinfo=UTC))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    issued.configure_cert(context)
+    with MailServer(ssl_context=context, strict=False) as server:
+        error = connecting(server, tls="starttls", ssl_context=client_context())
+    assert "certificate has expired" in error.text
+    assert "to 2020-02-03" in error.text
+    assert "must renew it" in error.cure
+    assert "the clock of this machine" in error.cure
+
+
+def test_one_that_is_signed_by_itself(tmp_path: Any) -> None:
+    context, _ = common_name_only(tmp_path, "mail.example.org")
+    with MailServer(ssl_context=context, strict=False) as server:
+        error = connecting(server, tls="starttls")
+    assert "its subject is CN=mail.example.org, signed by itself, valid from" in error.text
+    assert "for no name (subjectAltName)" in error.text
+    assert "SSL_CERT_FILE" in error.cure
+
+
+# -- a certificate of ours -----------------------------------------------------------------------------------
+
+
+def _demanding(version: str) -> ssl.SSLContext:
+    context = server_context()
+    context.verify_mode = ssl.CERT_REQUIRED
+    authority().configure_trust(context)
+    if version == "1.2":
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+@pytest.mark.parametrize("version", ["1.2", "1.3"])
+@pytest.mark.parametrize("tls", ["implicit", "starttls"])
+@pytest.mark.parametrize("ours", [None, "stranger's"])
+def test_a_certificate_of_ours_is_demanded(
+    version: str, tls: Any, ours: str | None, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FAULTS 121: final, dialled once, and which of ours was not taken."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "roots.pem"))
+    authority().cert_pem.write_to_path(tmp_path / "roots.pem")
+    options: dict[str, Any] = {"tls": tls}
+    if ours:
+        issued = stranger().issue_cert("ann@example.org")
+        for blob in (issued.private_key_pem, *issued.cert_chain_pems):
+            blob.write_to_path(tmp_path / "own.pem", append=True)
+        options["client_certificate"] = str(tmp_path / "own.pem")
+    with (
+        MailServer(ssl_context=_demanding(version), tls=tls, strict=False) as server,
+        pysmtpx.SmtpPool(server.host, port=server.port, **options) as pool,
+    ):
+        error = failure(pool.send, *MAIL)
+        assert len(server.ledger.connections) == 1
+    assert type(error) is TlsError
+    assert (error.temporary, error.safe_to_retry) == (False, False)
+    if ours:
+        assert f"it does not take our certificate ({tmp_path}/own.pem: its subject is O=trustme" in error.text
+        assert "issued by O=trustme" in error.text
+        assert "which authority it must come from" in error.cure
+    else:
+        assert "it demands a certificate of ours, and was given none" in error.text
+        assert "client_certificate=(file, key_file)" in error.cure
+
+
+# -- addresses -----------------------------------------------------------------------------------------------
+
+CONTENT = b"Subject: x\r\n\r\nhello\r\n"
+TWO = "bea@example.com, eve@example.com"
+
+
+def _message(**fields: str) -> EmailMessage:
+    message = EmailMessage(policy=compat32)  # type: ignore[arg-type]
+    for name, value in {"From": "ann@example.org", "To": "bea@example.com", **fields}.items():
+        message[name] = value
+    message.set_payload("hello\n")
+    return message
+
+
+@pytest.mark.parametrize("recipients", [TWO, [TWO], ["bea@example.com", TWO], [TWO.replace(",", ";")]])
+def test_several_addresses_in_one_text(recipients: Any) -> None:
+    place = len(recipients) if isinstance(recipients, list) else 1
+    with MailServer() as server, pysmtpx.connect(server.url) as smtp, pysmtpx.SmtpPool(server.url) as pool:
+        calls = [
+            lambda: smtp.send("ann@example.org", recipients, CONTENT),
+            lambda: smtp.send_message(_message(), recipients=recipients),
+            lambda: pool.send("ann@example.org", recipients, CONTENT),
+            lambda: pool.submit(_message(), recipients=recipients).result(30),
+            lambda: pysmtpx.MailObject("ann@example.org", recipients, CONTENT),
+        ]
+        for call in calls:
+            error = failure(call)
+            assert type(error) is InputError
+            assert error.text.startswith(
+                f"recipient {place}: not a mailbox (it looks like several): 'bea@exam"
+            )
+            assert error.cure == (
+                'These look like 2 addresses: give a list, as in ["a@example.org", "b@example.org"].'
+            )
+    assert server.ledger.messages == []
+
+
+BAD = {
+    "bob@exa mple.com": r"not a domain name: 'exa mple.com'",
+    "bob@": "nothing behind the at sign",
+    "bob smith@example.com": "a character that needs a quoted local part",
+    "bob@example.com\r\nRCPT": "not a domain name",
+    "": "empty",
+    "mailto:bob@example.com": "a URL: leave out mailto:",
+    "Bob <bob@example.com>": "without angle brackets or a display name",
+    "bob@" + "x" * 5000: "longer than 256 octets",
+}
+
+
+@pytest.mark.parametrize("bad", BAD, ids=lambda text: text[:20])
+def test_a_refused_address_of_an_envelope(bad: str) -> None:
+    """What it is (short, its controls escaped), why not, and which one it is."""
+    shown = repr(bad if len(bad) < 80 else f"{bad[:80]}…")
+    for sender, recipients, place in [
+        ("ann@example.org", ["bea@example.com", bad], "recipient 2"),
+        (bad or "bob@@", ["bea@example.com"], "sender"),
+    ]:
+        error = failure(pysmtpx.MailObject, sender, recipients, CONTENT)
+        assert error.text.startswith(f"{place}: not a mailbox (")
+        if bad or place != "sender":
+            assert BAD[bad] in error.text
+            assert shown in error.text
+
+
+@pytest.mark.parametrize("name", ["To", "Cc", "Bcc"])
+@pytest.mark.parametrize(
+    ("value", "text", "place"),
+    [
+        ("bea@example.com, bob@exa_mple..com", "'bob@exa_mple..com'", "address 2"),
+        ("bea@example.com, Bob <bob@-x.com>", "'bob@-x.com'", "address 2"),
+        ("bob smith@example.com", "'bob smith@example.com'", "address 1"),
+        ("bea@example.com, eve@example.com, bob@", "'bob@'", "address 3"),
+    ],
+)
+def test_a_refused_address_of_a_header(name: str, value: str, text: str, place: str) -> None:
+    with MailServer() as server, pysmtpx.connect(server.url) as smtp:
+        message = _message()
+        del message[name]
+        message[name] = value
+        error = failure(smtp.send_message, message)
+    assert type(error) is InputError
+    assert error.text.lower().startswith(name.lower())
+    assert text in error.text
+    assert place in error.text
+
+
+def test_a_refused_address_of_a_header_that_is_no_recipient() -> None:
+    with MailServer() as server, pysmtpx.connect(server.url) as smtp:
+        error = failure(smtp.send_message, _message(**{"Reply-To": "ä@b, bob@ü..example"}))
+        assert "Reply-To" in error.text
+        assert "bob@" in error.text
+        error = failure(smtp.send_message, _message(From="bob@-x.com"))
+        assert error.text.startswith("From: not a mailbox (not a domain name: '-x.com'): 'bob@-x.com'")
+
+
+def test_a_mailbox_without_a_domain_has_its_place_too() -> None:
+    """It is refused when it is about to go to another machine."""
+    mail = pysmtpx.MailObject("ann@example.org", ["bea@example.com", "root"], CONTENT)
+    with pytest.raises(InputError, match=r"^recipient 2: a mailbox without a domain: 'root'; if the server"):
+        make_plan(mail, Capabilities({}), protocol=pysmtpx.Protocol.SMTP, is_tls=False)
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 1000])
+def test_who_was_refused(count: int) -> None:
+    """The first three, and how many more."""
+    recipients = [f"user{number}@example.com" for number in range(count)]
+    with (
+        MailServer(replies={"RCPT": "550 5.1.1 no such user"}) as server,
+        pysmtpx.connect(server.url) as smtp,
+        pysmtpx.SmtpPool(server.url) as pool,
+    ):
+        for sender in (smtp, pool):
+            error = failure(sender.send, "ann@example.org", recipients, CONTENT)
+            more = f" and {count - 3} more" if count > 3 else ""
+            assert error.text == (
+                f"{count} of {count} recipients were refused: {', '.join(recipients[:3])}{more}"
+                " (550 5.1.1 no such user)"
+            )
+
+
+# -- nobody there --------------------------------------------------------------------------------------------
+
+
+def test_nothing_listens() -> None:
+    error = failure(pysmtpx.connect, "127.0.0.1", CLOSED_PORT)
+    assert error.text == (
+        f"cannot connect to port {CLOSED_PORT}: 127.0.0.1: Connection refused. Nothing listens on port"
+        f" {CLOSED_PORT}: check the port (587, 465, 25) and that the server runs."
+    )
+
+
+def test_a_socket_that_is_not_there(tmp_path: Any) -> None:
+    error = failure(pysmtpx.connect, str(tmp_path / "lmtp"), protocol="lmtp")
+    assert error.cure == "Check that the server runs, and that you may open its socket."
+
+
+def test_a_name_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: Any, **__: Any) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    error = failure(pysmtpx.connect, "mial.example.org")
+    assert error.text == (
+        "mial.example.org cannot be looked up: Name or service not known. Check the spelling of the name, and"
+        " that this machine's DNS works (try another name)."
+    )

@@ -1,4 +1,4 @@
-"""A Postfix of our own, on four ports of loopback, delivering into Maildirs."""
+"""A Postfix of our own, on five ports of loopback, delivering into Maildirs."""
 
 from __future__ import annotations
 
@@ -67,6 +67,8 @@ _LISTENERS = """\
   -o smtpd_discard_ehlo_keywords=pipelining,chunking,8bitmime,dsn,smtputf8
 127.0.0.1:{certificate_port} inet n - n - - smtpd
   -o smtpd_tls_wrappermode=yes -o smtpd_tls_req_ccert=yes -o smtpd_tls_auth_only=no
+127.0.0.1:{strict_port} inet n - n - - smtpd
+  -o smtpd_tls_security_level=encrypt
 """
 
 
@@ -75,11 +77,12 @@ class PostfixServer(RealServer):
 
     ``port`` offers STARTTLS and, after it, AUTH; ``smtps_port`` is implicit TLS; ``plain_port`` has neither
     TLS nor PIPELINING, CHUNKING, 8BITMIME, DSN or SMTPUTF8, and AUTH in clear; ``certificate_port`` is
-    implicit TLS and demands a client's certificate from the same authority.
+    implicit TLS and demands a client's certificate from the same authority; ``strict_port`` takes no mail
+    before STARTTLS.
     """
 
     programs = (postfix.MASTER, "/usr/lib/postfix/sbin/virtual")
-    count = 4
+    count = 5
     log_name = "postfix.log"
     users = USERS
 
@@ -94,7 +97,7 @@ class PostfixServer(RealServer):
 
     def write_files(self) -> None:
         """Write the configuration and make the folders of the queue."""
-        self.smtps_port, self.plain_port, self.certificate_port = self.ports[1:]
+        self.smtps_port, self.plain_port, self.certificate_port, self.strict_port = self.ports[1:]
         base = self.base
         chain, key = certs.server_files(base)
         self.ca.cert_pem.write_to_path(base / "ca.pem")

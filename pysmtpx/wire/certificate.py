@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Final
 
-from ..wire.reply import printable
+from .reply import printable
 
 _UTC_TIME: Final = 0x17
 _VERSION: Final = 0xA0
