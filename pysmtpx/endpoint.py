@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, Literal, TypeAlias, get_args
 
 from .errors import InputError
+from .shortening import shown
 from .wire.address import domain_or_literal, domain_to_ascii
 from .wire.capabilities import Protocol
 
@@ -15,6 +17,9 @@ TlsMode: TypeAlias = Literal["implicit", "starttls", "opportunistic", "none"]
 ``opportunistic``: STARTTLS where offered. ``none``: clear text."""
 
 _URL_SIGNS: Final = frozenset("/:@?#%\\")
+
+_WITH_PORT: Final = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^:/@?#%\\\[\]\s]+):(?P<port>[0-9]{1,5})")
+"""A name or an IPv4 address, or an IPv6 address in brackets, and a port."""
 
 _PORTS: Final = {"smtps": 465, "lmtp": 24, "loopback": 25, "submission": 587}
 
@@ -71,6 +76,17 @@ def checked_text(name: str, value: object) -> str:
     return value
 
 
+def host_and_port(host: str, port: int | None) -> tuple[str, int | None]:
+    """Of a host with its port behind it, as people write it, both; anything else as it is."""
+    match = _WITH_PORT.fullmatch(host)
+    if match is None:
+        return host, port
+    written = int(match["port"])
+    if port not in (None, written):
+        raise InputError(f"the host names port {written}, and port is {shown(str(port))}: which is meant?")
+    return match["host"], written
+
+
 def checked_host(value: object) -> str:
     """A path as it is, or a name or address in the form that is looked up."""
     host = checked_text("host", value)
@@ -97,7 +113,7 @@ def _name(text: str) -> str:
         return str(address)
     if not _URL_SIGNS.isdisjoint(name):  # it may be a URL with a password, so it is not shown
         raise InputError(
-            "a host is a name or an address, without its port; a URL has a scheme and goes to Server.from_url"
+            "a host is a name or address, or one with :port; a URL has a scheme and goes to Server.from_url"
         )
     return domain_to_ascii(name)
 

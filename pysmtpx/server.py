@@ -28,8 +28,9 @@ _SECRETS: Final = ("password", "token")
 class Server:
     """One SMTP or LMTP server, and how to talk to it.
 
-    ``host`` is a name, an IP address, or the path of a UNIX socket (begins
-    with ``/``). What is left out gets the safe default, and after construction
+    ``host`` is a name or an IP address, perhaps with its port behind it
+    (``mail.example.org:587``), or the path of a UNIX socket (begins with
+    ``/``). What is left out gets the safe default, and after construction
     ``port`` and ``tls`` are the ones in effect:
 
     * ``tls``: ``"implicit"`` on port 465 (RFC 8314 3.3), ``"none"`` on loopback
@@ -76,6 +77,8 @@ class Server:
     def __init__(self, host: str, port: int | None = None, **options: Unpack[ServerOptions]) -> None:
         if not options.keys() <= SERVER_DEFAULTS.keys():
             raise unknown(options, ServerChanges.__annotations__)
+        if isinstance(host, str) and ":" in host:
+            host, port = endpoint.host_and_port(host, port)
         host = endpoint.checked_host(host)
         values: dict[str, Any] = {"host": host, "port": port, **_DEFAULTS, **options}
         # Only what is given can be wrong.

@@ -41,7 +41,7 @@ def failure(call: Any, *arguments: Any, **options: Any) -> SmtpError:
     with pytest.raises(SmtpError) as caught:
         call(*arguments, **options)
     error = caught.value
-    assert str(error).endswith(f"[{type(error).__name__.lower()}]")
+    assert str(error).endswith(f" [{error.anchor}]")
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
     assert "geheim" not in f"{error}{error!r}"
     return error
@@ -563,3 +563,61 @@ def test_a_name_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         "mial.example.org cannot be looked up: Name or service not known. Check the spelling of the name, and"
         " that this machine's DNS works (try another name)."
     )
+
+
+# -- names ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", ["{0}:{1}", "localhost:{1}"])
+def test_a_host_with_its_port(host: str) -> None:
+    """As people write it: for a connection, a server, a pool and several servers."""
+    with MailServer() as server:
+        target = host.format("127.0.0.1", server.port)
+        pysmtpx.connect(target).close()
+        pysmtpx.connect(pysmtpx.Server(target)).close()
+        for servers in (target, [target]):
+            with pysmtpx.SmtpPool(servers) as pool:
+                pool.send(*MAIL)
+        assert len(server.messages) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "server"),
+    [
+        (("smtp.gmail.com:587",), ("smtp.gmail.com", 587, "starttls")),
+        (("smtp.gmail.com:465",), ("smtp.gmail.com", 465, "implicit")),
+        (("h.example:587", 587), ("h.example", 587, "starttls")),
+        (("[2001:db8::1]:2525",), ("2001:db8::1", 2525, "starttls")),
+        (("2001:db8::1",), ("2001:db8::1", 587, "starttls")),
+        (("/run/lmtp:24",), ("/run/lmtp:24", 0, "none")),
+    ],
+)
+def test_what_a_host_with_its_port_is(arguments: Any, server: Any) -> None:
+    found = pysmtpx.Server(*arguments)
+    assert (found.host, found.port, found.tls) == server
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("h.example:587", 25), ("h.example:0",), ("h.example:70000",), ("h:geheim",), ("h:1:2",)],
+)
+def test_what_is_no_host_with_a_port(arguments: Any) -> None:
+    assert type(failure(pysmtpx.Server, *arguments)) is InputError
+
+
+@pytest.mark.parametrize(("name", "meant"), [("timeout", "connect_timeout"), ("overlapp", "overlap")])
+def test_a_keyword_that_is_none(name: str, meant: str) -> None:
+    """FAULTS 111: the one that was likely meant is named, wherever it was given."""
+    calls: list[Any] = [
+        lambda **given: pysmtpx.connect("h.example", **given),
+        lambda **given: pysmtpx.Server("h.example", **given),
+        lambda **given: pysmtpx.Server("h.example").replace(**given),
+        lambda **given: pysmtpx.Server.from_url("smtp://h.example", **given),
+        lambda **given: pysmtpx.SmtpPool("h.example", **given),
+    ]
+    for call in calls:
+        error = failure(call, **{name: 3})
+        assert isinstance(error, InputError)
+        assert isinstance(error, TypeError)
+        assert f"no such option: '{name}'; did you mean {meant}?" in error.text
+    assert f"did you mean {meant}?" in failure(pysmtpx.connect, f"smtp://h.example?{name}=3").text
