@@ -6,6 +6,8 @@ import pickle
 import select
 import socket
 import ssl
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.policy import compat32
@@ -621,3 +623,48 @@ def test_a_keyword_that_is_none(name: str, meant: str) -> None:
         assert isinstance(error, TypeError)
         assert f"no such option: '{name}'; did you mean {meant}?" in error.text
     assert f"did you mean {meant}?" in failure(pysmtpx.connect, f"smtp://h.example?{name}=3").text
+
+
+# -- the pool ------------------------------------------------------------------------------------------------
+
+NOTE = "refused before, and not tried again for now: no password is guessed"
+
+
+def _raised(outcomes: Iterator[pysmtpx.Outcome]) -> None:
+    for outcome in outcomes:
+        assert outcome.error is not None
+        raise outcome.error
+
+
+@pytest.mark.parametrize("way", ["send", "submit", "send_many", "connection"])
+def test_a_pool_says_that_a_password_is_not_tried_again_only_where_it_was_not(way: str) -> None:
+    """FAULTS 86: the first call tries it, and is told its refusal; the next is told that it was not tried."""
+    mail = pysmtpx.MailObject(*MAIL)
+    with (
+        MailServer(users={"ann": "other"}) as server,
+        pysmtpx.SmtpPool(server.url, **ACCOUNT) as pool,
+    ):
+        calls: dict[str, Any] = {
+            "send": lambda: pool.send(*MAIL),
+            "submit": lambda: pool.submit(mail).result(30),
+            "send_many": lambda: _raised(pool.send_many([mail])),
+            "connection": lambda: pool.connection().__enter__(),
+        }
+        for tries in (1, 0, 0):
+            before = len(server.ledger.connections)
+            error = failure(calls[way])
+            assert type(error) is AuthenticationError
+            assert len(server.ledger.connections) - before == tries
+            assert (NOTE in getattr(error, "__notes__", [])) == (not tries)
+
+
+def test_several_calls_at_once_with_a_wrong_password() -> None:
+    """Whoever has the note was not dialled for."""
+    with (
+        MailServer(users={"ann": "other"}, delay=0.05) as server,
+        pysmtpx.SmtpPool(server.url, **ACCOUNT) as pool,
+        ThreadPoolExecutor(8) as threads,
+    ):
+        errors = [each.result() for each in [threads.submit(failure, pool.send, *MAIL) for _ in range(8)]]
+        dialled = len(server.ledger.connections)
+    assert sum(NOTE in getattr(error, "__notes__", []) for error in errors) <= len(errors) - dialled
