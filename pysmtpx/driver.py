@@ -81,6 +81,10 @@ class Driver:
         self._is_secret = False
         """What was said last is, and what answers it may repeat it."""
         self._talk: Callable[..., None] | None = None
+        self.on_send: Callable[[Send], None] | None = None
+        """Is told of each write before it."""
+        self.on_reply: Callable[[Reply, Stage], None] | None = None
+        """Is told of each reply, and of what it answers."""
 
     def drive(self, flow: Flow[_T], deadline: Deadline) -> _T:
         """Run a flow to its end."""
@@ -120,6 +124,8 @@ class Driver:
     # -- effects ----------------------------------------------------------------------
 
     def _send(self, effect: Send) -> int:
+        if self.on_send is not None:
+            self.on_send(effect)
         commits, begun = effect.commits, None
         if commits:
             begun = now()
@@ -153,7 +159,9 @@ class Driver:
         if effect.limit is not None:
             self.brisk = effect.limit
         while owed:
-            replies = self._replies(listener.stage, effect.last, owed)
+            # What each of them answers is known once the one before is noted.
+            count = owed if self.on_reply is None else 1
+            replies = self._replies(listener.stage, effect.last and count == owed, count)
             owed -= len(replies)
             listener.note(replies)
 
@@ -199,6 +207,8 @@ class Driver:
             replies = tuple(map(hidden.redacted, replies))
         kept: Sequence[Kept] = [reply.code for reply in replies] if self._is_secret else replies
         self._kept += kept
+        if self.on_reply is not None:
+            self.on_reply(replies[0], stage)
         if self._talk is not None:
             tell(kept, self._talk)
         for reply in replies:

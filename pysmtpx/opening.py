@@ -98,8 +98,7 @@ def _begin_somewhere(server: Server, deadline: Deadline, attempt: Attempt) -> tu
                 explain(error, Place(server, addresses.shown, deadline, attempt.keep))
             failures.append((addresses.shown, error))
             attempt.drop()
-            may_go_on = _is_about_one_address(error) and addresses.has_another()
-            if not may_go_on or deadline.remaining() <= 0:
+            if not (_is_about_one_address(error) and addresses.has_another(deadline)):
                 chosen = _most_hopeful(failures)
                 raise chosen from chosen.__cause__
 

@@ -153,7 +153,7 @@ class SMTP(Conversations):
                     if told is None or addresses.is_reached:  # else the one before said more
                         told = error
                     may_go_on = sockets.is_about_one_address(error)
-                if not (may_go_on and addresses.has_another() and deadline.remaining() > 0):
+                if not (may_go_on and addresses.has_another(deadline)):
                     if isinstance(told, OSError):
                         raise told
                     return told

@@ -21,7 +21,7 @@ from ..shortening import shortened
 from ..wire.content import Content
 from ..wire.limits import REPLY_LIMITS
 from . import arguments, redaction, standard
-from .flows import FlowRunner
+from .flows import SocketDriver
 from .lines import Lines, features_of, wait_until
 from .results import Steps, is_acceptance, pair, reply_of
 from .sockets import deadline_for, is_real
@@ -79,7 +79,7 @@ class Commands(standard.SMTP):
     """The same where it is a real one."""
     _timeout: float | None = None
     """What the real one had when it was looked at."""
-    _runner: FlowRunner | None = None
+    _driver: SocketDriver | None = None
     _in_auth = False
     _hidden: Hidden | None = None
     """What was sent to log in: a server may repeat it when it refuses."""
@@ -142,16 +142,16 @@ class Commands(standard.SMTP):
         return self.ehlo_msg.lower() == "lhlo"
 
     @property
-    def _unread(self) -> bytes:
+    def _unread(self) -> bytes | bytearray:
         """What was received and nobody asked for."""
         return self.file.waiting if isinstance(self.file, Lines) else b""
 
-    def _runner_now(self) -> FlowRunner:
+    def _driver_now(self) -> SocketDriver:
         """The project's own stream over the socket that is in use."""
-        if self._runner is None or self._runner.sock is not self.sock:
+        if self._driver is None or self._driver.sock is not self.sock:
             assert self.sock is not None
-            self._runner = FlowRunner(self.sock)
-        return self._runner
+            self._driver = SocketDriver(self.sock)
+        return self._driver
 
     # -- octets -----------------------------------------------------------------------
 
@@ -364,5 +364,5 @@ class Commands(standard.SMTP):
         """Close the connection."""
         self._in_auth = self._owed = False
         self._hidden = None
-        self._deadline = self._runner = None
+        self._deadline = self._driver = None
         super().close()

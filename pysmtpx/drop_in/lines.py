@@ -46,14 +46,10 @@ class Lines:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._buffer = bytearray()
+        self.waiting = bytearray()
+        """What was received and not read yet."""
         self._deadline: Deadline | None = None
         self._octets = 0
-
-    @property
-    def waiting(self) -> bytes:
-        """What was received and not read yet."""
-        return bytes(self._buffer)
 
     def begin(self, deadline: Deadline | None) -> None:
         """A reply begins, and must be whole by the deadline; without one the socket's own timeout holds."""
@@ -65,20 +61,20 @@ class Lines:
 
         Raises ``OSError`` as ``readline`` does.
         """
-        if not self._buffer:
+        if not self.waiting:
             self._receive()
-        whole = _WHOLE.match(self._buffer)
+        whole = _WHOLE.match(self.waiting)
         if whole is None or whole.end() > _CACHED:
             return None
         octets = whole[0]
-        del self._buffer[: len(octets)]
+        del self.waiting[: len(octets)]
         return _code_and_text(octets)
 
     def _receive(self) -> bytes:
         if self._deadline is not None:
             wait_until(self._sock, self._deadline)
         received = self._sock.recv(SLICE)
-        self._buffer += received
+        self.waiting += received
         return received
 
     def readline(self, limit: int = MAX_REPLY) -> bytes:
@@ -89,7 +85,7 @@ class Lines:
         Raises ``OSError``: after the deadline, where the connection breaks, and
         for a reply without end.
         """
-        buffer = self._buffer
+        buffer = self.waiting
         while (end := buffer.find(b"\n", 0, limit) + 1) == 0 and len(buffer) < limit:
             deadline = self._deadline
             if not (received := self._receive()):
@@ -106,7 +102,7 @@ class Lines:
 
     def close(self) -> None:
         """Forget what was not read; the socket is its owner's."""
-        self._buffer.clear()
+        self.waiting.clear()
 
 
 @lru_cache(maxsize=256)

@@ -30,7 +30,7 @@ from ..wire.reply import Reply
 from . import login, redaction, results
 from .arguments import SendmailArguments, check_arguments, make_plan, one_address, recipients_of
 from .commands import Commands, one_call
-from .flows import observed
+from .flows import lower
 from .lines import Lines
 from .results import Refused, is_acceptance
 from .sockets import make_context, secured, shared_context
@@ -67,17 +67,22 @@ class Conversations(Commands):
 
     def _run(self, flow: Flow[_T], *, listen: bool = False) -> _T:
         """Drive a flow over the socket; where that closes the connection, so it is here."""
-        runner = self._runner_now()
-        heard = self._listened if listen or self.debuglevel > 0 else None
+        driver = self._driver_now()
+        driver.on_send = self._said
+        driver.on_reply = self._listened if listen or self.debuglevel > 0 else None
         self._heard = None
-        deadline = self._deadline or self._new_deadline()
         try:
-            return runner.run(observed(flow, self._said, heard), deadline, self._unread)
+            return driver.run(flow, self._deadline or self._new_deadline(), self._unread)
         finally:
-            if runner.closed:
+            driver.on_send = driver.on_reply = (
+                None  # it would be a ring, and nobody closed a socket that is dropped
+            )
+            if driver.stream.closed:
                 self.close()
 
     def _said(self, effect: Send) -> None:
+        if effect.shown is None:  # else there is content in it
+            lower(effect)
         self._in_auth = effect.secret
         data = redaction.redacted(effect.data) if effect.secret else bytes(effect.data)
         if self.debuglevel > 0:
@@ -169,7 +174,8 @@ class Conversations(Commands):
             if error.stage is Stage.INPUT:
                 transaction.account().verdict(error)  # the server had gone before: nothing was written
             raise results.raised(error, transaction.account(), given.sender) from error
-        return results.refused(result.rejected_recipients)
+        rejected = result.rejected_recipients
+        return results.refused(rejected) if rejected else {}
 
     def _send_stepwise(self, given: SendmailArguments) -> Refused:
         """By the single commands, in the order and with the exceptions of ``smtplib``."""
@@ -290,7 +296,7 @@ class Conversations(Commands):
             self._logged_in_by,
             lambda: self.sock is not None,
         )
-        binding = self._runner_now().binding()
+        binding = self._driver_now().stream.binding()
         return attempts.attempt(binding, self._host, login.port_of(self.sock))
 
     @property
@@ -340,6 +346,6 @@ class Conversations(Commands):
 
     def _forget_server(self) -> None:
         """What a server said on another line, or in clear, says nothing about this one (RFC 3207 4.2)."""
-        self.helo_resp = self.ehlo_resp = self._runner = None
+        self.helo_resp = self.ehlo_resp = self._driver = None
         self.esmtp_features = {}
         self.does_esmtp = False

@@ -313,13 +313,13 @@ class Addresses:
         others = len(self._left or ()) - 1
         return deadline.within(deadline.remaining() / (others + 1)) if others > 0 else deadline
 
-    def has_another(self) -> bool:
-        """The one that was reached gave no session: whether another is left to be tried."""
+    def has_another(self, deadline: Deadline) -> bool:
+        """The one that was reached gave no session: whether another is left to be tried, and time for it."""
         if self._reached is None:
             return False
         self._unwell.note(self._reached)
         self._left = [address for address in self._left or () if address != self._reached]
-        return bool(self._left)
+        return bool(self._left) and deadline.remaining() > 0
 
 
 # -- the race --------------------------------------------------------------------
