@@ -45,6 +45,7 @@ class Stream:
         "_readable",
         "_sock",
         "_turned",
+        "_unacknowledged",
         "_waiter",
         "_want",
         "closed",
@@ -63,6 +64,8 @@ class Stream:
         self._broken: SmtpError | None = None
         self._quickack = _QUICKACK  # until a socket that is not TCP refuses it
         self._turned = False
+        self._unacknowledged = True
+        """Something was read behind the last write, which acknowledged what came before it."""
         self._want = READ | WRITE
         self.is_tls = isinstance(sock, ssl.SSLSocket)
         """Whether the octets are encrypted."""
@@ -117,7 +120,9 @@ class Stream:
             return 0
         self._want = READ | WRITE
         try:
-            return self._sock.send(data)
+            sent = self._sock.send(data)
+            self._unacknowledged = False
+            return sent
         except (BlockingIOError, ssl.SSLWantWriteError):
             return 0
         except ssl.SSLWantReadError:
@@ -177,7 +182,7 @@ class Stream:
                 self._turned = False
             left = end - moment
             if not (self.is_tls and self._has_pending()):
-                if self._quickack is not None:
+                if self._unacknowledged and self._quickack is not None:
                     try:
                         # The server's Nagle waits for our delayed acknowledgement: 40 ms each.
                         self._sock.setsockopt(socket.IPPROTO_TCP, self._quickack, 1)
@@ -221,6 +226,7 @@ class Stream:
 
     def _read(self) -> bytes:
         """What can be read without waiting; a failure or the end is kept in ``_broken``."""
+        self._unacknowledged = True
         try:
             octets = self._sock.recv(_RECEIVE)
             if octets:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import statistics
 import struct
 import threading
 import time
@@ -357,6 +358,25 @@ def test_quickack_is_asked_for_where_the_line_istcp() -> None:
     assert line.stream._quickack is None, "a UNIX socket refused it, and is not asked again"
     line.stream.close()
     theirs.close()
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="this system has no such option")
+def test_a_reply_in_pieces_does_not_wait_for_our_delayed_acknowledgement() -> None:
+    """A server with Nagle keeps the second piece until the first is acknowledged: 40 ms, each time."""
+    took = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        line = Line(Stream(socket.create_connection(listener.getsockname())), listener.accept()[0])
+        for _ in range(60):
+            line.send(b"x\r\n")
+            assert line.peer.recv(100) == b"x\r\n"
+            for piece in (b"250-o", b"ne\r\n250", b" two\r\n"):
+                line.peer.sendall(piece)
+            start = time.monotonic()
+            assert line.reply().code == 250
+            took.append(time.monotonic() - start)
+        line.stream.close()
+        line.peer.close()
+    assert statistics.median(took[30:]) < 0.03
 
 
 # -- replies that come together ----------------------------------------------------------------
