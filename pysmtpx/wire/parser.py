@@ -207,8 +207,8 @@ def replies_in(octets: bytes) -> tuple[Reply, ...] | None:
 
     For no more than ``REMEMBERED`` octets. A server says the same few groups of replies all day.
     """
-    lines = octets.split(b"\n")
-    if lines.pop():
+    *lines, rest = octets.split(b"\n")
+    if rest:
         return None  # the last is still to come
     replies = tuple(map(_single, lines))
     return replies if all(replies) else None  # type: ignore[return-value]  # none of them is None
@@ -217,7 +217,7 @@ def replies_in(octets: bytes) -> tuple[Reply, ...] | None:
 @lru_cache(maxsize=256)
 def _single(line: bytes) -> Reply | None:
     """The reply of one line; None for any other line. A server says the same few all day."""
-    match = _LINE.fullmatch(line.removesuffix(b"\r"))
+    match = _LINE.fullmatch(line[:-1] if line[-1:] == b"\r" else line)
     if match is None or match[2] == b"-":
         return None
     return _reply(match[1], (match[3] or b"",), match[4])

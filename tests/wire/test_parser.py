@@ -409,6 +409,15 @@ def test_the_last_of_those_that_are_owed_is_handed_out_alone_if_something_is_beh
     assert not parser.has_input
 
 
+def test_what_came_later_is_behind_the_last_that_is_owed_as_well() -> None:
+    parser = ReplyParser()
+    parser.keep((Reply(250), Reply(251)))
+    parser.feed(b"2")
+    assert parser.take(2, last=True) == (Reply(250),)
+    assert parser.take(1, last=True) == (Reply(251),)
+    assert parser.has_input, "half of a reply that is not owed"
+
+
 def test_what_is_too_much_behind_replies_that_are_kept_is_told_behind_them() -> None:
     parser = ReplyParser()
     parser.keep((Reply(250),))
