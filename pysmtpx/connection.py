@@ -53,13 +53,15 @@ class SmtpConnection:
     - ``DeliveryUnknown``: perhaps delivered, the connection is closed.
     """
 
-    def __init__(self, channel: Channel, server: Server, capabilities: Capabilities) -> None:
+    def __init__(
+        self, channel: Channel, server: Server, capabilities: Capabilities, is_local: bool | None = None
+    ) -> None:
         self._channel = channel
         self._server = server
         self._capabilities = capabilities
         # No call changes these.
         self._is_tls = channel.is_tls
-        self._is_local = server.is_local
+        self._is_local = server.is_local if is_local is None else is_local
 
     @property
     def server(self) -> Server:

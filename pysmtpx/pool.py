@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, Unpack
 
 from .connection import SmtpConnection
-from .errors import InputError
+from .errors import InputError, UsageError
 from .flow.plan import as_options
 from .frames import conceals
 from .message import AnyMessage
@@ -18,12 +19,12 @@ from .net.deadline import Deadline
 from .outcome import Outcome
 from .pooling.arguments import PoolStats, positive, servers, whole
 from .pooling.backoff import LONGEST_DIAL_REST, Backoff
+from .pooling.call import Call
 from .pooling.connection import Lease, PooledConnection, PooledServer
-from .pooling.engine import Engine, Settings
+from .pooling.engine import Engine
 from .pooling.events import Event, Events
 from .pooling.fanout import FanOut
-from .pooling.forms import Envelope
-from .pooling.job import Job
+from .pooling.job import Envelope, Job
 from .pooling.ratelimit import RateLimit
 from .pooling.selection import Limits
 from .retry import RetryPolicy
@@ -103,16 +104,16 @@ class SmtpPool:
             PooledServer(each, Backoff(limits.connections, longest_dial_rest=longest))
             for each in servers(server, server_options)
         ]
-        settings = Settings(
-            limits=limits,
-            policy=retry or RetryPolicy(),
-            events=Events(on_event),
+        self._engine = Engine(
+            self._servers,
+            limits,
+            retry or RetryPolicy(),
+            Events(on_event),
             by_priority=balance == "priority",
             in_flight=whole("in_flight", in_flight),
             most_queued=whole("max_queued", max_queued),
             rate=None if rate is None and recipient_rate is None else RateLimit(self._rate, recipient_rate),
         )
-        self._engine = Engine(self._servers, settings)
 
     # -- sending ----------------------------------------------------------------------
 
@@ -136,7 +137,7 @@ class SmtpPool:
         ``submit`` is for these.
         """
         mail = MailObject(sender, recipients, message, mail_params=mail_params, rcpt_params=rcpt_params)
-        return self._engine.send(_job(mail, **options))
+        return self._call(_job(mail, **options)).run()
 
     def send_message(
         self,
@@ -150,7 +151,7 @@ class SmtpPool:
     ) -> SendResult:
         """``send`` for an ``email`` message, or the octets or file of one: see ``SmtpConnection``."""
         envelope = Envelope(sender, recipients, mail_params, rcpt_params)
-        return self._engine.send(_job(message, envelope, **options))
+        return self._call(_job(message, envelope, **options)).run()
 
     def submit(
         self,
@@ -194,7 +195,7 @@ class SmtpPool:
 
         Raises ``InputError`` and ``UsageError`` at once; later an outcome holds its error.
         """
-        self._engine.check_open()
+        self._check_open()
         check_messages(messages)
         _job(None, **options)  # refuses what is no option
 
@@ -210,15 +211,14 @@ class SmtpPool:
 
     def _window(self, timeout: float | None) -> int:
         """How many messages may wait: none of them must run out of its time in the queue."""
-        settings = self._engine.settings
-        connections = settings.limits.connections
+        connections, in_flight = self._engine.limits.connections, self._engine.in_flight
         seconds = min(_WINDOW_SECONDS, math.inf if timeout is None else timeout / 2)
-        most = max(_WINDOW, 4 * connections * (settings.in_flight + 1))
+        most = max(_WINDOW, 4 * connections * (in_flight + 1))
         if timeout is not None:
             most = min(most, int(seconds * connections / _SECONDS_OF_A_MESSAGE))
         if self._rate is not None:
             most = min(most, int(seconds * self._rate))
-        return max(connections * (settings.in_flight + 1), most)  # each has its next one at hand
+        return max(connections * (in_flight + 1), most)  # each has its next one at hand
 
     @contextlib.contextmanager
     def connection(self, *, timeout: float | None = CONNECT_TIMEOUT) -> Iterator[SmtpConnection]:
@@ -227,16 +227,16 @@ class SmtpPool:
         ``timeout`` is in seconds, for the wait and for dialling. Raises what
         ``connect`` raises, ``Timeout`` and ``UsageError``.
         """
-        engine = self._engine
-        engine.check_open()
-        connections, lease = engine.connections, Lease()
+        self._check_open()
+        connections, lease = self._engine.connections, Lease()
         lease.is_call = True
         try:
             leased = self._alive(lease, Deadline.after(timeout))
             assert leased.channel is not None
             leased.served += 1
             try:
-                yield SmtpConnection(leased.channel, leased.server.server, leased.capabilities)
+                server = leased.server
+                yield SmtpConnection(leased.channel, server.server, leased.capabilities, server.is_local)
             except Exception:
                 self._put_back(leased)
                 raise
@@ -260,6 +260,22 @@ class SmtpPool:
                 return leased
             leased.close()
             connections.give_back(leased)
+
+    def _call(self, job: Job) -> Call:
+        """What sends it in this thread."""
+        self._check_open()
+        engine = self._engine
+        return Call(job, engine.connections, engine.outcomes, engine.inside, engine.rate, engine.in_flight)
+
+    def _check_open(self) -> None:
+        """Raise ``UsageError`` if it was closed, or this thread would wait for itself."""
+        engine = self._engine
+        if engine.is_closed:
+            raise UsageError("the pool is closed")
+        if threading.get_ident() in engine.inside:
+            raise UsageError(
+                "this is called from within the pool, by a callback, hook or content: use submit"
+            )
 
     # -- telling ----------------------------------------------------------------------
 
@@ -299,7 +315,7 @@ class SmtpPool:
         names = ", ".join(each.name for each in self._servers)
         if self.closed:
             return f"<SmtpPool {names} closed>"
-        now, most = self.stats(), self._engine.settings.limits.connections
+        now, most = self.stats(), self._engine.limits.connections
         return (
             f"<SmtpPool {names} {now.connections} of {most} connections, {now.idle} idle; "
             f"{now.queued} queued, {now.under_way} under way>"

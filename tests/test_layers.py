@@ -73,7 +73,6 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     (
         "pooling.backoff",
         "pooling.events",
-        "pooling.forms",
         "pooling.process",
         "pooling.ratelimit",
         "pooling.replies",

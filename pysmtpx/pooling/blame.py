@@ -79,7 +79,7 @@ def blame_for(connection: PooledConnection, error: SmtpError, *, was_tried: bool
     if not (is_gone or refusal):
         return Blame(broke)  # above all what is in doubt
     is_idle = error.stage in _BEFORE_CONTENT if is_gone else is_idle_end(error)
-    has_rested = connection.is_reused and is_idle
+    has_rested = connection.has_rested and is_idle
     if not (connection.accepted or has_rested):
         return Blame(broke)
     in_a_row = False

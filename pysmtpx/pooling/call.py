@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Final
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
 
 from ..errors import SmtpError, Timeout
 from ..flow.effects import Flow
@@ -20,14 +23,13 @@ from .ratelimit import RateLimit
 from .selection import again
 
 _NEVER: Final = Deadline.after(None)
-_EXCUSED: Final = -1.0
-"""That was no try: another one at once."""
 
 
 class Call(Lease):
     """One ``send`` of a pool, from its beginning to its result; the wish for a connection, too.
 
-    ``end`` comes from other threads, the rest from the caller's alone.
+    ``end`` comes from other threads, the rest from the caller's alone, which is
+    one of those ``inside`` meanwhile.
     """
 
     is_call = True
@@ -37,75 +39,107 @@ class Call(Lease):
         job: Job,
         connections: Connections,
         outcomes: Outcomes,
+        inside: dict[int, Any],
         rate: RateLimit | None,
         in_flight: int,
     ) -> None:
         self._job = job
         self._connections = connections
         self._outcomes = outcomes
+        self._inside = inside
         self._rate = rate
         self._in_flight = in_flight
         self._deadline = job.deadline or _NEVER
-        self._is_ended = False
+        self._whom_to_tell: Callable[[], None] | None = None
+        """Who has ended it; None as long as nobody has."""
+        self._by_bdat = False
         self._moment = -math.inf
         """When the next try may begin."""
 
     def run(self) -> SendResult:
         """The result; raises the error."""
-        job = self._job
-        if self._rate is not None:
-            self._moment = self._rate.reserve(job.recipients_count)
+        job, inside, me = self._job, self._inside, threading.get_ident()
         try:
-            while self._moment == -math.inf or self._has_time():
-                delay = self._try()
-                if delay is None:
-                    break
-                if delay != _EXCUSED:
-                    self._moment = now() + delay
-                    if self._rate is not None:  # a try of its own, which counts for the rate
-                        self._moment = max(self._moment, self._rate.reserve(job.recipients_count))
+            inside[me] = self
+            if self._rate is not None:
+                self._moment = self._rate.reserve(job.recipients_count)
+            is_over = False
+            while not is_over and (connection := self._leased()) is not None:
+                channel = connection.channel
+                assert channel is not None
+                begin = partial(self._begin, connection)
+                outcome: SendResult | SmtpError
+                try:
+                    outcome = channel.run(begin, self._deadline, reused=connection.has_rested)
+                except SmtpError as error:
+                    outcome = error
+                except Exception as error:
+                    outcome = job.in_doubt(error)
+                is_over = self._is_over(connection, outcome)
         except BaseException:
             self._connections.release(self)
             raise
-        outcome = job.outcome
-        if isinstance(outcome, SendResult):
-            return outcome
-        assert outcome is not None
-        raise outcome
+        finally:
+            inside.pop(me, None)  # one call of C: no interrupt comes before it
+            if self._whom_to_tell is not None:
+                self._whom_to_tell()
+        result = job.outcome
+        if isinstance(result, SendResult):
+            return result
+        assert result is not None
+        raise result
 
-    def end(self) -> None:
-        """From another thread: begin nothing more; what is under way comes to its end."""
-        self._is_ended = True
+    def end(self, whom_to_tell: Callable[[], None]) -> None:
+        """From another thread: begin nothing more, and tell this when what is under way is at its end."""
+        self._whom_to_tell = whom_to_tell
         self.wake()
 
     # -- its turn ---------------------------------------------------------------------
 
-    def _has_time(self) -> bool:
-        """Wait for the moment of the next try, without a connection; False if it is over before."""
-        self._wait()
-        if not self._is_ended and self._deadline.remaining() > 0:
-            return True
+    def _leased(self) -> PooledConnection | None:
+        """A connection, when its moment has come; None if it is over before."""
+        while self._moment == -math.inf or self._has_come():
+            try:
+                connection = self._connections.lease(self, self._deadline)
+            except SmtpError as error:
+                if self._whom_to_tell is not None or (
+                    isinstance(error, Timeout) and error.stage is Stage.INPUT
+                ):
+                    break
+                if self._note(again(error), ""):
+                    return None
+                continue
+            if self._rate is None or self._has_come(self._rate):
+                connection.served += 1
+                bdat = self._in_flight > 1 and connection.server.chunking_works
+                self._by_bdat = bdat and possible_in_flight(self._in_flight, connection.capabilities) > 1
+                return connection
+            self._connections.give_back(connection)
+            break
         self._give_up()
-        return False
+        return None
 
-    def _wait(self) -> None:
+    def _has_come(self, rate: RateLimit | None = None) -> bool:
+        """Wait for its moment; False if it is over before.
+
+        With a connection, and the ``rate``: for another moment if it has missed
+        its own, and it keeps the connection, or it may miss that too.
+        """
+        if rate is not None:
+            self._moment = rate.confirm(self._job.recipients_count, self._moment)
         alarm = self.alarm()
-        while not self._is_ended:
-            seconds = min(self._moment - now(), self._deadline.remaining())
+        while self._whom_to_tell is None:
+            left = self._deadline.remaining()
+            seconds = min(self._moment - now(), left)
             if seconds <= 0:
-                return
+                return left > 0
             alarm.wait(seconds)
-
-    def _has_its_turn(self, rate: RateLimit) -> bool:
-        """Wait for another turn if it missed its own, with the connection: else it may miss that too."""
-        self._moment = rate.confirm(self._job.recipients_count, self._moment)
-        self._wait()
-        return not self._is_ended and self._deadline.remaining() > 0
+        return False
 
     def _give_up(self) -> None:
         """It ends with what its last try came to."""
         error = closed()
-        if not self._is_ended:
+        if self._whom_to_tell is None:
             error = Timeout("its time was over before it was sent", stage=Stage.INPUT)
             error.__cause__ = self._connections.error
         if self._job.end(error):
@@ -113,48 +147,26 @@ class Call(Lease):
 
     # -- a try ------------------------------------------------------------------------
 
-    def _try(self) -> float | None:
-        """One try; seconds until the next one, or None: it has its outcome."""
-        try:
-            connection = self._connections.lease(self, self._deadline)
-        except SmtpError as error:
-            if self._is_ended or (isinstance(error, Timeout) and error.stage is Stage.INPUT):
-                self._give_up()
-                return None
-            return self._conclude(again(error))
-        if self._rate is not None and not self._has_its_turn(self._rate):
-            self._connections.give_back(connection)
-            self._give_up()
-            return None
-        bdat = self._in_flight > 1 and connection.server.chunking_works
-        bdat = bdat and possible_in_flight(self._in_flight, connection.capabilities) > 1
-        outcome = self._send(connection, bdat)
-        is_excused = self._outcomes.is_excused(self._job, connection, outcome, by_bdat=bdat)
-        self.newer_than = self._job.newer_than
+    def _begin(self, connection: PooledConnection) -> Flow[SendResult]:
+        return delivery(self._job.plan(connection, bdat=self._by_bdat))
+
+    def _is_over(self, connection: PooledConnection, outcome: SendResult | SmtpError) -> bool:
+        """Give the connection back after a try; whether it was the last one."""
+        job = self._job
+        is_excused = self._outcomes.is_excused(job, connection, outcome, by_bdat=self._by_bdat)
+        self.newer_than = job.newer_than
         self._connections.give_back(connection)
-        return _EXCUSED if is_excused else self._conclude(outcome, connection.server.name)
+        return not is_excused and self._note(outcome, connection.server.name)
 
-    def _send(self, connection: PooledConnection, bdat: bool) -> SendResult | SmtpError:
-        job, channel = self._job, connection.channel
-        assert channel is not None
-
-        def begin() -> Flow[SendResult]:
-            return delivery(job.plan(connection, bdat=bdat))
-
-        connection.served += 1
-        is_reused = connection.has_rested and not connection.has_heard
-        try:
-            return channel.run(begin, self._deadline, reused=is_reused)
-        except SmtpError as error:
-            return error
-        except Exception as error:
-            return job.in_doubt(error)
-
-    def _conclude(self, outcome: SendResult | SmtpError, server: str = "") -> float | None:
+    def _note(self, outcome: SendResult | SmtpError, server: str) -> bool:
+        """What a try came to, which counts; whether it was the last one."""
         job = self._job
         delay = self._outcomes.note(job, outcome)
-        if delay is None or self._is_ended:
+        if delay is None or self._whom_to_tell is not None:
             self._outcomes.ended(job, server)
-            return None
+            return True
         self._outcomes.retried(job, server, delay)
-        return delay
+        self._moment = now() + delay
+        if self._rate is not None:  # a try of its own, which counts for the rate
+            self._moment = max(self._moment, self._rate.reserve(job.recipients_count))
+        return False

@@ -34,6 +34,7 @@ class PooledServer:
     def __init__(self, server: Server, backoff: Backoff) -> None:
         self.server = server
         self.backoff = backoff
+        self.is_local = server.is_local
         self.name = server.path or f"{server.host}:{server.port}"
         self.unwell = Unwell()
         """Its addresses that gave no session of late."""
@@ -151,29 +152,6 @@ class PooledConnection:
     of the pool's connections.
     """
 
-    __slots__ = (
-        "accepted",
-        "attempt",
-        "budget",
-        "capabilities",
-        "channel",
-        "dialler",
-        "ends",
-        "has_broken",
-        "has_heard",
-        "has_rested",
-        "is_limited",
-        "is_stopped",
-        "is_yielding",
-        "lease",
-        "made",
-        "refused",
-        "rest",
-        "served",
-        "server",
-        "since",
-    )
-
     def __init__(self, server: PooledServer, moment: float) -> None:
         self.server = server
         self.lease: Lease | None = None
@@ -201,7 +179,7 @@ class PooledConnection:
         self.refused = 0
         """Messages in a row that were refused as if the server took no more on this connection."""
         self.has_rested = False
-        """It was idle when it was leased, and may have died of it."""
+        """It was idle when it was leased and nobody heard of it since: it may have died of that."""
         self.rest = 0.0
         """Seconds for which it was idle then."""
         self.has_heard = False
@@ -215,17 +193,6 @@ class PooledConnection:
     def is_idle(self) -> bool:
         """Open, and nobody's."""
         return self.lease is None and self.channel is not None
-
-    @property
-    def is_reused(self) -> bool:
-        """True if what comes first on it may be the end of a session that was idle for too long."""
-        return self.has_rested and not self.has_heard
-
-    @property
-    def is_spent(self) -> bool:
-        """True if it has served what it may."""
-        limit = self.server.message_limit if self.is_limited else math.inf
-        return self.served >= min(self.budget, limit)
 
     def must_rest(self, moment: float) -> bool:
         """True if it is too old, or its server wants to be left alone for a while."""

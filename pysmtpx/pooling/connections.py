@@ -392,10 +392,8 @@ class Connections:
         self._close([connection], "closed, or used up", part=True)
 
     def _may_keep_locked(self, connection: PooledConnection, moment: float) -> bool:
-        server, served = connection.server, connection.served
-        if self._is_ended or connection.ends <= moment or served >= connection.budget:
-            return False
-        if connection.is_limited and served >= server.message_limit:
+        server = connection.server
+        if self._is_ended or connection.ends <= moment or is_spent(connection):
             return False
         connection.since = moment
         cap = server.backoff.cap
@@ -424,7 +422,7 @@ class Connections:
                 if is_known:
                     self._connections.remove(connection)
                 self._wake_next_locked()
-            if is_known and connection.channel is not None:
+            if is_known:
                 seconds = now() - connection.made
                 self._events.emit(Event("closed", connection.server.name, seconds, why=why))
 
@@ -445,9 +443,9 @@ class Connections:
         ``was_tried``: it has had a try before. ``may_spare``: it may be excused from this one.
         ``trouble``: with an envelope that overlapped.
         """
-        server, is_reused = connection.server, connection.has_rested and not connection.has_heard
+        server, has_rested = connection.server, connection.has_rested
         if isinstance(outcome, SendResult):
-            connection.has_heard = True
+            connection.has_heard, connection.has_rested = True, False
             connection.accepted += 1
             connection.refused = 0
             if server.is_well and not trouble and connection.accepted <= server.message_limit:
@@ -461,14 +459,14 @@ class Connections:
                     blame = None
                 elif blame.others_too:
                     old = self._as_old_locked(connection)
-            self._learn_locked(connection, outcome, blame, trouble, by_bdat and not is_reused)
+            self._learn_locked(connection, outcome, blame, trouble, by_bdat and not has_rested)
             self._wake_next_locked()
         if old:
             self._close(old, "another one as old was dead")
         return blame
 
     def _note_blame_locked(self, connection: PooledConnection, blame: Blame) -> None:
-        connection.has_heard = True
+        connection.has_heard, connection.has_rested = True, False
         connection.has_broken = connection.has_broken or blame.broke
         if blame.in_a_row:
             connection.refused += 1
@@ -575,3 +573,9 @@ class Connections:
 def closed() -> SmtpError:
     """What ends a message that the closing of the pool leaves unsent."""
     return ConnectionLost("the pool was closed before the message was sent", stage=Stage.INPUT)
+
+
+def is_spent(connection: PooledConnection) -> bool:
+    """True if it has served what it may: its own budget, or what its server was found to take."""
+    limit = connection.server.message_limit if connection.is_limited else math.inf
+    return connection.served >= min(connection.budget, limit)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, NamedTuple
+from typing import Final
 
 from ..errors import UsageError
 from ..lock import Wakeup
 from ..net.deadline import Deadline
 from ..retry import RetryPolicy
-from ..wire.result import SendResult
 from . import process
 from .call import Call
 from .connection import PooledServer
@@ -30,52 +29,37 @@ _LOOK_AGAIN: Final = 1.0
 """Seconds until whoever waits looks himself: an interrupt can fall between a change and the wakeup for it."""
 
 
-class Settings(NamedTuple):
-    """How a pool behaves."""
-
-    limits: Limits
-    policy: RetryPolicy
-    events: Events
-    by_priority: bool = True
-    in_flight: int = 1
-    most_queued: int = 1000
-    rate: RateLimit | None = None
-
-
 class Engine:
     """What sends for a pool: in its workers, and in the threads of its callers."""
 
     def __init__(
-        self, servers: Sequence[PooledServer], settings: Settings, opener: Opener | None = None
+        self,
+        servers: Sequence[PooledServer],
+        limits: Limits,
+        policy: RetryPolicy,
+        events: Events,
+        *,
+        by_priority: bool = True,
+        in_flight: int = 1,
+        most_queued: int = 1000,
+        rate: RateLimit | None = None,
+        opener: Opener | None = None,
     ) -> None:
-        self.settings = settings
+        self.limits = limits
+        self.in_flight = in_flight
         self.is_closed = False
+        self.rate = rate
         self.inside: dict[int, Call | None] = {}
         """Threads in the middle of a call or at work for the pool: from these it calls its caller."""
-        limits, events = settings.limits, settings.events
         self.connections = Connections(
-            servers, limits, events, self.inside, by_priority=settings.by_priority, opener=opener
+            servers, limits, events, self.inside, by_priority=by_priority, opener=opener
         )
-        self.outcomes = Outcomes(self.connections, events, settings.policy)
-        self.queue = Queue(settings.most_queued, limits.connections, self._start, settings.rate)
+        self.outcomes = Outcomes(self.connections, events, policy)
+        self.queue = Queue(most_queued, limits.connections, self._start, rate)
         self._executor: ThreadPoolExecutor | None = None
         process.enter(self)
 
     # -- sending ----------------------------------------------------------------------
-
-    def send(self, job: Job) -> SendResult:
-        """Send in the calling thread; return the result or raise the error."""
-        settings, inside, me = self.settings, self.inside, threading.get_ident()
-        if self.is_closed or me in inside:
-            self.check_open()
-        call = Call(job, self.connections, self.outcomes, settings.rate, settings.in_flight)
-        try:
-            inside[me] = call
-            return call.run()
-        finally:
-            inside.pop(me, None)  # one call of C: no interrupt comes before it
-            if self.is_closed:
-                self.queue.notify()
 
     def put(self, job: Job) -> None:
         """Queue a message for the workers; waits if the queue is full, until the message's deadline."""
@@ -89,19 +73,10 @@ class Engine:
         """Whether this thread is in a callback, a hook or the content of a message of this pool."""
         return threading.get_ident() in self.inside
 
-    def check_open(self) -> None:
-        """Raise ``UsageError`` if the pool was closed, or would wait for what waits for this thread."""
-        if self.is_closed:
-            raise UsageError("the pool is closed")
-        if threading.get_ident() in self.inside:
-            raise UsageError(
-                "this is called from within the pool, by a callback, hook or content: use submit"
-            )
-
     def _start(self, worker: Worker) -> None:
         """One more worker; called under the queue's lock."""
         if self._executor is None:
-            threads = self.settings.limits.connections + 1
+            threads = self.limits.connections + 1
             self._executor = ThreadPoolExecutor(threads, thread_name_prefix="pysmtpx-pool")
         self._executor.submit(self._work, worker)
 
@@ -109,7 +84,7 @@ class Engine:
         me = threading.get_ident()
         self.inside[me] = None
         try:
-            Sender(worker, self.queue, self.connections, self.outcomes, self.settings.in_flight).run()
+            Sender(worker, self.queue, self.connections, self.outcomes, self.in_flight).run()
         finally:
             self.inside.pop(me, None)
 
@@ -128,7 +103,7 @@ class Engine:
         self._end_queued()
         for call in list(self.inside.values()):
             if call is not None:
-                call.end()
+                call.end(self.queue.notify)
         self.connections.end()
         if self.is_inside:  # this very thread is what would be waited for
             if seconds == 0:
@@ -177,8 +152,8 @@ class Engine:
         self.queue.abandon()
         self.connections.abandon()
         self.outcomes.abandon()
-        if self.settings.rate is not None:
-            self.settings.rate.abandon()
+        if self.rate is not None:
+            self.rate.abandon()
         if self.is_closed:
             self.queue.close()
             self.connections.end()

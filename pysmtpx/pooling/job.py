@@ -5,26 +5,126 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
-from typing import Any, Final
+from email.message import Message
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from ..errors import ConnectionLost, DeliveryUnknown, InputError, SmtpError, UsageError
 from ..flow.plan import DEFAULT, Options, Plan, make_plan
-from ..message import AnyMessage
+from ..message import NARROW, WIDE, AnyMessage, prepare
+from ..mime import raw
+from ..mime.parts import Part
 from ..net.deadline import Deadline, now
 from ..outcome import Outcome, Status
 from ..retry import RetryPolicy
 from ..sending import account_for
+from ..wire.capabilities import Capabilities
 from ..wire.content import Unwritten
 from ..wire.envelope import MailObject, part
 from ..wire.limits import Stage
+from ..wire.params import MailFromParams, RcptToParams
 from ..wire.result import SendResult
 from .blame import Blame, Suspicion
 from .connection import PooledConnection
-from .forms import Envelope, Forms
 from .tries import Tries
+
+_Email: TypeAlias = "Message[Any, Any]"
+
+
+class Envelope(NamedTuple):
+    """What the caller says of a message's envelope; None is what its headers say."""
+
+    sender: str | None = None
+    recipients: str | Sequence[str] | None = None
+    mail_params: MailFromParams | None = None
+    rcpt_params: Sequence[RcptToParams | None] | None = None
+
+
+_NONE: Final = Envelope()
+
+
+def taken_apart(
+    mail: MailObject | AnyMessage, envelope: Envelope
+) -> tuple[MailObject | AnyMessage, Envelope]:
+    """A mail object whose content is an email message as the two; any other message as it is."""
+    if not (isinstance(mail, MailObject) and isinstance(mail.content, Unwritten)):
+        return mail, envelope
+    return mail.content.message, Envelope(mail.sender, mail.recipients, mail.mail_params, mail.rcpt_params)
+
+
+class Forms:
+    """The mail objects of one message, for servers with and without 8BITMIME.
+
+    An ``email`` message, or the octets or file of one, becomes a mail object
+    once, so Date and Message-ID stay the same in all tries. ``envelope`` is for
+    these: with a ``MailObject`` it raises ``UsageError``.
+    """
+
+    def __init__(self, mail: MailObject | AnyMessage, envelope: Envelope | None) -> None:
+        if isinstance(mail, MailObject) and envelope is not None and any(e is not None for e in envelope):
+            raise UsageError("a MailObject has an envelope of its own")
+        self._mail, self._envelope = taken_apart(mail, envelope or _NONE)
+        self.whole = self._mail if isinstance(self._mail, MailObject) else None
+        """To all recipients, for a server that offers everything; None before the first look at it."""
+        self._flaw: SmtpError | None = None
+        """Why no mail object can be made of the message."""
+        self._narrow: MailObject | None = None
+        """The same for a server without 8BITMIME, where that makes a difference."""
+        self._original: _Email | Part | None = None
+        """What that is made from."""
+
+    def freeze(self) -> None:
+        """Make sure that what the caller does to the message from now on changes nothing.
+
+        Where no mail object can be made of it, ``fitting`` tells why.
+        """
+        try:
+            mail = self.prepared()
+        except SmtpError:
+            return
+        content = mail.content.frozen()
+        if content is not mail.content:
+            self.whole = part(mail, range(len(mail.recipients)), content)
+        if isinstance(self._original, Message):
+            self._original = Part(self._original)
+
+    def prepared(self) -> MailObject:
+        """The whole message for a server that offers everything; the plan tells what one does not."""
+        if self._flaw is not None:
+            raise self._flaw
+        if self.whole is None:
+            assert not isinstance(self._mail, MailObject)
+            try:
+                self.whole = self._prepare(self._mail, WIDE)
+            except SmtpError as error:
+                self._flaw = error  # for good: what the caller changes later must not count
+                raise
+            if isinstance(self._mail, Message) and _is_8bit(self.whole):
+                self._original = self._mail
+        return self.whole
+
+    def fitting(self, capabilities: Capabilities) -> MailObject:
+        """The whole message, for a server with these capabilities."""
+        whole = self.prepared() if self.whole is None else self.whole
+        if self._original is None or capabilities.eightbitmime:
+            return whole
+        if self._narrow is None:
+            self._narrow = self._prepare(self._original, NARROW, like=whole)
+        return self._narrow
+
+    def _prepare(
+        self, message: AnyMessage | Part, capabilities: Capabilities, like: MailObject | None = None
+    ) -> MailObject:
+        try:
+            if like is not None and isinstance(message, Message | Part):
+                message = _stamped(message, like)
+            return prepare(message, capabilities, **self._envelope._asdict())
+        except SmtpError:
+            raise
+        except Exception as error:
+            raise InputError("the message could not be read") from error
 
 
 class Job:
@@ -34,35 +134,9 @@ class Job:
     ``done`` is called with the job afterwards, outside every lock. A call that
     sends in its own thread needs neither.
 
-    ``envelope`` is for an ``email`` message, or the octets or file of one: with
-    a ``MailObject`` it raises ``UsageError``.
-
     ``begin``, ``finish`` and ``end`` are safe in any thread. The rest belongs to
     whoever has the job: its caller, the queue, or the worker that took it.
     """
-
-    __slots__ = (
-        "_done",
-        "_finisher",
-        "_forms",
-        "_future",
-        "_has_begun",
-        "_is_finished",
-        "_lock",
-        "_options",
-        "_spared",
-        "_tries",
-        "_whole",
-        "attempts",
-        "began",
-        "connection",
-        "deadline",
-        "is_recalled",
-        "mail",
-        "newer_than",
-        "outcome",
-        "suspicion",
-    )
 
     def __init__(
         self,
@@ -77,16 +151,7 @@ class Job:
     ) -> None:
         self.mail: Any = mail
         """As the caller gave it; what is sent is another matter once it is frozen."""
-        self._whole: MailObject | None = None
-        """To all recipients, for a server that offers everything; None before the first look at it."""
-        self._forms: Forms | None = None
-        """For an ``email`` message, or the octets or file of one."""
-        if isinstance(mail, MailObject) and envelope is not None and any(e is not None for e in envelope):
-            raise UsageError("a MailObject has an envelope of its own")
-        if isinstance(mail, MailObject) and not isinstance(mail.content, Unwritten):
-            self._whole = mail
-        else:
-            self._forms = Forms(mail, envelope or Envelope())
+        self._forms = Forms(mail, envelope)
         self.deadline = deadline
         self.attempts = 0
         """Tries so far."""
@@ -116,17 +181,12 @@ class Job:
 
     def freeze(self) -> None:
         """Make sure that what the caller does to the message from now on changes nothing."""
-        if self._forms is not None:
-            self._forms.freeze()
-        elif self._whole is not None:
-            content = self._whole.content.frozen()
-            if content is not self._whole.content:
-                self._whole = part(self._whole, range(len(self._whole.recipients)), content)
+        self._forms.freeze()
 
     @property
     def whole(self) -> MailObject | None:
         """To all recipients; None before the first look at it, or if no mail object can be made of it."""
-        return self._whole if self._forms is None else self._forms.whole
+        return self._forms.whole
 
     @property
     def resident(self) -> int:
@@ -146,15 +206,9 @@ class Job:
         if self._tries is not None:
             return len(self._tries.owed)
         try:
-            return len(self._prepared().recipients)
+            return len(self._forms.prepared().recipients)
         except SmtpError:
             return 1
-
-    def _prepared(self) -> MailObject:
-        if self._whole is not None:
-            return self._whole
-        assert self._forms is not None
-        return self._forms.prepared()
 
     def plan(self, connection: PooledConnection, *, bdat: bool = False) -> Plan:
         """The transaction for those who are owed one, on this connection.
@@ -162,20 +216,18 @@ class Job:
         ``bdat``: by BDAT, whatever the options say. Raises an ``SmtpError`` that
         names the recipients if there can be none.
         """
-        channel, server, whole = connection.channel, connection.server, self._whole
+        channel, server, whole = connection.channel, connection.server, None
         assert channel is not None
         options = replace(self._options, bdat=True) if bdat and not self._options.bdat else self._options
         try:
-            if whole is None:
-                assert self._forms is not None
-                whole = self._forms.fitting(connection.capabilities)
+            whole = self._forms.fitting(connection.capabilities)
             plan = make_plan(
                 whole if self._tries is None else self._owed_of(whole),
                 connection.capabilities,
                 protocol=server.server.protocol,
                 is_tls=channel.is_tls,
                 options=options,
-                is_local=server.server.is_local,
+                is_local=server.is_local,
             )
         except SmtpError as error:
             self._account_for(error, whole)
@@ -276,7 +328,7 @@ class Job:
     def _enter(self, outcome: SendResult | SmtpError, policy: RetryPolicy) -> None:
         if self._tries is None:
             try:
-                self._tries = Tries(self._prepared().recipients)
+                self._tries = Tries(self._forms.prepared().recipients)
             except SmtpError:  # it cannot be written, and perhaps nobody can tell its recipients
                 if isinstance(outcome, SmtpError):
                     self._account_for(outcome, None)
@@ -342,3 +394,18 @@ def _is_spent(mail: MailObject) -> bool:
     except InputError:
         return True
     return False
+
+
+def _is_8bit(mail: MailObject) -> bool:
+    measure = mail.content.measure
+    return measure is not None and measure.is_8bit
+
+
+def _stamped(message: _Email | Part, sent: MailObject) -> Part:
+    """A copy of the message with the Date and Message-ID that it was given in its first form."""
+    copy = message.copy() if isinstance(message, Part) else Part(message)
+    head = b"".join(map(bytes, sent.content.for_bdat(binary=True)))[: raw.MAX_HEADER + 1]
+    for field in raw.section(head).fields:
+        if field.name in ("date", "message-id") and not copy.has(field.name):
+            copy.put(field.name, field.text)
+    return copy

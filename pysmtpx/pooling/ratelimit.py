@@ -6,7 +6,6 @@ import math
 import threading
 from typing import Final
 
-from ..errors import InputError
 from ..net.deadline import now
 
 _LATE: Final = 0.05
@@ -22,15 +21,12 @@ class TokenBucket:
     debt, which what comes next waits for.
 
     Times are seconds on any one clock. A moment in the future may be spent as
-    well, which reserves it. Raises ``InputError`` unless the rate is finite and
-    above zero.
+    well, which reserves it. The rate is finite and above zero.
     """
 
     __slots__ = ("_interval", "full")
 
     def __init__(self, rate: float) -> None:
-        if not (math.isfinite(rate) and rate > 0):
-            raise InputError("rate is a finite number above 0")
         self._interval = 1.0 / rate
         self.full = -math.inf
         """When it is full again."""

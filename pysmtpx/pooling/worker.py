@@ -15,7 +15,7 @@ from ..sending import possible_in_flight
 from ..wire.limits import Stage
 from ..wire.result import SendResult
 from .connection import Lease, PooledConnection
-from .connections import Connections, closed
+from .connections import Connections, closed, is_spent
 from .job import Job
 from .outcomes import Outcomes
 from .queue import Queue, Worker
@@ -121,7 +121,7 @@ class Sender:
             seconds=None,
             overlap=server.server.overlap and server.overlap_works,
             in_flight=self._in_flight,
-            reused=connection.is_reused,
+            reused=connection.has_rested,
         )
         try:
             with stream:
@@ -153,7 +153,7 @@ class Sender:
 
     def _next(self, connection: PooledConnection, *, eager: bool) -> Job | None:
         """The next message for this connection; None if there is none, or it must end."""
-        if connection.is_spent:
+        if is_spent(connection):
             return None
         has_taken = self._under_way or connection.has_heard
         if has_taken and (connection.must_rest(now()) or self._connections.must_yield(connection)):

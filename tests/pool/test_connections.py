@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import Any
 
@@ -10,17 +11,28 @@ from support.busy import until
 from support.pool_parts import Exchange, Line, Watched, connections_of, raised, server
 from support.pools import in_threads
 
-from pysmtpx import AuthenticationError, ConnectError, ConnectionLost, SmtpError, Timeout, TlsError
+from pysmtpx import (
+    AuthenticationError,
+    ConnectError,
+    ConnectionLost,
+    SendResult,
+    ServiceUnavailable,
+    SmtpError,
+    Timeout,
+    TlsError,
+)
+from pysmtpx.lock import Wakeup
 from pysmtpx.net.deadline import Deadline
 from pysmtpx.pooling import backoff
 from pysmtpx.pooling.connection import Lease, PooledConnection
-from pysmtpx.pooling.connections import Connections, Counts
+from pysmtpx.pooling.connections import Connections, Counts, is_spent
 from pysmtpx.pooling.events import Event
 from pysmtpx.wire.limits import Stage
 from pysmtpx.wire.reply import Reply
 
 NEVER = Deadline.after(None)
 REFUSED = AuthenticationError(reply=Reply(535))
+TAKEN = SendResult(("r@x.example",), (), Reply(250), (Reply(250),))
 GONE = ConnectionLost("gone", stage=Stage.MAIL)
 
 
@@ -288,16 +300,42 @@ def test_a_failed_dial_is_told_to_all_calls_and_one_worker() -> None:
         error = raised(leased, connections, is_call=is_call)
         told.append(f"{'call' if is_call else 'worker'}: {error.text}")
 
-    threads = [threading.Thread(target=wait, args=(each,)) for each in (True, False, False, True)]
+    threads = [threading.Thread(target=wait, args=(each,)) for each in (True, False, True, False)]
     for count, thread in enumerate(threads, 1):
         thread.start()
         until(lambda count=count: connections.counts().waiting == count)
     go.set()
     until(lambda: len(told) >= 3)
-    assert sorted(told[:3]) == ["call: no", "call: no", "worker: no"]
     connections.end()
     for thread in threads:
         thread.join()
+    assert (told.count("call: no"), told.count("worker: no"), len(told)) == (2, 1, 4)
+
+
+def test_the_server_that_comes_first_is_used_although_another_was_used_last() -> None:
+    one, other = server("a.example"), server("b.example")
+    connections = connections_of(Exchange(ConnectError("no")), one, other)
+    second = leased(connections)
+    one.backoff.dial_succeeded()  # it may be dialled again
+    first = leased(connections)
+    assert (first.server, second.server) == (one, other)
+    connections.give_back(first)
+    connections.give_back(second)
+    assert leased(connections) is first
+
+
+def test_an_acceptance_ends_what_was_held_against_a_server() -> None:
+    """After it the next complaint is the first one again."""
+    one = server(most=4)
+    connections = connections_of(Exchange(), one)
+    slow = ServiceUnavailable("slow down", stage=Stage.MAIL, reply=Reply(421))
+    for _ in range(2):
+        connection = leased(connections)
+        heard(connections, connection, slow)
+        assert not one.backoff.is_over
+        assert one.backoff._rest == backoff.FIRST_REST
+        one.backoff.rest_until, one.backoff.cap = -math.inf, 4  # which have passed by then
+        heard(connections, connection, TAKEN)
 
 
 def test_what_is_released_is_closed_and_its_place_is_free() -> None:
@@ -309,6 +347,71 @@ def test_what_is_released_is_closed_and_its_place_is_free() -> None:
     connections.release(asking)
     assert exchange.lines[0].closed
     assert connections.counts() == Counts(0, 0, 0, 0)
+
+
+def test_the_end_of_a_connection_is_told_once() -> None:
+    events: list[Event] = []
+    connections = connections_of(Exchange(), hook=events.append)
+    asking = Lease()
+    connection = connections.lease(asking, NEVER)
+    connections.release(asking)
+    connections.give_back(connection)
+    assert [event.kind for event in events] == ["connected", "closed"]
+
+
+@pytest.mark.parametrize(
+    ("end", "is_call"),
+    [(Connections.end, True), (Connections.end, False), (Connections.shut_down, False)],
+)
+def test_the_end_is_told_at_once_to_whoever_waits(
+    end: Any, is_call: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has to look at the clock for it."""
+    monkeypatch.setattr("pysmtpx.pooling.connections._LOOK_AGAIN", 60.0)
+    connections, asking = connections_of(Exchange(), connections=1), Lease()
+    leased(connections)
+    asking.is_call = is_call
+    told: list[SmtpError] = []
+
+    def wait() -> None:
+        if is_call:
+            told.append(raised(connections.lease, asking, NEVER))
+        else:
+            told.append(raised(connections.lease_while, asking, lambda: 60.0))
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    until(lambda: connections.counts().waiting == 1)
+    end(connections)
+    thread.join(20)
+    assert [type(error) for error in told] == [ConnectionLost]
+
+
+class _Late(Wakeup):
+    """Of a thread that is slow to run although it was woken."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = threading.Event()
+
+    def wait(self, seconds: float) -> bool:
+        return self.go.wait(20)
+
+
+def test_who_comes_later_does_not_take_what_another_waits_for() -> None:
+    connections = connections_of(Exchange(), connections=1)
+    held = leased(connections)
+    first, late = Lease(), _Late()
+    first.is_call, first.wakeup = True, late
+    got: list[PooledConnection] = []
+    thread = threading.Thread(target=lambda: got.append(connections.lease(first, NEVER)))
+    thread.start()
+    until(lambda: connections.counts().waiting == 1)
+    connections.give_back(held)
+    assert isinstance(raised(leased, connections, deadline=Deadline.after(0.05)), Timeout)
+    late.go.set()
+    thread.join(20)
+    assert got == [held]
 
 
 def test_what_was_idle_for_as_long_as_a_dead_one_is_closed_too() -> None:
@@ -330,9 +433,9 @@ def test_the_servers_own_limit_on_messages(limit: int | None) -> None:
     connections = connections_of(Exchange(mail_max=2), messages=limit)
     connection = leased(connections)
     connection.served = 1
-    assert not connection.is_spent
+    assert not is_spent(connection)
     connection.served = 2
-    assert connection.is_spent
+    assert is_spent(connection)
 
 
 @pytest.mark.parametrize("why", ["closed", "spent", "old", "one too many"])

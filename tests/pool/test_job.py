@@ -29,8 +29,7 @@ from pysmtpx.net.deadline import Deadline
 from pysmtpx.pooling.backoff import Backoff
 from pysmtpx.pooling.blame import Blame
 from pysmtpx.pooling.connection import PooledConnection, PooledServer
-from pysmtpx.pooling.forms import Envelope
-from pysmtpx.pooling.job import Job
+from pysmtpx.pooling.job import Envelope, Job
 from pysmtpx.retry import RetryPolicy
 from pysmtpx.server import Server
 from pysmtpx.wire.capabilities import Capabilities

@@ -163,7 +163,7 @@ def test_no_lock_that_was_held_at_the_fork_is_held_in_the_child(which: str) -> N
             "queue": engine.queue._lock,
             "connections": engine.connections._lock,
             "outcomes": engine.outcomes._lock,
-            "rate": engine.settings.rate._lock,  # type: ignore[union-attr]
+            "rate": engine.rate._lock,  # type: ignore[union-attr]
         }
         held, go = threading.Event(), threading.Event()
 

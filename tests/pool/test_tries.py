@@ -17,6 +17,7 @@ from pysmtpx.errors import (
     DataRejected,
     DeliveryUnknown,
     InputError,
+    NotSupportedError,
     RecipientsRejected,
     SenderRejected,
     ServiceUnavailable,
@@ -80,6 +81,22 @@ def names(outcome: SendResult | SmtpError) -> list[tuple[str, str]]:
 
 
 # -- one try --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [InputError, NotSupportedError])
+def test_what_this_side_cannot_send_is_not_tried_again(kind: type[SmtpError]) -> None:
+    """Not even to whom the server had refused for now by the time when that was found out."""
+    tries = after(error(kind, rejected=(refused(A, LATER),), unsent=(B, C)))
+    assert tries.owed == []
+
+
+def test_the_caller_is_not_asked_if_nobody_could_be_sent_to_again() -> None:
+    asked: list[SmtpError] = []
+    policy = RetryPolicy(retryable=lambda error: not asked.append(error))  # type: ignore[func-returns-value]
+    assert after(all_failed(refused(A), refused(B), refused(C)), policy=policy).owed == []
+    assert asked == []
+    assert after(error(unsent=(A, B, C)), policy=policy).owed == [0, 1, 2]
+    assert len(asked) == 1
 
 
 def test_one_result_is_the_result() -> None:

@@ -122,7 +122,8 @@ def test_what_is_safe_is_tried_again_and_not_for_ever(bench: Any, error: SmtpErr
     for_ever = bench(*[broken(lost()) for _ in range(9)], attempts=3)
     for_ever.put()
     assert isinstance(for_ever.outcomes()[0], ConnectionLost)
-    assert len(for_ever.exchange.dials) == 3
+    # Connections that it broke: a second worker may have dialled one more for it that nobody used.
+    assert sum(line.closed for line in for_ever.exchange.lines) == 3
 
 
 def test_what_is_in_doubt_is_not(bench: Any) -> None:

@@ -12,7 +12,7 @@ from pysmtpx.flow.plan import Plan
 from pysmtpx.pooling.backoff import Backoff
 from pysmtpx.pooling.connection import Lease, PooledConnection, PooledServer
 from pysmtpx.pooling.connections import Connections
-from pysmtpx.pooling.engine import Engine, Settings
+from pysmtpx.pooling.engine import Engine
 from pysmtpx.pooling.events import Event, Events
 from pysmtpx.pooling.job import Job
 from pysmtpx.pooling.selection import Limits
@@ -163,7 +163,7 @@ def engine_of(
     exchange: Exchange, *, hook: Callable[[Event], None] | None = None, most: int = 1, **policy: Any
 ) -> Engine:
     retry = RetryPolicy(**{"backoff": 0.0, "jitter": 0.0, **policy})
-    return Engine([server(most=most)], Settings(Limits(most), retry, Events(hook)), opener=exchange)
+    return Engine([server(most=most)], Limits(most), retry, Events(hook), opener=exchange)
 
 
 class Watched:

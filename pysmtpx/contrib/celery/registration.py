@@ -13,7 +13,7 @@ from celery.result import AsyncResult
 from ...errors import InputError, SmtpError
 from ...frames import conceals_settings
 from ...message import AnyMessage
-from ...pooling.forms import Envelope
+from ...pooling.job import Envelope
 from ...retry import RetryPolicy
 from ...wire.envelope import MailObject
 from ...wire.limits import SEND_TIMEOUT

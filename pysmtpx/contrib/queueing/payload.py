@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 from ...errors import InputError, MessageTooLarge, NotSupportedError, UsageError
 from ...flow.plan import Options, make_plan
 from ...message import NARROW, WIDE, AnyMessage, prepare
-from ...pooling.forms import Envelope, taken_apart
+from ...pooling.job import Envelope, taken_apart
 from ...wire.address import ForwardPath, ReversePath
 from ...wire.capabilities import Capabilities, Protocol
 from ...wire.content import Content

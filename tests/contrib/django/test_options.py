@@ -96,10 +96,10 @@ def test_everything_a_pool_takes(site: Any) -> None:
         on_event=events.append,
         retry={"attempts": 5, "temporary": True, "retryable": "builtins.bool"},
     )
-    settings = pool._engine.settings
-    assert settings.limits == (7, 100, None, None)
-    assert settings.policy == RetryPolicy(attempts=5, temporary=True, retryable=bool)
-    assert (settings.in_flight, settings.by_priority) == (2, False)
+    engine = pool._engine
+    assert engine.limits == (7, 100, None, None)
+    assert engine.outcomes._policy == RetryPolicy(attempts=5, temporary=True, retryable=bool)
+    assert (engine.in_flight, engine.connections._by_priority) == (2, False)
 
 
 @pytest.mark.parametrize("overlap", [True, False])
@@ -111,7 +111,7 @@ def test_overlap_is_for_the_caller_to_ask_for(site: Any, overlap: bool) -> None:
 
 def test_a_policy_of_ones_own(site: Any) -> None:
     policy = RetryPolicy(attempts=9)
-    assert of(site, host="h.example", retry=policy)[1]._engine.settings.policy is policy
+    assert of(site, host="h.example", retry=policy)[1]._engine.outcomes._policy is policy
 
 
 def test_a_client_certificate(site: Any, tmp_path: Any) -> None:

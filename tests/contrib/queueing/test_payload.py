@@ -26,7 +26,7 @@ from pysmtpx import (
     UsageError,
 )
 from pysmtpx.contrib.queueing.payload import Submission, make_submission, pack, unpack
-from pysmtpx.pooling.forms import Envelope
+from pysmtpx.pooling.job import Envelope
 
 LINE = b"Subject: x\r\n\r\nhello\r\n"
 
