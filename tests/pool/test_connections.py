@@ -22,13 +22,13 @@ from pysmtpx import (
     TlsError,
 )
 from pysmtpx.lock import Wakeup
-from pysmtpx.net.deadline import Deadline
+from pysmtpx.net.deadline import Deadline, now
 from pysmtpx.pooling import backoff
 from pysmtpx.pooling.connection import Lease, PooledConnection
 from pysmtpx.pooling.connections import Connections, Counts, is_spent
 from pysmtpx.pooling.events import Event
 from pysmtpx.wire.limits import Stage
-from pysmtpx.wire.reply import Reply
+from pysmtpx.wire.reply import EnhancedCode, Reply
 
 NEVER = Deadline.after(None)
 REFUSED = AuthenticationError(reply=Reply(535))
@@ -322,6 +322,107 @@ def test_the_server_that_comes_first_is_used_although_another_was_used_last() ->
     connections.give_back(first)
     connections.give_back(second)
     assert leased(connections) is first
+
+
+def test_two_servers_that_are_used_evenly_take_turns() -> None:
+    """Also while nothing is under way on either of them."""
+    one, other = server("a.example"), server("b.example")
+    connections = connections_of(Exchange(), one, other, by_priority=False)
+    used = []
+    for _ in range(6):
+        connection = leased(connections)
+        used.append(connection.server)
+        connections.give_back(connection)
+    assert used == [one, other] * 3
+
+
+def test_an_old_connection_is_not_kept() -> None:
+    connections = connections_of(Exchange(), age=10.0)
+    connection = leased(connections)
+    assert connection.ends == connection.made + 10
+    connection.ends = now()
+    connections.give_back(connection)
+    assert connections.counts().open == 0
+
+
+def test_how_long_it_was_idle_is_known_of_a_connection() -> None:
+    """FAULTS 113, 114: what is said after a short rest is not about the rest."""
+    connections = connections_of(Exchange())
+    connection = leased(connections)
+    connections.give_back(connection)
+    connection.since -= 5
+    assert leased(connections) is connection
+    assert 5 <= connection.rest < 60
+
+
+def test_at_the_end_of_the_process_calls_keep_their_connections() -> None:
+    connections = connections_of(Exchange())
+    of_call, of_worker = leased(connections), leased(connections, is_call=False)
+    connections.shut_down(workers_only=True)
+    assert [each.channel.closed for each in (of_call, of_worker) if each.channel] == [False, True]
+    connections.shut_down()
+    assert of_call.channel is not None
+    assert of_call.channel.closed
+
+
+def test_a_limit_that_was_passed_holds_no_more() -> None:
+    """FAULTS 113."""
+    one = server()
+    connections = connections_of(Exchange(), one)
+    connection = leased(connections)
+    one.message_limit = 1
+    heard(connections, connection, TAKEN)
+    assert one.message_limit == 1
+    heard(connections, connection, TAKEN)
+    assert one.message_limit == math.inf
+
+
+@pytest.mark.parametrize(
+    ("taken", "enhanced", "is_slower"),
+    [(1, EnhancedCode(4, 4, 2), False), (1, EnhancedCode(4, 7, 0), True), (0, EnhancedCode(4, 4, 2), True)],
+)
+def test_421_is_about_the_connection_or_about_all_of_us(
+    taken: int, enhanced: EnhancedCode, is_slower: bool
+) -> None:
+    """FAULTS 113: on one that had taken something it is no complaint, unless it speaks of policy."""
+    one = server()
+    connections = connections_of(Exchange(), one)
+    connection = leased(connections)
+    for _ in range(taken):
+        heard(connections, connection, TAKEN)
+    end = ServiceUnavailable("end", stage=Stage.MAIL, reply=Reply(421, enhanced=enhanced))
+    assert (heard(connections, connection, end) is not None) is bool(taken)
+    assert (one.backoff.rest_until > -math.inf) is is_slower
+
+
+def test_a_dial_that_has_failed_lengthens_no_wait() -> None:
+    """One under way does, by a second: its end tells more than a timeout."""
+    connections = connections_of(Exchange(None, ConnectError("no")))
+    other = threading.Thread(target=leased, args=(connections,))
+    other.start()
+    other.join()
+    asking = Lease()
+    asking.is_call = True
+    with pytest.raises(Timeout):
+        connections.lease(asking, Deadline.after(0.1))
+    connections.await_dials(5)
+    assert asking.dial is None
+
+
+class _Never(Wakeup):
+    def wait(self, seconds: float) -> bool:
+        raise AssertionError("its time is over")
+
+
+def test_who_is_late_does_not_wait() -> None:
+    connections = connections_of(Exchange(), connections=1)
+    other = threading.Thread(target=leased, args=(connections,))
+    other.start()
+    other.join()
+    late = Lease()
+    late.is_call, late.wakeup = True, _Never()
+    with pytest.raises(Timeout):
+        connections.lease(late, Deadline(now() - 0.1))
 
 
 def test_an_acceptance_ends_what_was_held_against_a_server() -> None:
