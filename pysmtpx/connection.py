@@ -9,8 +9,8 @@ from typing import Self, Unpack
 from .channel import Channel
 from .errors import ConnectionLost, ProtocolError, ServiceUnavailable, SmtpError, Timeout, UsageError
 from .flow.effects import Flow
-from .flow.plan import as_options, make_plan
-from .flow.session import demand, exchange, quit_session
+from .flow.plan import as_options, make_envelope, make_plan
+from .flow.session import demand, exchange, quit_session, try_envelope
 from .flow.transaction import delivery
 from .message import AnyMessage, prepare, written
 from .net.deadline import Deadline
@@ -26,6 +26,7 @@ from .sending import (
 )
 from .server import Server
 from .wire import command
+from .wire.address import ForwardPath, ReversePath
 from .wire.capabilities import Capabilities, Protocol
 from .wire.content import Unwritten
 from .wire.envelope import MailObject, Source
@@ -299,6 +300,27 @@ class SmtpConnection:
         is_overlapped = self._server.overlap if overlap is None else bool(overlap)
         stream = self._channel.stream(seconds=timeout, overlap=is_overlapped, in_flight=in_flight)
         return send_all(stream, iter(messages), plan_of, is_list=isinstance(messages, Sequence))
+
+    def try_envelope(
+        self, sender: str, recipients: str | Sequence[str] = (), *, timeout: float | None = COMMAND_TIMEOUT
+    ) -> tuple[Reply, ...]:
+        """Ask by MAIL and RCPT whether the server would take a message, and drop it by RSET: nothing is sent.
+
+        Returns the replies, whatever they say: that to MAIL, and where it was
+        positive one for each recipient; fewer where 421 ended the session. For
+        diagnosis: a server may answer otherwise to the next message, and take who
+        asks often for somebody who collects addresses. ``timeout`` is in seconds,
+        for all of it. Raises ``InputError`` and ``NotSupportedError`` (SMTPUTF8)
+        before anything is written, ``Timeout``, ``ConnectionLost``, ``ProtocolError``.
+        """
+        named = [recipients] if isinstance(recipients, str) else recipients
+        lines = make_envelope(
+            ReversePath.tolerant(sender),
+            [ForwardPath.tolerant(each) for each in named],
+            self._capabilities,
+            is_local=self._server.is_local or self.protocol is Protocol.LMTP,
+        )
+        return self._channel.run(lambda: try_envelope(lines), Deadline.after(timeout))
 
     # -- single commands ------------------------------------------------------------
 

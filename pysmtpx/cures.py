@@ -245,6 +245,11 @@ def _login_wanted(is_logged_in: bool) -> str:
     return "Give username and password (or token)."
 
 
+def no_smtputf8() -> str:
+    """An address has letters beyond ASCII before the at sign, and the server takes none such."""
+    return "Use the owner's ASCII address, if there is one; else a server that offers SMTPUTF8."
+
+
 # -- addresses, names --------------------------------------------------------------------
 
 

@@ -9,26 +9,22 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from time import monotonic
-from typing import Final, Literal, TypeAlias, Unpack
+from typing import Final, Literal, NamedTuple, Unpack
 
-from ..connecting import as_server, connect
+from ..connecting import as_server
 from ..connection import SmtpConnection
 from ..errors import AuthenticationError, ConnectError, InputError, SmtpError, Timeout, TlsError
-from ..flow.session import exchange
-from ..net.deadline import Deadline
 from ..options import SERVER_DEFAULTS, ServerOptions, spelled_out
 from ..server import Server
-from ..wire import command
 from ..wire.address import ForwardPath, ReversePath
+from ..wire.capabilities import Protocol
 from ..wire.limits import Stage
 from .findings import findings
-from .looking import dial_each, look_in_clear, look_under_tls, look_up, roots_of
-from .report import Check, EnvelopeCheck, Look
-
-_Step: TypeAlias = tuple[Literal["MAIL", "RCPT"], str, bytes]
+from .looking import dial_each, look_in_clear, look_under_tls, look_up, roots_of, session
+from .report import Check, EnvelopeCheck, Look, wrong
 
 _PATIENCE: Final = 60.0
-"""Seconds for the reply to a command of the envelope."""
+"""Seconds for all of the envelope."""
 
 
 @spelled_out(ServerOptions, SERVER_DEFAULTS)
@@ -51,7 +47,7 @@ def check(
         server = as_server(target, port, options)
     finally:
         del target, options  # a URL with a password: error reporters show the locals of each frame
-    steps = list(_steps(sender, (recipients,) if isinstance(recipients, str) else recipients))
+    envelope = _envelope(server, sender, [recipients] if isinstance(recipients, str) else recipients)
     looked_up, addresses, why = look_up(server)
     seen = Check(
         server.url, looked_up=looked_up, addresses=tuple(dial_each(server, addresses)), roots=roots_of(server)
@@ -62,21 +58,26 @@ def check(
     elif any(each.seconds is not None for each in seen.addresses):
         seen = _with_mechanism(server, _look(server, seen))
         # By the wrong kind of session it would only wait for its time to end.
-        seen = seen if seen.speaks else _connect(server, seen, steps)
+        seen = seen if seen.speaks else _connect(server, seen, envelope)
     else:
         seen = replace(seen, error=ConnectError("no address answers", stage=Stage.CONNECT))
     return replace(seen, findings=findings(server, seen))
 
 
-def _steps(sender: str | None, recipients: Sequence[str]) -> Iterator[_Step]:
+class _Envelope(NamedTuple):
+    """What is tried where somebody asked for it."""
+
+    sender: ReversePath
+    recipients: tuple[ForwardPath, ...]
+
+
+def _envelope(server: Server, sender: str | None, recipients: Sequence[str]) -> _Envelope | None:
     if sender is None and not recipients:
-        return
-    path = ReversePath(sender or "")
-    paths = [ForwardPath(each) for each in recipients]
-    utf8 = any(not each.isascii() for each in (path, *paths))
-    yield "MAIL", str(path), command.mail(path, smtputf8=utf8)
-    for each in paths:
-        yield "RCPT", str(each), command.rcpt(each, smtputf8=utf8)
+        return None
+    if server.is_local or server.protocol is Protocol.LMTP:
+        # A mailbox without a domain means something there.
+        return _Envelope(ReversePath.tolerant(sender or ""), tuple(map(ForwardPath.tolerant, recipients)))
+    return _Envelope(ReversePath(sender or ""), tuple(map(ForwardPath, recipients)))
 
 
 def _look(server: Server, seen: Check) -> Check:
@@ -120,10 +121,10 @@ def _with_mechanism(server: Server, seen: Check) -> Check:
     return replace(seen, mechanism=usable[0].name if usable else None)
 
 
-def _connect(server: Server, seen: Check, steps: list[_Step]) -> Check:
+def _connect(server: Server, seen: Check, envelope: _Envelope | None) -> Check:
     begun = monotonic()
     try:
-        with connect(server) as connection:
+        with session(server) as connection:
             seconds = monotonic() - begun
             offered = {"after_tls" if connection.is_tls else "before_tls": connection.capabilities}
             return replace(
@@ -131,7 +132,7 @@ def _connect(server: Server, seen: Check, steps: list[_Step]) -> Check:
                 seconds=seconds,
                 verified=connection.is_tls and _verifies(server),
                 logged_in=None if server.credentials is None else True,
-                envelope=tuple(_try(connection, steps)),
+                envelope=() if envelope is None else tuple(_try(connection, envelope)),
                 **offered,  # type: ignore[arg-type]
             )
     except InputError:
@@ -155,19 +156,13 @@ def _verifies(server: Server) -> bool:
     )
 
 
-def _try(connection: SmtpConnection, steps: list[_Step]) -> Iterator[EnvelopeCheck]:
-    """MAIL and RCPT, and RSET behind them."""
-    for verb, path, line in steps:
-        try:
-            reply = connection._channel.run(lambda line=line: exchange(line), Deadline.after(_PATIENCE))  # type: ignore[misc]
-        except SmtpError as error:
-            yield EnvelopeCheck(verb, path, error.reply, error.text)
-            return
-        yield EnvelopeCheck(verb, path, reply)
-        if verb == "MAIL" and not reply.is_positive:
-            return
-    if steps:
-        try:
-            connection.rset(timeout=_PATIENCE)
-        except SmtpError:
-            connection.close()
+def _try(connection: SmtpConnection, envelope: _Envelope) -> Iterator[EnvelopeCheck]:
+    sender, recipients = envelope
+    try:
+        replies = connection.try_envelope(sender, recipients, timeout=_PATIENCE)
+    except SmtpError as error:
+        yield EnvelopeCheck("MAIL", str(sender), None, wrong(error), error.cure)
+        return
+    yield EnvelopeCheck("MAIL", str(sender), replies[0])
+    for path, reply in zip(recipients, replies[1:], strict=False):
+        yield EnvelopeCheck("RCPT", str(path), reply)

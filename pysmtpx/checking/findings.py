@@ -11,13 +11,14 @@ from ..errors import AuthenticationError, ConnectError, SmtpError, TlsError
 from ..server import Server
 from ..wire.certificate import Certificate
 from ..wire.reply import Reply
-from .report import Check, Finding
+from .report import Check, Finding, wrong
 
 _SOON: Final = 14
 """Days before a certificate expires from which it is told: most are renewed a month before."""
 _SLOW: Final = 5.0
 """Seconds for a session that are told."""
 _NAMES_TOLD: Final = 5
+_ASK: Final = "Ask who runs the server, with this text."
 
 
 def findings(server: Server, seen: Check) -> tuple[Finding, ...]:
@@ -38,22 +39,14 @@ def _warning(what: str, cure: str) -> Finding:
 
 
 def _unnamed(error: SmtpError) -> Finding:
-    later = (
-        "Try again later; if it stays so, ask who runs the server"
-        if error.temporary
-        else "Ask who runs the server"
+    return _told(
+        error, f"Try again later; if it stays so: {_ASK[0].lower()}{_ASK[1:]}" if error.temporary else _ASK
     )
-    return _told(error, f"{later}, with this text.")
 
 
-def _wrong(error: SmtpError) -> str:
-    """What it says, without the cure, which a finding has apart."""
-    return error.text.removesuffix(error.cure).rstrip()
-
-
-def _told(error: SmtpError, otherwise: str = "Ask who runs the server, with this text.") -> Finding:
+def _told(error: SmtpError, otherwise: str = _ASK) -> Finding:
     """What an error says, with its own cure; ``otherwise`` one for an error that knows none."""
-    return _problem(_wrong(error), error.cure or otherwise)
+    return _problem(wrong(error), error.cure or otherwise)
 
 
 # -- the line ----------------------------------------------------------------------
@@ -67,7 +60,7 @@ def _line(server: Server, seen: Check) -> Iterator[Finding]:
         and not server.path
         and not seen.addresses
     ):
-        yield _problem(_wrong(seen.error), cures.look_up())
+        yield _problem(wrong(seen.error), cures.look_up())
     elif not any(each.seconds is not None for each in seen.addresses):
         yield _problem(
             f"No address answers at {place}: {_first_failure(seen)}.",
@@ -136,7 +129,7 @@ def _refused(server: Server, seen: Check, own: Certificate | None, error: TlsErr
     if not isinstance(why, ssl.SSLCertVerificationError):
         if seen.before_tls is not None and not seen.before_tls.starttls and server.tls == "starttls":
             return  # told already
-        yield _told(error, _handshake_cure(server, _wrong(error)))
+        yield _told(error, _handshake_cure(server, wrong(error)))
         return
     name = server.server_hostname or server.host
     shown = "" if own is None else f" It is for {_names(own)}; issued by {own.issuer or 'nobody named'}."
@@ -169,7 +162,7 @@ def _handshake_cure(server: Server, text: str) -> str:
     if "CERTIFICATE" in upper and "ALERT" in upper:
         is_given = server.client_certificate is not None or server.ssl_context is not None
         return cures.client_certificate(is_given=is_given)
-    return cures.handshake(text) or "Ask who runs the server, with this text."
+    return cures.handshake(text) or _ASK
 
 
 # -- who we are ------------------------------------------------------------------------
@@ -198,16 +191,16 @@ def _log_in(server: Server, seen: Check) -> Iterator[Finding]:
 
 def _envelope(seen: Check) -> Iterator[Finding]:
     for each in seen.envelope:
-        if each.accepted:
-            continue
-        said = each.error if each.reply is None else str(each.reply)
-        refused = f"{each.command} is refused for {each.address or '<>'}: {said}"
-        yield _problem(refused, _envelope_cure(seen, each.command, each.reply))
+        if each.reply is None:
+            yield _problem(f"The envelope could not be tried: {each.error}", each.cure or _ASK)
+        elif not each.accepted:
+            yield _problem(
+                f"{each.command} is refused for {each.address or '<>'}: {each.reply}",
+                _envelope_cure(seen, each.command, each.reply),
+            )
 
 
-def _envelope_cure(seen: Check, verb: str, reply: Reply | None) -> str:
-    if reply is None:
-        return "Try again later; if it stays so, ask who runs the server, with this text."
+def _envelope_cure(seen: Check, verb: str, reply: Reply) -> str:
     if reply.is_temporary:
         return "It is refused for now (greylisting, a limit, or the server's trouble): a retry may pass."
     told = cures.of_reply(reply, is_tls=seen.after_tls is not None, is_logged_in=bool(seen.logged_in))

@@ -11,14 +11,15 @@ import os
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
-from time import monotonic
 from typing import Any, Final
 
 import certifi
 
 from ..connecting import connect
-from ..errors import SmtpError
+from ..connection import SmtpConnection
+from ..errors import ConnectError, SmtpError
 from ..net.tls import end_point_binding
 from ..server import Server
 from ..wire.certificate import Certificate, read_certificate
@@ -26,6 +27,8 @@ from .report import AddressCheck, Look, TlsCheck
 
 LOOK_TIMEOUT: Final = 5.0
 """Seconds for each look: a server that waits for TLS says nothing, for as long as one waits."""
+BUSY_PAUSE: Final = 1.0
+"""Seconds after which a server that is busy is dialled again."""
 _MOST_ADDRESSES: Final = 16
 """Of a host that are dialled one by one."""
 
@@ -42,7 +45,7 @@ def look_up(server: Server) -> tuple[float | None, list[str], str]:
         except (OSError, UnicodeError) as error:
             answer.append(error)
 
-    begun = monotonic()
+    begun = time.monotonic()
     # A look-up cannot be interrupted.
     thread = threading.Thread(target=ask, daemon=True, name="pysmtpx-check")
     thread.start()
@@ -52,16 +55,16 @@ def look_up(server: Server) -> tuple[float | None, list[str], str]:
     if isinstance(answer[0], Exception):
         return None, [], getattr(answer[0], "strerror", None) or str(answer[0])
     found = list(dict.fromkeys(str(address[0]) for *_, address in answer[0]))
-    return monotonic() - begun, found[:_MOST_ADDRESSES], ""
+    return time.monotonic() - begun, found[:_MOST_ADDRESSES], ""
 
 
 def dial_each(server: Server, addresses: list[str]) -> Iterator[AddressCheck]:
     """Every address of the host by itself: one that is dead costs each user its time."""
     for address in addresses:
-        begun = monotonic()
+        begun = time.monotonic()
         try:
             with _dialled(server, address):
-                yield AddressCheck(address, monotonic() - begun)
+                yield AddressCheck(address, time.monotonic() - begun)
         except OSError as error:
             yield AddressCheck(address, None, error.strerror or str(error))
 
@@ -80,6 +83,21 @@ def _dialled(server: Server, address: str) -> socket.socket:
     return sock
 
 
+def session(server: Server) -> SmtpConnection:
+    """``connect``, and once more where the server is busy.
+
+    A look is several sessions one after the other, and a server that takes one at a time from a host may
+    still count the one before, and say 421 or 450.
+    """
+    try:
+        return connect(server)
+    except ConnectError as error:
+        if error.reply is None or not error.reply.is_temporary:
+            raise
+    time.sleep(BUSY_PAUSE)
+    return connect(server)
+
+
 def look_in_clear(server: Server) -> Look:
     """A session without TLS: greeting and EHLO."""
     plain = server.replace(
@@ -91,7 +109,7 @@ def look_in_clear(server: Server) -> Look:
         **_nobody(server),
     )
     try:
-        with connect(plain) as connection:
+        with session(plain) as connection:
             return Look(connection.capabilities)
     except SmtpError as error:
         return Look(error=error)
@@ -113,7 +131,7 @@ def look_under_tls(server: Server, implicit: bool) -> Look:
         **_nobody(server),
     )
     try:
-        with connect(looking) as connection:
+        with session(looking) as connection:
             return Look(connection.capabilities, context.seen)
     except SmtpError as error:
         return Look(None, context.seen, error)

@@ -14,6 +14,11 @@ Level: TypeAlias = Literal["problem", "warning"]
 """``problem``: mail cannot be sent so. ``warning``: it can, and something is or will be wrong."""
 
 
+def wrong(error: SmtpError) -> str:
+    """What an error says, without the cure, which a report has apart."""
+    return error.text.removesuffix(error.cure).rstrip()
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """Something that is wrong, and what would cure it."""
@@ -66,8 +71,9 @@ class EnvelopeCheck:
     command: Literal["MAIL", "RCPT"]
     address: str
     reply: Reply | None
-    """None where the connection ended before it came."""
+    """None where none came: then ``error`` says why, and ``cure`` what would help, where that is known."""
     error: str = ""
+    cure: str = ""
 
     @property
     def accepted(self) -> bool:

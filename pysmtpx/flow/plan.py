@@ -5,11 +5,14 @@ Everything that can be wrong with a call is found here, before a byte is written
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from .. import cures
 from ..errors import InputError, MessageTooLarge, NotSupportedError, SmtpError, UsageError
 from ..wire import command
+from ..wire.address import ForwardPath, ReversePath
 from ..wire.capabilities import Capabilities, Protocol
 from ..wire.content import Content, Measure
 from ..wire.envelope import MailObject
@@ -93,7 +96,7 @@ def make_plan(
         raise NotSupportedError("the server does not offer CHUNKING (RFC 3030)", keyword="CHUNKING")
     content, given = mail.content, mail.mail_params
     if not is_local and protocol is not _LMTP:
-        _check_paths(mail)
+        _check_paths(mail.sender, mail.recipients)
     if not content.replayable:
         content.check_unspent()
     if capabilities.rcpt_max is not None:
@@ -123,11 +126,21 @@ def make_plan(
     return Plan(mail, envelope, options, protocol is _LMTP, window, body, capabilities.rcpt_max)
 
 
-def _check_paths(mail: MailObject) -> None:
+def make_envelope(
+    sender: ReversePath, recipients: Sequence[ForwardPath], capabilities: Capabilities, *, is_local: bool
+) -> tuple[bytes, ...]:
+    """The lines of an envelope that no content follows; ``is_local`` and errors as for ``make_plan``."""
+    if not is_local:
+        _check_paths(sender, recipients)
+    utf8 = _paths_need_smtputf8(sender, recipients, capabilities)
+    return command.mail(sender, smtputf8=utf8), *command.rcpts(recipients, None, smtputf8=utf8)
+
+
+def _check_paths(sender: ReversePath, recipients: Sequence[ForwardPath]) -> None:
     """Refuse a mailbox that means something only to the server of its host."""
-    if mail.sender.doubt:
-        raise InputError(f"sender: {mail.sender.doubt}")
-    for place, path in enumerate(mail.recipients, 1):
+    if sender.doubt:
+        raise InputError(f"sender: {sender.doubt}")
+    for place, path in enumerate(recipients, 1):
         if path.doubt:
             raise InputError(f"recipient {place}: {path.doubt}")
 
@@ -223,21 +236,31 @@ def _needs_smtputf8(
     mail: MailObject, measure: Measure | None, capabilities: Capabilities, options: Options
 ) -> bool:
     """Whether the envelope or the headers hold UTF-8 (RFC 6531 3.4, RFC 6532 3)."""
-    paths: list[str] = [mail.sender] if mail.sender.needs_smtputf8 else []
-    for path in mail.recipients:
-        if path.needs_smtputf8:
-            paths.append(path)
-    if not paths and (measure is None or not measure.has_utf8_headers):
+    if _paths_need_smtputf8(mail.sender, mail.recipients, capabilities):
+        return True
+    if measure is None or not measure.has_utf8_headers:
         return False
     if capabilities.smtputf8:
         return True
-    if paths:
-        names = ", ".join(paths)
-        raise NotSupportedError(
-            f"the server does not offer SMTPUTF8 (RFC 6531), which these need: {names}", keyword="SMTPUTF8"
-        )
     if options.as_is:
         return False
     raise NotSupportedError(
         "the headers hold UTF-8 and the server does not offer SMTPUTF8 (RFC 6531)", keyword="SMTPUTF8"
+    )
+
+
+def _paths_need_smtputf8(
+    sender: ReversePath, recipients: Sequence[ForwardPath], capabilities: Capabilities
+) -> bool:
+    paths: list[str] = [sender] if sender.needs_smtputf8 else []
+    for path in recipients:
+        if path.needs_smtputf8:
+            paths.append(path)
+    if not paths or capabilities.smtputf8:
+        return bool(paths)
+    names = ", ".join(paths)
+    raise NotSupportedError(
+        f"the server does not offer SMTPUTF8 (RFC 6531), which these need: {names}",
+        keyword="SMTPUTF8",
+        cure=cures.no_smtputf8(),
     )

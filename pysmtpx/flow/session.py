@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from .. import cures
@@ -149,6 +150,25 @@ def exchange(line: bytes, stage: Stage = Stage.COMMAND) -> Flow[Reply]:
         # It waits for something that is not a command, and would take the next one for it.
         yield CLOSE
     return reply
+
+
+def try_envelope(lines: Sequence[bytes]) -> Flow[tuple[Reply, ...]]:
+    """MAIL and RCPT one by one, then RSET: their replies, up to that to MAIL where it was refused."""
+    replies: list[Reply] = []
+    for line in lines:
+        yield Send(line)
+        reply: Reply = yield Receive(Stage.RCPT if replies else Stage.MAIL)
+        replies.append(reply)
+        if reply.code == 421 or 300 <= reply.code < 400:
+            yield CLOSE  # as in exchange
+            return tuple(replies)
+        if not replies[0].is_positive:
+            break
+    yield Send(command.RSET)
+    last: Reply = yield Receive(Stage.COMMAND)
+    if last.code != 250:
+        yield CLOSE  # a transaction that is perhaps open must not become part of the next one
+    return tuple(replies)
 
 
 def demand(line: bytes, code: int | None = None, stage: Stage = Stage.COMMAND) -> Flow[Reply]:

@@ -14,7 +14,7 @@ from support.certs import authority, client_context, server_context, stranger
 
 import pysmtpx
 from pysmtpx.checking import Check, check, looking
-from pysmtpx.testing import MailServer
+from pysmtpx.testing import Event, MailServer
 from pysmtpx.wire.certificate import read_certificate
 
 ACCOUNT = {"username": "ann", "password": "s3cret-word"}
@@ -188,6 +188,38 @@ def test_an_envelope_that_is_refused(options: dict[str, object], address: str, c
         seen = check(server.url, sender="ann@example.org", recipients=address)
         assert server.ledger.count == 0
     assert cure in problem(seen)[1]
+
+
+def test_an_address_of_another_script_needs_a_server_that_takes_it() -> None:
+    with MailServer() as server:
+        assert check(server.url, recipients="jürgen@example.com").ok
+    with MailServer(extensions=["PIPELINING"]) as server:
+        what, cure = problem(check(server.url, recipients="jürgen@example.com"))
+        assert server.ledger.commands[-1] == ["EHLO", "QUIT"]
+    assert "SMTPUTF8" in what
+    assert "ASCII address" in cure
+
+
+def test_a_server_that_takes_one_connection_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may not know yet that the session before has ended."""
+    monkeypatch.setattr(looking, "BUSY_PAUSE", 0.05)
+
+    def verdict(event: Event) -> str | None:
+        is_busy = event.verb == "CONNECT" and event.connection % 2
+        return "421 4.7.0 too many concurrent connections" if is_busy else None
+
+    with MailServer(verdict=verdict) as server:
+        seen = check(server.url, recipients="bob@example.com")
+    assert seen.ok, seen.findings
+    assert seen.before_tls is not None
+    assert [each.accepted for each in seen.envelope] == [True, True]
+
+
+def test_a_server_that_takes_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looking, "BUSY_PAUSE", 0.05)
+    with MailServer(replies={"CONNECT": "554 5.7.1 no"}) as server:
+        what, _ = problem(check(server.url))
+    assert "554 5.7.1 no" in what
 
 
 def test_lmtp_and_a_socket(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from ...wire.address import ReversePath
 from ..smtplib_errors import smtplib_errors
 from . import esmtp_options
 from .addresses import AnyAddress, mailbox
+from .command import check_mail
 from .message import Message, takes
 from .settings import MailSettings
 
@@ -207,10 +208,12 @@ class Mail(_Sender):
             self.state = self.init_app(app)
 
     def init_app(self, app: Flask) -> _State:
-        """Read the ``MAIL_`` keys of an application, and make it send by them."""
+        """Make an application send by its ``MAIL_`` keys, and give it ``flask check-mail``."""
         state = self.init_mail(app.config, app.debug, app.testing)
         state.app = app
         app.extensions["mail"] = state
+        if check_mail.name not in app.cli.commands:
+            app.cli.add_command(check_mail)
         return state
 
     @conceals_settings(SmtpError)
