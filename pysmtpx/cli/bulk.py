@@ -108,24 +108,24 @@ def _turns(arguments: argparse.Namespace, sending: Run, journal: Journal, total:
             return
         source = Source(read_rows(arguments.list, arguments.column), arguments.rate)
         sending.start(source, journal.next_turn())
-        for passed in _waited(sending, show_bar=not arguments.json, total=total):
-            if passed:
-                complain(f"{source.passed} of {total}; {_told(journal.counts())}")
+        for _ in _waited(sending, show_bar=not arguments.json, total=total):
+            done = f"{sending.done} of {total}, {sending.accepted} accepted in this run"
+            complain(f"{done}; in all: {_told(journal.counts())}")
         if sending.why or not journal.counts().get("queued"):
             return
 
 
-def _waited(sending: Run, *, show_bar: bool, total: int) -> Iterator[bool]:
-    """Until the turn is over; True at each moment at which a line is due."""
+def _waited(sending: Run, *, show_bar: bool, total: int) -> Iterator[None]:
+    """Until the turn is over; by a bar in a terminal, else a step at each moment at which a line is due."""
     bar = _bar(total) if show_bar and sys.stderr.isatty() else None
     due = time.monotonic() + _TELL
     try:
         while not sending.wait(0.2):
             if bar is not None:
-                bar.update(bar.task_ids[0], completed=sending.passed)
+                _update(bar, sending)
             elif time.monotonic() > due:
                 due = time.monotonic() + _TELL
-                yield True
+                yield
     except KeyboardInterrupt:
         # Those under way end as the rules say; nobody is left in doubt for an interrupt.
         sending.stop("interrupted")
@@ -133,20 +133,26 @@ def _waited(sending: Run, *, show_bar: bool, total: int) -> Iterator[bool]:
             pass
     finally:
         if bar is not None:
-            bar.update(bar.task_ids[0], completed=sending.passed)
+            _update(bar, sending)
             bar.stop()
 
 
 def _bar(total: int) -> Any:
     try:
         from rich.console import Console
-        from rich.progress import Progress
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
     except ImportError:
         return None
-    bar = Progress(console=Console(stderr=True))
-    bar.add_task("Recipients", total=total)
+    accepted = TextColumn("{task.fields[accepted]} accepted")
+    columns = (BarColumn(), MofNCompleteColumn(), accepted, TimeRemainingColumn())
+    bar = Progress(*columns, console=Console(stderr=True))
+    bar.add_task("Recipients", total=total, accepted=0)
     bar.start()
     return bar
+
+
+def _update(bar: Any, sending: Run) -> None:
+    bar.update(bar.task_ids[0], completed=sending.done, accepted=sending.accepted)
 
 
 # -- telling -----------------------------------------------------------------------------
@@ -192,9 +198,10 @@ def _no_formula(cell: object) -> object:
 
 
 def _told(counts: dict[str, int]) -> str:
+    """Of a run that goes on: whoever is in doubt may only be under way."""
+    names = _NAMES | {"doubt": "under way or unknown"}
     return (
-        ", ".join(f"{counts[state]} {name}" for state, name in _NAMES.items() if counts.get(state))
-        or "none yet"
+        ", ".join(f"{counts[state]} {name}" for state, name in names.items() if counts.get(state)) or "none"
     )
 
 

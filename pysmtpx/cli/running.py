@@ -28,14 +28,11 @@ class Source:
         self._lock = threading.Lock()
         self._pause = 0.0 if rate is None else 1.0 / rate
         self._next = 0.0
-        self.passed = 0
 
     def take(self) -> Row | None:
         """The next row, or None at the end. Raises ``InputError`` for a list that cannot be read."""
         with self._lock:
-            row = next(self._rows, None)
-            self.passed += row is not None
-            return row
+            return next(self._rows, None)
 
     def moment(self) -> float:
         """The moment from which the next message may go; each is given once."""
@@ -67,18 +64,17 @@ class Run:
         self._stopping = threading.Event()
         self._lost = 0
         self._threads: list[threading.Thread] = []
-        self._source: Source | None = None
+        self._counting = threading.Lock()
+        self.done = 0
+        """Rows of this turn that are through: sent, refused, or not owed it."""
+        self.accepted = 0
+        """Messages that the server took in this run."""
         self.why = ""
         """Why it stopped early; empty where it did not."""
 
-    @property
-    def passed(self) -> int:
-        """Rows of this turn that were looked at."""
-        return 0 if self._source is None else self._source.passed
-
     def start(self, source: Source, turn: int) -> None:
         """Begin a turn over all rows."""
-        self._source = source
+        self.done = 0
         self._threads = [
             threading.Thread(target=self._work, args=(source, turn), name=f"pysmtpx bulk {number}")
             for number in range(self._connections)
@@ -107,6 +103,8 @@ class Run:
         try:
             while not self._stopping.is_set() and (row := source.take()) is not None:
                 fates = self._serve(row, source, turn, fates)
+                with self._counting:
+                    self.done += 1
         except (InputError, JournalError) as error:
             self.stop(error.text)
         except BaseException as error:
@@ -149,6 +147,8 @@ class Run:
         except SmtpError as error:
             return self._failed(row, error)
         self._lost = 0
+        with self._counting:
+            self.accepted += 1
         return Fate(row.key, "accepted", str(result.reply), "final")
 
     def _failed(self, row: Row, error: SmtpError) -> Fate:

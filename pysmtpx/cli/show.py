@@ -1,4 +1,4 @@
-"""How the command tells what it found: tables for people (by rich, if it is there), JSON for programs."""
+"""How the command tells what it found: tables for people (by rich in a terminal), JSON for programs."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ def clean(text: object) -> str:
 class Show:
     """Where output goes, and in which form."""
 
-    def __init__(self, *, as_json: bool = False, out: TextIO | None = None) -> None:
+    def __init__(self, *, as_json: bool = False, out: TextIO | None = None, console: Any = None) -> None:
+        """``console`` is one of rich's to be written to in place of ``out``."""
         self.as_json = as_json
         self._out = out or sys.stdout
-        self._console = None if as_json else _console(self._out)
+        self._console = None if as_json else console or _console(self._out)
 
     def value(self, value: Any) -> None:
         """One JSON document on one line, where JSON was asked for."""
@@ -65,11 +66,13 @@ class Show:
 
 
 def _console(out: TextIO) -> Any:
+    """Rich's, for a terminal if it is installed; what is written elsewhere must not be folded."""
     try:
         from rich.console import Console
     except ImportError:
         return None
-    return Console(file=out)
+    console = Console(file=out)
+    return console if console.is_terminal else None
 
 
 def complain(text: object) -> None:
