@@ -157,7 +157,7 @@ def try_envelope(lines: Sequence[bytes]) -> Flow[tuple[Reply, ...]]:
     replies: list[Reply] = []
     for line in lines:
         yield Send(line)
-        reply: Reply = yield Receive(Stage.RCPT if replies else Stage.MAIL)
+        reply: Reply = yield LAST[Stage.RCPT if replies else Stage.MAIL]
         replies.append(reply)
         if reply.code == 421 or 300 <= reply.code < 400:
             yield CLOSE  # as in exchange
@@ -165,7 +165,7 @@ def try_envelope(lines: Sequence[bytes]) -> Flow[tuple[Reply, ...]]:
         if not replies[0].is_positive:
             break
     yield Send(command.RSET)
-    last: Reply = yield Receive(Stage.COMMAND)
+    last: Reply = yield LAST[Stage.COMMAND]
     if last.code != 250:
         yield CLOSE  # a transaction that is perhaps open must not become part of the next one
     return tuple(replies)
