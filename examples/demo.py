@@ -1,8 +1,9 @@
 """Send the sample mail through a pool to an embedded server, in clear and over TLS, and check what arrived.
 
 Then send a thousand small messages by the pool and by ``smtplib``, and tell the
-rates. Run by ``make demo``. It starts the servers on loopback, ends them, and
-leaves nothing behind.
+rates; and show the commands ``pysmtpx check``, ``sink`` and ``send``. Run by
+``make demo``. It starts the servers on loopback, ends them, and leaves nothing
+behind.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import email
 import smtplib
 import ssl
+import subprocess
 import sys
 import time
 from concurrent.futures import Future
@@ -23,6 +25,7 @@ from rich.table import Table
 from samples import Sample, samples
 
 import pysmtpx
+from pysmtpx.cli.main import main as pysmtpx_command
 from pysmtpx.testing import MailServer, ReceivedMessage
 
 REFUSAL = "550 5.1.1 no such user here"
@@ -42,6 +45,7 @@ def main() -> int:
         with MailServer(refuse=refuse, **options) as server, _pool(server, authority) as pool:
             wrong += _send_all(title, server, pool)
     _race()
+    wrong += _commands(authority, context)
     console.print("every message arrived as it was sent" if not wrong else f"{wrong} messages went wrong")
     return wrong
 
@@ -108,6 +112,30 @@ def _race() -> None:
     table.add_row("pysmtpx", f"{COUNT / ours:,.0f}", "")
     table.add_row("smtplib", f"{COUNT / theirs:,.0f}", f"{theirs / ours:.2f} ×")
     console.print(table)
+
+
+def _commands(authority: trustme.CA, context: ssl.SSLContext) -> int:
+    """The command line: a server is looked at, and a message goes into a sink; how many commands failed."""
+    failed = 0
+    with authority.cert_pem.tempfile() as roots, MailServer(ssl_context=context) as server:
+        place = f"smtp://localhost:{server.port}"
+        failed += _command("check", place, "--tls", "starttls", "--ca-file", roots, "--to", "bob@example.com")
+    command = [sys.executable, "-m", "pysmtpx", "sink", "--port", "0", "--web-port", "0", "--stop-after", "1"]
+    console.rule("pysmtpx sink")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8") as sink:
+        assert sink.stdout is not None
+        mail, page = sink.stdout.readline(), sink.stdout.readline()
+        console.print(mail + page, end="")
+        envelope = ("--from", "ann@example.org", "--to", "bob@example.com")
+        failed += _command("send", mail.split()[-1], *envelope, "--subject", "Hello", "--body", "Hi.")
+        console.rule("what the sink says")
+        console.print(sink.stdout.read(), markup=False)
+    return failed + bool(sink.returncode)
+
+
+def _command(*arguments: str) -> bool:
+    console.rule(f"pysmtpx {arguments[0]}")
+    return bool(pysmtpx_command(arguments))
 
 
 def _problem(sample: Sample, result: pysmtpx.SendResult, received: ReceivedMessage) -> str:

@@ -12,7 +12,7 @@ from email import message_from_bytes, policy
 from email.message import EmailMessage
 from typing import Any, Final
 
-from ..testing import Ledger, ReceivedMessage
+from ..testing import Connection, Ledger, ReceivedMessage
 
 _SAFE_IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 _MOST_INLINE: Final = 2 * 1024 * 1024
@@ -173,6 +173,8 @@ class Inbox(Ledger):
         self._letters: OrderedDict[int, Letter] = OrderedDict()
         self._arrival = threading.Condition()
         self._taken = 0
+        self._opened = 0
+        self._open: set[int] = set()
         self._is_ending = False
 
     @property
@@ -196,10 +198,29 @@ class Inbox(Ledger):
             self._arrival.notify_all()
         self._on_letter(letter)
 
-    def command(self, connection: Any, verb: str) -> None:
+    def open(self) -> Connection:
+        """A new connection; those that ended are not kept."""
+        with self._arrival:
+            self._opened += 1
+            self._open.add(self._opened - 1)
+            return Connection(self._opened - 1)
+
+    def close(self, connection: Connection, ending: str) -> None:
+        """The end of a connection."""
+        super().close(connection, ending)
+        with self._arrival:
+            self._open.discard(connection.number)
+            self._arrival.notify_all()
+
+    def wait_for_ends(self, seconds: float) -> None:
+        """Wait until no connection is open, at most so many seconds."""
+        with self._arrival:
+            self._arrival.wait_for(lambda: not self._open, seconds)
+
+    def command(self, connection: Connection, verb: str) -> None:
         """Not kept."""
 
-    def breach(self, connection: Any, text: str) -> None:
+    def breach(self, connection: Connection, text: str) -> None:
         """Clients may do as they like here."""
 
     def letter(self, number: int) -> Letter | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import signal
+import ssl
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,8 @@ from .show import Show
 from .web import Page
 
 _KEPT: Final = 500
+_GRACE: Final = 5.0
+"""Seconds for the clients to be told, and to say QUIT."""
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -34,6 +37,22 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--keep", type=int, default=_KEPT, help=f"messages kept in memory ({_KEPT})")
     parser.add_argument(
         "--refuse", metavar="ADDRESS", action="append", default=[], help="answer 550 to this recipient"
+    )
+    parser.add_argument(
+        "--certificate",
+        metavar="FILE",
+        help="offer STARTTLS with this certificate (PEM, its chain behind it)",
+    )
+    parser.add_argument("--key", metavar="FILE", help="PEM file with its key, if that is another file")
+    parser.add_argument(
+        "--tls", choices=["starttls", "implicit"], default="starttls", help="with --certificate"
+    )
+    parser.add_argument(
+        "--account",
+        metavar="NAME:PASSWORD",
+        action="append",
+        default=[],
+        help="demand a log-in; for this account, which is no secret: arguments can be seen by everybody here",
     )
     parser.add_argument("--stop-after", metavar="COUNT", type=int, help="end after so many messages")
     parser.set_defaults(run=run)
@@ -66,6 +85,9 @@ def run(arguments: argparse.Namespace, show: Show) -> Exit:
         # In short waits: on some systems a signal does not end a long one.
         while not enough.wait(0.5):
             pass
+        if arguments.stop_after is not None and inbox.taken >= arguments.stop_after:
+            # The last message is entered before its client is told that it was taken.
+            inbox.wait_for_ends(_GRACE)
     return Exit.ACCEPTED
 
 
@@ -78,13 +100,38 @@ def _folder(path: str) -> Path:
     return folder
 
 
+def _context(arguments: argparse.Namespace) -> ssl.SSLContext | None:
+    if not arguments.certificate:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(arguments.certificate, arguments.key)
+    except OSError as error:
+        raise InputError(f"the certificate cannot be loaded: {error}") from error
+    return context
+
+
+def _accounts(given: list[str]) -> dict[str, str]:
+    accounts = {}
+    for each in given:
+        name, colon, password = each.partition(":")
+        if not (name and colon):
+            raise InputError("an account is NAME:PASSWORD")
+        accounts[name] = password
+    return accounts
+
+
 @contextlib.contextmanager
 def _serving(arguments: argparse.Namespace, inbox: Inbox) -> Iterator[MailServer]:
     server = MailServer(
         protocol="lmtp" if arguments.lmtp else "smtp",
         port=arguments.port,
+        ssl_context=_context(arguments),
+        tls=arguments.tls if arguments.certificate else None,
         strict=False,
         lenient=True,
+        users=_accounts(arguments.account),
+        require_auth=bool(arguments.account),
         refuse=dict.fromkeys(arguments.refuse, "550 5.1.1 refused by --refuse"),
     )
     server.ledger = inbox

@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 from support.browser import CHROMIUM, Browser
+from support.certs import client_context, server_files
 
 import pysmtpx
 from pysmtpx.cli.inbox import Inbox, read_letter
@@ -115,6 +116,56 @@ def test_it_takes_mail_tells_it_and_writes_files(tmp_path: Path) -> None:
     files = sorted((tmp_path / "mail").glob("*.eml"))
     assert len(files) == 3
     assert b"Subject: first" in files[0].read_bytes()
+
+
+@pytest.mark.parametrize("tls", ["starttls", "implicit"])
+def test_it_offers_tls_and_demands_a_log_in_where_it_is_told_to(tmp_path: Path, tls: str) -> None:
+    chain, key = server_files(tmp_path, "localhost")
+    command = [
+        sys.executable,
+        "-m",
+        "pysmtpx",
+        "sink",
+        "--port",
+        "0",
+        "--no-web",
+        "--json",
+        "--stop-after",
+        "1",
+    ]
+    with subprocess.Popen(
+        [*command, "--certificate", chain, "--key", key, "--tls", tls, "--account", "ann:a:b"],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        port = int(json.loads(process.stdout.readline())["mail"].rpartition(":")[2])
+        options: dict[str, Any] = {"tls": tls, "ssl_context": client_context(), "username": "ann"}
+        with pytest.raises(pysmtpx.AuthenticationError):
+            pysmtpx.connect("localhost", port, password="wrong", **options)
+        with pysmtpx.connect("localhost", port, password="a:b", **options) as smtp:
+            assert smtp.is_tls
+            smtp.send_message(letter("secure"))
+        assert json.loads(process.stdout.read())["subject"] == "secure"
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--account", "ann"), ("--account", ":x"), ("--certificate", "/no/such/file")]
+)
+def test_options_that_cannot_be_right(run: Run, arguments: tuple[str, ...]) -> None:
+    assert run("sink", "--port", "0", "--no-web", *arguments).code == 2
+
+
+def test_what_has_ended_is_not_kept() -> None:
+    """A sink that runs for weeks."""
+    with Sink(most=1) as sink:
+        for number in range(5):
+            sink.take(letter(str(number)))
+        assert sink.inbox.connections == []
+        assert sink.inbox.messages == []
+        assert sink.inbox.count == 5
+        assert [each.received.connection for each in sink.inbox.found()] == [4]
 
 
 def test_an_interrupt_is_how_it_ends() -> None:
