@@ -365,6 +365,22 @@ def test_at_the_end_of_the_process_calls_keep_their_connections() -> None:
     assert of_call.channel.closed
 
 
+def test_the_connection_that_was_used_last_is_used_next() -> None:
+    """So those that are too many become idle for long, and are closed."""
+    connections = connections_of(Exchange())
+    first, second = leased(connections), leased(connections)
+    connections.give_back(second)
+    connections.give_back(first)
+    assert leased(connections) is first
+
+
+def test_what_was_taken_behind_a_broken_message_is_always_excused() -> None:
+    connections = connections_of(Exchange())
+    connection = leased(connections)
+    assert heard(connections, connection, GONE) is None
+    assert connections.heard(connection, GONE, was_tried=True, may_spare=False) is not None
+
+
 def test_a_limit_that_was_passed_holds_no_more() -> None:
     """FAULTS 113."""
     one = server()
