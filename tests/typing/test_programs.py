@@ -45,6 +45,7 @@ def output(cwd: Path, *command: str | Path) -> str:
     """What a checker prints; it fails by design, so that tells nothing."""
     env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     env["PYRIGHT_PYTHON_IGNORE_WARNINGS"] = "1"  # of a newer version
+    env["LC_ALL"] = "C.UTF-8"  # without a locale they do not find a folder with an umlaut
     done = subprocess.run([sys.executable, "-m", *command], cwd=cwd, env=env, capture_output=True, text=True)
     assert done.stdout, done.stderr
     return done.stdout
