@@ -39,13 +39,12 @@ if TYPE_CHECKING:
         TlsError,
         UsageError,
     )
-    from .options import ServerOptions
+    from .options import MessageOptions, SendOptions, ServerOptions, TransactionOptions
     from .outcome import Outcome
     from .pool import SmtpPool
-    from .pooling.arguments import PoolStats
+    from .pooling.arguments import PoolOptions, PoolStats
     from .pooling.events import Event
     from .retry import RetryPolicy
-    from .sending import SendOptions
     from .server import Server
     from .wire.address import ForwardPath, ReversePath
     from .wire.capabilities import Capabilities, Protocol
@@ -76,9 +75,11 @@ __all__ = [
     "MailFromParams",
     "MailObject",
     "MechanismUnavailable",
+    "MessageOptions",
     "MessageTooLarge",
     "NotSupportedError",
     "Outcome",
+    "PoolOptions",
     "PoolStats",
     "Protocol",
     "ProtocolError",
@@ -101,6 +102,7 @@ __all__ = [
     "Stage",
     "Timeout",
     "TlsError",
+    "TransactionOptions",
     "UsageError",
     "connect",
 ]
@@ -113,7 +115,9 @@ _HOMES: Final = {
     "ForwardPath": "wire.address",
     "MailFromParams": "wire.params",
     "MailObject": "wire.envelope",
+    "MessageOptions": "options",
     "Outcome": "outcome",
+    "PoolOptions": "pooling.arguments",
     "PoolStats": "pooling.arguments",
     "Protocol": "wire.capabilities",
     "RcptToParams": "wire.params",
@@ -121,13 +125,14 @@ _HOMES: Final = {
     "Reply": "wire.reply",
     "RetryPolicy": "retry",
     "ReversePath": "wire.address",
-    "SendOptions": "sending",
+    "SendOptions": "options",
     "SendResult": "wire.result",
     "Server": "server",
     "ServerOptions": "options",
     "SmtpConnection": "connection",
     "SmtpPool": "pool",
     "Stage": "wire.limits",
+    "TransactionOptions": "options",
     "connect": "connecting",
 }
 """Where each name lives that is no error. It is loaded when it is first asked for (PEP 562): a process that

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from typing import Self, Unpack
+from typing import Any, Self, Unpack
 
 from .channel import Channel
 from .errors import ConnectionLost, ProtocolError, ServiceUnavailable, SmtpError, Timeout, UsageError
@@ -14,16 +14,18 @@ from .flow.session import demand, exchange, quit_session, try_envelope
 from .flow.transaction import delivery
 from .message import AnyMessage, prepare, written
 from .net.deadline import Deadline
-from .outcome import Outcome
-from .sending import (
-    Mail,
+from .options import (
+    ENVELOPE,
+    MESSAGE_DEFAULTS,
+    MessageOptions,
     SendOptions,
-    account_for,
-    check_messages,
-    plan_for,
-    possible_in_flight,
-    send_all,
+    TransactionOptions,
+    complete,
+    spelled_out,
+    unknown,
 )
+from .outcome import Outcome
+from .sending import Mail, account_for, check_messages, plan_for, possible_in_flight, send_all
 from .server import Server
 from .wire import command
 from .wire.address import ForwardPath, ReversePath
@@ -31,7 +33,7 @@ from .wire.capabilities import Capabilities, Protocol
 from .wire.content import Unwritten
 from .wire.envelope import MailObject, Source
 from .wire.limits import COMMAND_TIMEOUT, SEND_TIMEOUT
-from .wire.params import MailFromParams, RcptToParams
+from .wire.params import MailFromParams, RcptParams
 from .wire.reply import Reply
 from .wire.result import SendResult
 
@@ -96,8 +98,13 @@ class SmtpConnection:
 
     # -- sending: SMTP ------------------------------------------------------------
 
+    @spelled_out(TransactionOptions, MESSAGE_DEFAULTS)
     def send(
-        self, sender: str, recipients: str | Sequence[str], message: Source, **options: Unpack[SendOptions]
+        self,
+        sender: str,
+        recipients: str | Sequence[str],
+        message: Source,
+        **options: Unpack[TransactionOptions],
     ) -> SendResult:
         """Send a message to one or more recipients (RFC 5321 3.3).
 
@@ -107,8 +114,9 @@ class SmtpConnection:
         transactions (RFC 5321 4.5.3.1.10, RFC 9422). Returns who was accepted,
         and who was refused with which reply.
         """
-        return self._send("send", Protocol.SMTP, MailObject(sender, recipients, message), **options)
+        return self._send("send", Protocol.SMTP, message, sender=sender, recipients=recipients, **options)
 
+    @spelled_out(SendOptions, MESSAGE_DEFAULTS)
     def send_with_params(
         self,
         sender: str,
@@ -118,40 +126,67 @@ class SmtpConnection:
         **options: Unpack[SendOptions],
     ) -> SendResult:
         """``send`` with parameters of MAIL. SIZE, BODY and SMTPUTF8 are added where needed."""
-        mail = MailObject(sender, recipients, message, mail_params=params)
-        return self._send("send_with_params", Protocol.SMTP, mail, **options)
+        return self._send(
+            "send_with_params",
+            Protocol.SMTP,
+            message,
+            sender=sender,
+            recipients=recipients,
+            mail_params=params,
+            **options,
+        )
 
+    @spelled_out(SendOptions, MESSAGE_DEFAULTS)
     def send_with_all_params(
         self,
         sender: str,
         recipients: str | Sequence[str],
         message: Source,
         mail_params: MailFromParams | None,
-        rcpt_params: Sequence[RcptToParams],
+        rcpt_params: RcptParams,
         **options: Unpack[SendOptions],
     ) -> SendResult:
         """``send`` with parameters of MAIL and one ``RcptToParams`` for each recipient (RFC 3461 4)."""
-        mail = MailObject(sender, recipients, message, mail_params=mail_params, rcpt_params=rcpt_params)
-        return self._send("send_with_all_params", Protocol.SMTP, mail, **options)
+        return self._send(
+            "send_with_all_params",
+            Protocol.SMTP,
+            message,
+            sender=sender,
+            recipients=recipients,
+            mail_params=mail_params,
+            rcpt_params=rcpt_params,
+            **options,
+        )
 
+    @spelled_out(SendOptions, MESSAGE_DEFAULTS)
     def send_bdat(
         self,
         sender: str,
         recipients: str | Sequence[str],
         message: Source,
         mail_params: MailFromParams | None = None,
-        rcpt_params: Sequence[RcptToParams] | None = None,
+        rcpt_params: RcptParams = None,
         **options: Unpack[SendOptions],
     ) -> SendResult:
         """``send`` by BDAT (RFC 3030), which ``BODY=BINARYMIME`` needs.
 
         Content of unknown size goes in chunks, each waiting for the reply to the one before.
         """
-        mail = MailObject(sender, recipients, message, mail_params=mail_params, rcpt_params=rcpt_params)
-        return self._send("send_bdat", Protocol.SMTP, mail, bdat=True, **options)
+        return self._send(
+            "send_bdat",
+            Protocol.SMTP,
+            message,
+            sender=sender,
+            recipients=recipients,
+            mail_params=mail_params,
+            rcpt_params=rcpt_params,
+            bdat=True,
+            **options,
+        )
 
     # -- sending: LMTP ------------------------------------------------------------
 
+    @spelled_out(SendOptions, MESSAGE_DEFAULTS)
     def send_lmtp(
         self,
         sender: str,
@@ -161,47 +196,65 @@ class SmtpConnection:
         **options: Unpack[SendOptions],
     ) -> SendResult:
         """Deliver over LMTP: each accepted recipient has a final reply of its own (RFC 2033 4.2)."""
-        mail = MailObject(sender, recipients, message, mail_params=params)
-        return self._send("send_lmtp", Protocol.LMTP, mail, **options)
+        return self._send(
+            "send_lmtp",
+            Protocol.LMTP,
+            message,
+            sender=sender,
+            recipients=recipients,
+            mail_params=params,
+            **options,
+        )
 
+    @spelled_out(SendOptions, MESSAGE_DEFAULTS)
     def send_lmtp_with_all_params(
         self,
         sender: str,
         recipients: str | Sequence[str],
         message: Source,
         mail_params: MailFromParams | None,
-        rcpt_params: Sequence[RcptToParams],
+        rcpt_params: RcptParams,
         **options: Unpack[SendOptions],
     ) -> SendResult:
         """``send_lmtp`` with one ``RcptToParams`` for each recipient (RFC 3461 4)."""
-        mail = MailObject(sender, recipients, message, mail_params=mail_params, rcpt_params=rcpt_params)
-        return self._send("send_lmtp_with_all_params", Protocol.LMTP, mail, **options)
+        return self._send(
+            "send_lmtp_with_all_params",
+            Protocol.LMTP,
+            message,
+            sender=sender,
+            recipients=recipients,
+            mail_params=mail_params,
+            rcpt_params=rcpt_params,
+            **options,
+        )
 
+    @spelled_out(SendOptions, MESSAGE_DEFAULTS)
     def send_lmtp_bdat(
         self,
         sender: str,
         recipients: str | Sequence[str],
         message: Source,
         mail_params: MailFromParams | None = None,
-        rcpt_params: Sequence[RcptToParams] | None = None,
+        rcpt_params: RcptParams = None,
         **options: Unpack[SendOptions],
     ) -> SendResult:
         """``send_lmtp`` by BDAT (RFC 3030)."""
-        mail = MailObject(sender, recipients, message, mail_params=mail_params, rcpt_params=rcpt_params)
-        return self._send("send_lmtp_bdat", Protocol.LMTP, mail, bdat=True, **options)
+        return self._send(
+            "send_lmtp_bdat",
+            Protocol.LMTP,
+            message,
+            sender=sender,
+            recipients=recipients,
+            mail_params=mail_params,
+            rcpt_params=rcpt_params,
+            bdat=True,
+            **options,
+        )
 
     # -- sending: either ----------------------------------------------------------
 
-    def send_message(
-        self,
-        message: AnyMessage,
-        *,
-        sender: str | None = None,
-        recipients: str | Sequence[str] | None = None,
-        mail_params: MailFromParams | None = None,
-        rcpt_params: Sequence[RcptToParams] | None = None,
-        **options: Unpack[SendOptions],
-    ) -> SendResult:
+    @spelled_out(MessageOptions, MESSAGE_DEFAULTS)
+    def send_message(self, message: AnyMessage, **options: Unpack[MessageOptions]) -> SendResult:
         """Send an ``email`` message, or the octets or binary file of one, over SMTP or LMTP.
 
         The envelope comes from the headers unless it is given: Sender over From,
@@ -209,27 +262,38 @@ class SmtpConnection:
         and Message-ID are added where absent, all in a copy, re-encoded to 7-bit
         without 8BITMIME; SMTPUTF8 is used only where an address needs it.
         """
-        mail = prepare(
-            message,
-            self._capabilities,
-            sender=sender,
-            recipients=recipients,
-            mail_params=mail_params,
-            rcpt_params=rcpt_params,
-        )
-        return self._send("send_message", self.protocol, mail, **options)
+        return self._send("send_message", self.protocol, message, is_email=True, **options)
 
     def _send(
         self,
         method: str,
         protocol: Protocol,
-        mail: MailObject,
+        message: Any,
         *,
+        is_email: bool = False,
         bdat: bool = False,
+        sender: Any = None,
+        recipients: Any = None,
+        mail_params: MailFromParams | None = None,
+        rcpt_params: RcptParams = None,
         timeout: float | None = SEND_TIMEOUT,
         all_or_nothing: bool = False,
         allow_long_lines: bool = False,
+        **others: Any,
     ) -> SendResult:
+        if others:
+            raise unknown(others, (MessageOptions if is_email else TransactionOptions).__annotations__)
+        if is_email:
+            mail = prepare(
+                message,
+                self._capabilities,
+                sender=sender,
+                recipients=recipients,
+                mail_params=mail_params,
+                rcpt_params=rcpt_params,
+            )
+        else:
+            mail = MailObject(sender, recipients, message, mail_params=mail_params, rcpt_params=rcpt_params)
         server, channel = self._server, self._channel
         if protocol is not server.protocol:
             # One reply or one a recipient: the wrong count puts the session out of step (RFC 2033 4.2).
@@ -257,15 +321,14 @@ class SmtpConnection:
             account_for(error, mail)
             raise
 
+    @spelled_out(MessageOptions, MESSAGE_DEFAULTS)
     def send_many(
         self,
         messages: Iterable[Mail],
         *,
         overlap: bool | None = None,
         in_flight: int = 1,
-        timeout: float | None = SEND_TIMEOUT,
-        all_or_nothing: bool = False,
-        allow_long_lines: bool = False,
+        **options: Unpack[MessageOptions],
     ) -> Iterator[Outcome]:
         """Send a stream of messages and tell what became of each, in order.
 
@@ -282,20 +345,23 @@ class SmtpConnection:
         and the iterator ends; a refused message does not end it. ``timeout`` is
         in seconds for each message. What ``messages`` raises comes after all
         outcomes. Closed early, it closes the connection where a message was
-        under way. Raises ``InputError`` for arguments that cannot be right.
+        under way. What ``options`` say of the envelope holds for each message; for a
+        ``MailObject``, which has its own, it is a ``UsageError``. Raises
+        ``InputError`` for arguments that cannot be right.
         """
+        given = complete(options, MESSAGE_DEFAULTS, "overlap", "in_flight")
+        timeout = given["timeout"]
         Deadline.after(timeout)  # refuses what is no timeout
         in_flight = possible_in_flight(in_flight, self._capabilities)
-        options = as_options(in_flight > 1, all_or_nothing, allow_long_lines)
-
         check_messages(messages)
         plan_of = partial(
             plan_for,
             capabilities=self._capabilities,
             protocol=self.protocol,
             is_tls=self._is_tls,
-            options=options,
+            options=as_options(in_flight > 1, given["all_or_nothing"], given["allow_long_lines"]),
             is_local=self._is_local,
+            envelope={name: given[name] for name in ENVELOPE if given[name] is not None},
         )
         is_overlapped = self._server.overlap if overlap is None else bool(overlap)
         stream = self._channel.stream(seconds=timeout, overlap=is_overlapped, in_flight=in_flight)

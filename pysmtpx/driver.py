@@ -59,8 +59,8 @@ class Driver:
         tls: Callable[[], tuple[ssl.SSLContext, str]],
         answer_time: AnswerTime | None = None,
     ) -> None:
-        self.stream = stream
-        self.why = ""
+        self.stream: Stream = stream
+        self.why: str = ""
         """Why the connection is closed."""
         self.is_logged_in = False
         """AUTH was accepted."""

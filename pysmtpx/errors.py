@@ -32,7 +32,7 @@ brackets the name of its section in docs/troubleshooting.md.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from .shortening import shortened
 from .wire.certificate import Certificate
@@ -291,8 +291,8 @@ class RecipientsRejected(RejectedError):
     def __init__(self, count: int, responses: Sequence[Reply], *, stage: Stage | None = Stage.RCPT) -> None:
         super().__init__(stage=stage, reply=responses[-1] if responses else None)
         self.count = count
-        self.responses = tuple(responses)
-        self.args = (count, self.responses)
+        self.responses: tuple[Reply, ...] = tuple(responses)
+        self.args: tuple[Any, ...] = (count, self.responses)
 
     @property
     def temporary(self) -> bool:

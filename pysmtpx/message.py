@@ -18,8 +18,8 @@ from .mime.parts import Part
 from .wire.address import ForwardPath, ReversePath, domain_to_ascii
 from .wire.capabilities import Capabilities
 from .wire.content import Content, File, Unwritten
-from .wire.envelope import MailObject, forward_paths, reverse_path
-from .wire.params import MailFromParams, RcptToParams
+from .wire.envelope import NO_MAIL_PARAMS, MailObject, envelope_twice, forward_paths, reverse_path
+from .wire.params import MailFromParams, RcptParams
 
 AnyMessage: TypeAlias = "Message[Any, Any] | bytes | bytearray | memoryview | BinaryIO"
 """What ``prepare`` takes; ``EmailMessage`` is a ``Message``."""
@@ -47,7 +47,7 @@ def prepare(
     sender: str | None = None,
     recipients: str | Sequence[str] | None = None,
     mail_params: MailFromParams | None = None,
-    rcpt_params: Sequence[RcptToParams | None] | None = None,
+    rcpt_params: RcptParams = None,
     complete: bool = True,
 ) -> MailObject:
     """The mail object that sends this message to a server with these capabilities.
@@ -71,6 +71,8 @@ def prepare(
     ``NotSupportedError`` where it needs 8BITMIME and is signed, or needs
     SMTPUTF8, and the server does not offer it.
     """
+    if mail_params is not None and not isinstance(mail_params, MailFromParams):
+        raise InputError(NO_MAIL_PARAMS)
     draft = _Draft(capabilities, sender, recipients, mail_params, rcpt_params, complete)
     if isinstance(message, Message | Part):
         return _from_object(message, draft)
@@ -82,10 +84,15 @@ def prepare(
     raise InputError(f"a message is an email message, bytes or a binary file, not {kind}")
 
 
-def written(mail: MailObject | AnyMessage, capabilities: Capabilities) -> MailObject:
-    """A mail object of octets: itself, or what ``prepare`` makes of a message with an envelope or without."""
+def written(mail: MailObject | AnyMessage, capabilities: Capabilities, **envelope: Any) -> MailObject:
+    """A mail object of octets: itself, or what ``prepare`` makes of a message with an envelope or without.
+
+    Raises ``UsageError`` for keywords beside the envelope of a ``MailObject``.
+    """
     if not isinstance(mail, MailObject):
-        return prepare(mail, capabilities)
+        return prepare(mail, capabilities, **envelope)
+    if envelope:
+        raise envelope_twice(mail)
     if not isinstance(mail.content, Unwritten):
         return mail
     return prepare(
@@ -106,7 +113,7 @@ class _Draft:
     sender: str | None
     recipients: str | Sequence[str] | None
     mail_params: MailFromParams | None
-    rcpt_params: Sequence[RcptToParams | None] | None
+    rcpt_params: RcptParams
     complete: bool
     reverse_path: ReversePath = dataclasses.field(init=False)
     forward_paths: list[ForwardPath] = dataclasses.field(init=False)

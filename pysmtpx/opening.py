@@ -34,9 +34,9 @@ class Attempt:
         self, deadline: Deadline, unwell: Unwell | None = None, answer_time: AnswerTime | None = None
     ) -> None:
         self._deadline = deadline
-        self.unwell = unwell
+        self.unwell: Unwell | None = unwell
         """What is known of the server's addresses from earlier attempts."""
-        self.answer_time = answer_time
+        self.answer_time: AnswerTime | None = answer_time
         """How long the server lately took to answer the end of data."""
         self._sockets: list[socket.socket] = []
         self.channel: Channel | None = None

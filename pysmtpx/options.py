@@ -11,15 +11,17 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from inspect import Parameter, signature
-from typing import Any, Final, Literal, TypedDict, TypeVar
+from typing import Any, Final, Literal, TypedDict, TypeVar, cast
 
 from .cures import unknown_name
 from .endpoint import TlsMode
 from .errors import InputError
 from .wire.capabilities import Protocol
-from .wire.limits import CONNECT_TIMEOUT
+from .wire.limits import CONNECT_TIMEOUT, SEND_TIMEOUT
+from .wire.params import MailFromParams, RcptParams
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+_T = TypeVar("_T", bound=Mapping[str, object])
 
 
 class SessionOptions(TypedDict, total=False):
@@ -74,6 +76,48 @@ SERVER_DEFAULTS: Final[ServerOptions] = {
 """All of them, as they are where they are not given."""
 
 
+class SendOptions(TypedDict, total=False):
+    """Keywords that every ``send`` method takes."""
+
+    timeout: float | None
+    """Seconds for the whole call, 600 by default; None leaves the limits on each reply (RFC 5321 4.5.3.2)."""
+    all_or_nothing: bool
+    """Send only where every recipient is accepted; else ``RecipientsRejected`` is raised."""
+    allow_long_lines: bool
+    """Send lines over 998 octets and 8-bit headers as they stand."""
+
+
+class TransactionOptions(SendOptions, total=False):
+    """Keywords of what is sent with an envelope of its own."""
+
+    mail_params: MailFromParams | None
+    """Of MAIL. SIZE, BODY and SMTPUTF8 are added where needed."""
+    rcpt_params: RcptParams
+    """Of RCPT: one for all recipients, or one for each (RFC 3461 4)."""
+
+
+class MessageOptions(TransactionOptions, total=False):
+    """Keywords of what has its envelope in its header section, where they do not say otherwise."""
+
+    sender: str | None
+    """The reverse-path; ``""`` is the null one. None: Sender, else From."""
+    recipients: str | Sequence[str] | None
+    """None: To, Cc and Bcc."""
+
+
+MESSAGE_DEFAULTS: Final[MessageOptions] = {
+    "sender": None,
+    "recipients": None,
+    "mail_params": None,
+    "rcpt_params": None,
+    "timeout": SEND_TIMEOUT,
+    "all_or_nothing": False,
+    "allow_long_lines": False,
+}
+ENVELOPE: Final = ("sender", "recipients", "mail_params", "rcpt_params")
+"""Those that say something of the envelope."""
+
+
 class UnknownOption(InputError, TypeError):
     """A keyword that the function does not have: for Python that is a ``TypeError``."""
 
@@ -82,6 +126,16 @@ def unknown(given: Iterable[str], known: Collection[str]) -> UnknownOption:
     """The error for those of the given keywords that are not known; it says what may have been meant."""
     wrong = [unknown_name(name, known) for name in given if name not in known]
     return UnknownOption("; ".join(wrong))
+
+
+def complete(given: Mapping[str, object], defaults: _T, *others: str) -> _T:
+    """The given options and the defaults of the rest.
+
+    Raises ``UnknownOption``, which may suggest one of the ``others``.
+    """
+    if not given.keys() <= defaults.keys():
+        raise unknown(given, {*defaults, *others})
+    return cast(_T, {**defaults, **given})
 
 
 def spelled_out(options: type, defaults: Mapping[str, object] | None = None) -> Callable[[_F], _F]:
@@ -98,6 +152,7 @@ def spelled_out(options: type, defaults: Mapping[str, object] | None = None) -> 
         named = [
             Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=_text(kinds[name]))
             for name, default in (defaults or dict.fromkeys(kinds, ...)).items()
+            if name in kinds
         ]
         function.__signature__ = found.replace(parameters=[*own, *named])  # type: ignore[attr-defined]
         return function

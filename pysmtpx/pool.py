@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, Unpack
+from typing import TYPE_CHECKING, Any, Final, Self, Unpack
 
 from .connection import SmtpConnection
 from .errors import InputError, UsageError
@@ -16,23 +16,30 @@ from .flow.plan import as_options
 from .frames import conceals
 from .message import AnyMessage
 from .net.deadline import Deadline
+from .options import (
+    MESSAGE_DEFAULTS,
+    MessageOptions,
+    TransactionOptions,
+    spelled_out,
+    unknown,
+)
 from .outcome import Outcome
-from .pooling.arguments import PoolStats, positive, servers, whole
-from .pooling.backoff import LONGEST_DIAL_REST, Backoff
+from .pooling.arguments import POOL_DEFAULTS, PoolOptions, PoolStats, parted, positive, servers, whole
+from .pooling.backoff import Backoff
 from .pooling.call import Call
 from .pooling.connection import Lease, PooledConnection, PooledServer
 from .pooling.engine import Engine
-from .pooling.events import Event, Events
+from .pooling.events import Events
 from .pooling.fanout import FanOut
 from .pooling.job import Envelope, Job
 from .pooling.ratelimit import RateLimit
 from .pooling.selection import Limits
 from .retry import RetryPolicy
-from .sending import Mail, SendOptions, check_mail, check_messages
+from .sending import Mail, check_mail, check_messages
 from .server import Server
 from .wire.envelope import MailObject, Source
 from .wire.limits import CONNECT_TIMEOUT, SEND_TIMEOUT
-from .wire.params import MailFromParams, RcptToParams
+from .wire.params import MailFromParams, RcptParams
 from .wire.result import SendResult
 
 if TYPE_CHECKING:
@@ -67,65 +74,56 @@ class SmtpPool:
     """
 
     @conceals
+    @spelled_out(PoolOptions, POOL_DEFAULTS)
     def __init__(
         self,
         server: str | os.PathLike[str] | Server | Sequence[str | os.PathLike[str] | Server],
         *,
-        max_connections: int = 4,
-        max_messages: int | None = None,
-        max_age: float | None = 300.0,
-        max_idle: float | None = 60.0,
-        max_reconnect_delay: float = LONGEST_DIAL_REST,
-        rate: float | None = None,
-        recipient_rate: float | None = None,
         retry: RetryPolicy | None = None,
-        balance: Literal["priority", "even"] = "priority",
-        in_flight: int = 1,
-        max_queued: int = 1000,
-        on_event: Callable[[Event], None] | None = None,
-        **server_options: Any,
+        **options: Unpack[PoolOptions],
     ) -> None:
+        given, of_server = parted(options, "server", "retry")
         limits = Limits(
-            whole("max_connections", max_connections),
-            None if max_messages is None else whole("max_messages", max_messages),
-            positive("max_age", max_age),
-            positive("max_idle", max_idle),
+            whole("max_connections", given["max_connections"]),
+            None if given["max_messages"] is None else whole("max_messages", given["max_messages"]),
+            positive("max_age", given["max_age"]),
+            positive("max_idle", given["max_idle"]),
         )
-        self._rate = positive("rate", rate)
-        recipient_rate = positive("recipient_rate", recipient_rate)
-        if balance not in ("priority", "even"):
+        self._rate = positive("rate", given["rate"])
+        recipient_rate = positive("recipient_rate", given["recipient_rate"])
+        if given["balance"] not in ("priority", "even"):
             raise InputError('balance is "priority" or "even"')
         if retry is not None and not isinstance(retry, RetryPolicy):
             raise InputError("retry is a RetryPolicy")
-        longest = positive("max_reconnect_delay", max_reconnect_delay)
+        longest = positive("max_reconnect_delay", given["max_reconnect_delay"])
         if longest is None:
             raise InputError("max_reconnect_delay is a finite number above 0")
         self._servers = [
             PooledServer(each, Backoff(limits.connections, longest_dial_rest=longest))
-            for each in servers(server, server_options)
+            for each in servers(server, of_server)
         ]
         self._engine = Engine(
             self._servers,
             limits,
             retry or RetryPolicy(),
-            Events(on_event),
-            by_priority=balance == "priority",
-            in_flight=whole("in_flight", in_flight),
-            most_queued=whole("max_queued", max_queued),
-            rate=None if rate is None and recipient_rate is None else RateLimit(self._rate, recipient_rate),
+            Events(given["on_event"]),
+            by_priority=given["balance"] == "priority",
+            in_flight=whole("in_flight", given["in_flight"]),
+            most_queued=whole("max_queued", given["max_queued"]),
+            rate=None
+            if self._rate is None and recipient_rate is None
+            else RateLimit(self._rate, recipient_rate),
         )
 
     # -- sending ----------------------------------------------------------------------
 
+    @spelled_out(TransactionOptions, MESSAGE_DEFAULTS)
     def send(
         self,
         sender: str,
         recipients: str | Sequence[str],
         message: Source,
-        *,
-        mail_params: MailFromParams | None = None,
-        rcpt_params: Sequence[RcptToParams] | None = None,
-        **options: Unpack[SendOptions],
+        **options: Unpack[TransactionOptions],
     ) -> SendResult:
         """Send a message in the calling thread, over SMTP or LMTP.
 
@@ -136,33 +134,17 @@ class SmtpPool:
         callback, a hook or content of the same pool it raises ``UsageError``:
         ``submit`` is for these.
         """
-        mail = MailObject(sender, recipients, message, mail_params=mail_params, rcpt_params=rcpt_params)
-        return self._call(_job(mail, **options)).run()
+        return self._call(
+            _job(message, is_source=True, sender=sender, recipients=recipients, **options)
+        ).run()
 
-    def send_message(
-        self,
-        message: AnyMessage,
-        *,
-        sender: str | None = None,
-        recipients: str | Sequence[str] | None = None,
-        mail_params: MailFromParams | None = None,
-        rcpt_params: Sequence[RcptToParams] | None = None,
-        **options: Unpack[SendOptions],
-    ) -> SendResult:
+    @spelled_out(MessageOptions, MESSAGE_DEFAULTS)
+    def send_message(self, message: AnyMessage, **options: Unpack[MessageOptions]) -> SendResult:
         """``send`` for an ``email`` message, or the octets or file of one: see ``SmtpConnection``."""
-        envelope = Envelope(sender, recipients, mail_params, rcpt_params)
-        return self._call(_job(message, envelope, **options)).run()
+        return self._call(_job(message, **options)).run()
 
-    def submit(
-        self,
-        message: Mail,
-        *,
-        sender: str | None = None,
-        recipients: str | Sequence[str] | None = None,
-        mail_params: MailFromParams | None = None,
-        rcpt_params: Sequence[RcptToParams] | None = None,
-        **options: Unpack[SendOptions],
-    ) -> Future[SendResult]:
+    @spelled_out(MessageOptions, MESSAGE_DEFAULTS)
+    def submit(self, message: Mail, **options: Unpack[MessageOptions]) -> Future[SendResult]:
         """Queue a message for the workers. The future has the result, or raises what ``send`` would.
 
         The message is copied, and may be changed afterwards. ``timeout`` counts
@@ -176,14 +158,14 @@ class SmtpPool:
         """
         check_mail(message)
         future: Future[SendResult] = Future()
-        envelope = Envelope(sender, recipients, mail_params, rcpt_params)
-        job = _job(message, envelope, future=future, **options)
+        job = _job(message, future=future, **options)
         job.freeze()
         self._engine.put(job)
         return future
 
+    @spelled_out(MessageOptions, MESSAGE_DEFAULTS)
     def send_many(
-        self, messages: Iterable[Mail], *, ordered: bool = False, **options: Unpack[SendOptions]
+        self, messages: Iterable[Mail], *, ordered: bool = False, **options: Unpack[MessageOptions]
     ) -> Iterator[Outcome]:
         """Send messages over all connections, and tell what became of each as soon as it is known.
 
@@ -191,7 +173,9 @@ class SmtpPool:
         which may be endless: a bounded number of them is in memory. What it
         raises comes after all outcomes. Closed early (``break``), what is
         queued is withdrawn, and what is under way ends in the background. An
-        interrupt shuts that down too, and names those in doubt in a note.
+        interrupt shuts that down too, and names those in doubt in a note. What
+        ``options`` say of the envelope holds for each message; for a
+        ``MailObject``, which has its own, it is a ``UsageError``.
 
         Raises ``InputError`` and ``UsageError`` at once; later an outcome holds its error.
         """
@@ -361,17 +345,29 @@ class SmtpPool:
 
 
 def _job(
-    mail: Any,
-    envelope: Envelope | None = None,
+    message: Any,
     *,
+    is_source: bool = False,
     future: Future[SendResult] | None = None,
     done: Callable[[Job], None] | None = None,
+    sender: Any = None,
+    recipients: Any = None,
+    mail_params: MailFromParams | None = None,
+    rcpt_params: RcptParams = None,
     timeout: float | None = SEND_TIMEOUT,
     all_or_nothing: bool = False,
     allow_long_lines: bool = False,
+    **others: Any,
 ) -> Job:
+    if others:
+        raise unknown(others, (TransactionOptions if is_source else MessageOptions).__annotations__)
+    envelope: Envelope | None = None
+    if is_source:
+        message = MailObject(sender, recipients, message, mail_params=mail_params, rcpt_params=rcpt_params)
+    elif not (sender is None and recipients is None and mail_params is None and rcpt_params is None):
+        envelope = Envelope(sender, recipients, mail_params, rcpt_params)
     return Job(
-        mail,
+        message,
         envelope=envelope,
         options=as_options(False, all_or_nothing, allow_long_lines),
         deadline=None if timeout is None else Deadline.after(timeout),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from email.message import Message
-from typing import Any, Final, TypeAlias, TypedDict
+from typing import Any, Final, TypeAlias
 
 from .channel import MailStream
 from .errors import InputError, SmtpError
@@ -22,17 +22,6 @@ _log: Final = logging.getLogger("pysmtpx")
 
 Mail: TypeAlias = "MailObject | Message[Any, Any]"
 """What a stream takes; ``EmailMessage`` is a ``Message``."""
-
-
-class SendOptions(TypedDict, total=False):
-    """Keywords that every ``send`` method takes."""
-
-    timeout: float | None
-    """Seconds for the whole call, 600 by default; None leaves the limits on each reply (RFC 5321 4.5.3.2)."""
-    all_or_nothing: bool
-    """Send only where every recipient is accepted; else ``RecipientsRejected`` is raised."""
-    allow_long_lines: bool
-    """Send lines over 998 octets and 8-bit headers as they stand."""
 
 
 def possible_in_flight(count: int, capabilities: Capabilities) -> int:
@@ -69,16 +58,20 @@ def plan_for(
     is_tls: bool,
     options: Options,
     is_local: bool = False,
+    envelope: Mapping[str, Any] | None = None,
 ) -> Plan | SmtpError:
-    """One message of a stream, ready to be written, or the error for which it cannot be."""
+    """One message of a stream, ready to be written, or the error for which it cannot be.
+
+    ``envelope`` holds keywords of ``prepare``, which says what they mean.
+    """
     mail: MailObject | None = None
     try:
-        if type(message) is MailObject and type(message.content) is not Unwritten:
+        if type(message) is MailObject and type(message.content) is not Unwritten and not envelope:
             mail = message
         else:
             check_mail(message)
             mail = message if isinstance(message, MailObject) else None
-            mail = written(message, capabilities)
+            mail = written(message, capabilities, **(envelope or {}))
         return make_plan(
             mail, capabilities, protocol=protocol, is_tls=is_tls, options=options, is_local=is_local
         )

@@ -54,7 +54,12 @@ ERRORS = {
     "TlsError",
     "UsageError",
 }
-DOING = {"SendOptions", "Server", "ServerOptions", "SmtpConnection", "SmtpPool", "connect"}
+DOING = {
+    *("MessageOptions", "PoolOptions", "SendOptions", "Server", "ServerOptions", "TransactionOptions"),
+    "SmtpConnection",
+    "SmtpPool",
+    "connect",
+}
 
 CONNECTION = {
     "capabilities",

@@ -7,9 +7,12 @@ import typing
 from dataclasses import fields
 
 import pytest
+from celery import Celery
 
 import pysmtpx
-from pysmtpx import InputError, Server, SmtpError, options
+from pysmtpx import InputError, PoolOptions, Server, SmtpError, SmtpPool, options
+from pysmtpx.contrib.celery import register
+from pysmtpx.pooling.arguments import OWN_DEFAULTS, POOL_DEFAULTS
 
 SERVER = [field.name for field in fields(Server)]
 
@@ -41,6 +44,20 @@ def test_a_signature_lists_the_options_and_their_defaults(function):
     typing.get_type_hints(function)
 
 
+def test_the_tables_of_a_pool():
+    assert set(PoolOptions.__annotations__) == set(POOL_DEFAULTS)
+    assert POOL_DEFAULTS.keys() == {*OWN_DEFAULTS, *options.ServerOptions.__annotations__, "port"}
+    assert typing.get_type_hints(PoolOptions).keys() == POOL_DEFAULTS.keys()
+
+
+@pytest.mark.parametrize("function", [SmtpPool, SmtpPool.__init__, register])
+def test_a_signature_lists_the_options_of_a_pool_and_their_defaults(function):
+    found = inspect.signature(function).parameters
+    assert {*keywords(function)} >= {*POOL_DEFAULTS, "retry"}
+    assert {name: found[name].default for name in POOL_DEFAULTS} == POOL_DEFAULTS
+    typing.get_type_hints(function)
+
+
 @pytest.mark.parametrize("function", [Server.from_url, Server("localhost").replace])
 def test_a_signature_lists_what_it_may_change(function):
     assert set(keywords(function)) == set(SERVER)
@@ -61,6 +78,11 @@ WAYS = {
     "Server": lambda **given: Server("192.0.2.1", **given),
     "Server.from_url": lambda **given: Server.from_url("smtp://192.0.2.1", **given),
     "Server.replace": lambda **given: Server("192.0.2.1").replace(**given),
+    "SmtpPool": lambda **given: SmtpPool("192.0.2.1", **given),
+    "SmtpPool by URL": lambda **given: SmtpPool("smtp://192.0.2.1", **given),
+    "SmtpPool by Servers": lambda **given: SmtpPool([Server("192.0.2.1"), Server("192.0.2.2")], **given),
+    "register": lambda **given: register(Celery(), "192.0.2.1", **given),
+    "register by name": lambda **given: register(Celery(), "package.module:function", **given),
 }
 
 
@@ -79,10 +101,22 @@ WAYS = {
 )
 def test_a_keyword_that_is_none_is_told_with_what_was_meant(way, name, meant):
     """It is an error of the caller's as any other, and for Python's tools a wrong call."""
+    if name == "timeout" and way.startswith("register"):
+        return  # that is one of its own
     with pytest.raises(InputError, match=f"no such option: '{name}'; did you mean {meant}\\?") as caught:
         WAYS[way](**{name: "s3cr3t"})
     assert isinstance(caught.value, TypeError)
     assert "s3cr3t" not in str(caught.value)
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if way.startswith(("SmtpPool", "register"))])
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("max_conections", "max_connections"), ("pool_size", "max_connections"), ("retries", "retry")],
+)
+def test_a_keyword_of_a_pool_too(way, name, meant):
+    with pytest.raises(InputError, match=f"no such option: '{name}'; did you mean {meant}\\?"):
+        WAYS[way](**{name: 1})
 
 
 @pytest.mark.parametrize("way", WAYS)

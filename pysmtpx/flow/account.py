@@ -69,18 +69,18 @@ class Account:
         committed: bool = False,
         stage: Stage = _MAIL,
     ) -> None:
-        self.recipients = recipients
-        self.lmtp = lmtp
-        self.mail = mail
+        self.recipients: Sequence[str] = recipients
+        self.lmtp: bool = lmtp
+        self.mail: Reply | None = mail
         """The reply that refused MAIL."""
-        self.rcpts = rcpts
-        self.data = data
-        self.early = early
+        self.rcpts: Sequence[Reply] = rcpts
+        self.data: Reply | None = data
+        self.early: Reply | None = early
         """The refusal that came before all of the content was written."""
-        self.finals = finals
-        self.committed = committed
+        self.finals: Sequence[Reply] = finals
+        self.committed: bool = committed
         """The write with the last octet of the content has begun."""
-        self.stage = stage
+        self.stage: Stage = stage
         """What the next reply answers, or what is being done."""
 
     @property

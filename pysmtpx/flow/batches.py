@@ -63,7 +63,7 @@ class Batches:
         self._limit = plan.limit or len(plan.mail.recipients)
         self._beyond: set[int] = set()
         """Refused for the number of recipients: that stands unless a further transaction does better."""
-        self.owed = list(range(len(plan.mail.recipients)))
+        self.owed: list[int] = list(range(len(plan.mail.recipients)))
 
     def next(self) -> Plan:
         """The next transaction, for as many as it may have."""

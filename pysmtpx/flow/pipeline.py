@@ -63,7 +63,7 @@ class Pipeline:
 
     def __init__(self, *, overlap: bool = False, in_flight: int = 1) -> None:
         self._known: list[Done] = []
-        self.is_closed = False
+        self.is_closed: bool = False
         """The connection is over: what is pushed is unsent."""
         self._overlap = overlap and in_flight == 1
         self._window = in_flight

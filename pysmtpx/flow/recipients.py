@@ -43,9 +43,9 @@ class Ledger:
     __slots__ = ("accepted_count", "fates", "last", "recipients")
 
     def __init__(self, recipients: Sequence[str]) -> None:
-        self.recipients = recipients
+        self.recipients: Sequence[str] = recipients
         self.fates: list[Fate] = [None] * len(recipients)
-        self.accepted_count = 0
+        self.accepted_count: int = 0
         self.last: Reply | None = None
         """The reply of the acceptance that was entered last."""
 

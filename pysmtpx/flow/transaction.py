@@ -115,25 +115,25 @@ class Transaction:
 
     def __init__(self, plan: Plan, deadline: Any = None, token: Any = None) -> None:
         self.plan = plan
-        self.recipients = plan.mail.recipients
-        self.lmtp = plan.lmtp
+        self.recipients: tuple[str, ...] = plan.mail.recipients
+        self.lmtp: bool = plan.lmtp
         self.deadline = deadline
         """The ``Deadline`` of its message, if it has one of its own."""
         self.token = token
         """By which whoever pushed its message knows it."""
-        self.is_due = False
+        self.is_due: bool = False
         """Its content, or what brings the session back into step behind a refusal, is still to be written."""
-        self.shown = b""
+        self.shown: bytes = b""
         """The command by which the session is brought back into step."""
         self.fate: Fate | None = None
         """What became of the message; None while that is open."""
-        self.closed = False
+        self.closed: bool = False
         """The connection is not to be used any more."""
         self.cause: SmtpError | None = None
         """What broke the connection."""
         self.failure: BaseException | None = None
         """What the caller's content raised, where it is none of our errors."""
-        self.overlapped = False
+        self.overlapped: bool = False
         """Its envelope went behind another's end of data, or another's behind its own."""
         self.standing: Fate | None = None
         """What its replies say, as long as none was too many."""
@@ -141,15 +141,15 @@ class Transaction:
         """Of a message that has several, these make one fate of all."""
         self._is_told = self._trouble = False
 
-        self.stage = _MAIL
+        self.stage: Stage = _MAIL
         """What the next reply answers, or what is being done."""
-        self.committed = False
+        self.committed: bool = False
         """The write with the last octet of the content has begun."""
         self.mail: Reply | None = None
-        self.mail_refused = False
+        self.mail_refused: bool = False
         """MAIL was answered, and not by 2xx."""
         self.rcpts: list[Reply] = []
-        self.accepted_count = 0
+        self.accepted_count: int = 0
         self._awaited = len(plan.mail.recipients)
         """Answers to RCPT that are still to come."""
         self._octets = 0
@@ -160,7 +160,7 @@ class Transaction:
         self.finals: list[Reply] = []
         self.shut: Reply | None = None
         """A 421 among the final replies."""
-        self.over = False
+        self.over: bool = False
         """The final replies stand, and the connection is not in step behind them."""
         self.surplus: Reply | None = None
         """A reply that came behind the last one which was owed."""

@@ -62,11 +62,11 @@ class Field:
     def __init__(self, name: str, value: Any) -> None:
         if not isinstance(name, str):
             raise _bad_name()
-        self.name = name
-        self.key = name.lower()
+        self.name: str = name
+        self.key: str = name.lower()
         """By which it is looked for."""
-        self.value = value
-        self.is_made_here = value.__class__ is not str and hasattr(value, "fold")
+        self.value: Any = value
+        self.is_made_here: bool = value.__class__ is not str and hasattr(value, "fold")
         """True for a header object, which nobody has folded yet."""
         self._source: str | None = None
         self._text: str | None = None

@@ -52,19 +52,19 @@ class Part:
             raise InputError(f"the message has parts nested more than {MAX_DEPTH} deep")
         if not isinstance(message, Message):
             raise InputError(f"a part of the message is {type(message).__name__}, not an email message")
-        self.fields = [Field(name, value) for name, value in message.raw_items()]
+        self.fields: list[Field] = [Field(name, value) for name, value in message.raw_items()]
         """The header section, in order."""
         self.policy: Policy = message.policy
-        self.default_type = message.get_default_type()
+        self.default_type: str = message.get_default_type()
         """What a part is that does not say it."""
         self.preamble: str | None = message.preamble
         self.epilogue: str | None = message.epilogue
         payload = vars(message)["_payload"]
-        self.is_leaf = not isinstance(payload, list)
+        self.is_leaf: bool = not isinstance(payload, list)
         """True for a part that holds text, or nothing."""
-        self.children = [] if self.is_leaf else [Part(child, depth + 1) for child in payload]
+        self.children: list[Part] = [] if self.is_leaf else [Part(child, depth + 1) for child in payload]
         """The parts of a part; none for a leaf."""
-        self.content = payload if self.is_leaf else None
+        self.content: Any = payload if self.is_leaf else None
         """The text of a leaf as it came, octets as surrogates; None without one."""
         self._content_type: str | None = None
         self._encoding: str | None = None

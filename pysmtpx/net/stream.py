@@ -67,17 +67,17 @@ class Stream:
         self._unacknowledged = True
         """Something was read behind the last write, which acknowledged what came before it."""
         self._want = READ | WRITE
-        self.is_tls = isinstance(sock, ssl.SSLSocket)
+        self.is_tls: bool = isinstance(sock, ssl.SSLSocket)
         """Whether the octets are encrypted."""
         # Under TLS 1.3 until the server has said something: it may refuse our certificate after our own
         # side of the handshake is through (RFC 8446 4.4.2).
         self._is_shaking = self.is_tls
-        self.closed = False
+        self.closed: bool = False
         self.farewell: Reply | None = None
         """A 421 that came behind the last reply that was owed."""
-        self.round_trips = 0
+        self.round_trips: int = 0
         """Waits for a reply after something was written."""
-        self.short = 0
+        self.short: int = 0
         """Octets at the end of the last write that were never handed over, since it was broken off."""
 
     # -- writing -----------------------------------------------------------------

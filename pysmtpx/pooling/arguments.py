@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypedDict
 
 from ..connecting import as_server
 from ..errors import InputError
-from ..options import SERVER_DEFAULTS, ServerOptions
+from ..options import SERVER_DEFAULTS, ServerOptions, unknown
 from ..server import Server
 from .backoff import LONGEST_DIAL_REST
 from .events import Event
@@ -31,14 +31,19 @@ class PoolLimits(TypedDict, total=False):
     max_queued: int
 
 
-class PoolOptions(ServerOptions, PoolLimits, total=False):
-    """The keywords of ``SmtpPool``, which says what they mean, but for ``retry``."""
+class OwnOptions(PoolLimits, total=False):
+    """Those that are not for its servers, but for ``retry``."""
 
-    port: int | None
     on_event: Callable[[Event], None] | None
 
 
-POOL_DEFAULTS: Final[PoolOptions] = {
+class PoolOptions(OwnOptions, ServerOptions, total=False):
+    """The keywords of ``SmtpPool``, which says what they mean, but for ``retry``."""
+
+    port: int | None
+
+
+OWN_DEFAULTS: Final[OwnOptions] = {
     "max_connections": 4,
     "max_messages": None,
     "max_age": 300.0,
@@ -50,9 +55,8 @@ POOL_DEFAULTS: Final[PoolOptions] = {
     "in_flight": 1,
     "max_queued": 1000,
     "on_event": None,
-    "port": None,
-    **SERVER_DEFAULTS,
 }
+POOL_DEFAULTS: Final[PoolOptions] = {**OWN_DEFAULTS, "port": None, **SERVER_DEFAULTS}
 """All of them, as they are where they are not given."""
 
 
@@ -78,7 +82,19 @@ class PoolStats:
     """Tries after the first."""
 
 
-def servers(given: Any, options: dict[str, Any]) -> list[Server]:
+def parted(options: PoolOptions, *others: str) -> tuple[OwnOptions, ServerOptions]:
+    """What is for the pool, with the defaults of the rest, and what is for its servers.
+
+    Raises ``UnknownOption``, which may suggest one of the ``others``.
+    """
+    if not options.keys() <= POOL_DEFAULTS.keys():
+        raise unknown(options, {*POOL_DEFAULTS, *others})
+    own: Any = {name: value for name, value in options.items() if name in OWN_DEFAULTS}
+    rest: Any = {name: value for name, value in options.items() if name not in OWN_DEFAULTS}
+    return {**OWN_DEFAULTS, **own}, rest
+
+
+def servers(given: Any, options: Mapping[str, Any]) -> list[Server]:
     """The servers of a pool; one, or a sequence of them, as ``connect`` takes them."""
     several = [given] if isinstance(given, str | os.PathLike | Server) else list(given)
     if not several:

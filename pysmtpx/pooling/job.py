@@ -11,7 +11,7 @@ from dataclasses import replace
 from email.message import Message
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from ..errors import ConnectionLost, DeliveryUnknown, InputError, SmtpError, UsageError
+from ..errors import ConnectionLost, DeliveryUnknown, InputError, SmtpError
 from ..flow.plan import DEFAULT, Options, Plan, make_plan
 from ..message import NARROW, WIDE, AnyMessage, prepare
 from ..mime import raw
@@ -22,9 +22,9 @@ from ..retry import RetryPolicy
 from ..sending import account_for
 from ..wire.capabilities import Capabilities
 from ..wire.content import Unwritten
-from ..wire.envelope import MailObject, part
+from ..wire.envelope import MailObject, envelope_twice, part
 from ..wire.limits import Stage
-from ..wire.params import MailFromParams, RcptToParams
+from ..wire.params import MailFromParams, RcptParams
 from ..wire.result import SendResult
 from .blame import Blame, Suspicion
 from .connection import PooledConnection
@@ -39,7 +39,7 @@ class Envelope(NamedTuple):
     sender: str | None = None
     recipients: str | Sequence[str] | None = None
     mail_params: MailFromParams | None = None
-    rcpt_params: Sequence[RcptToParams | None] | None = None
+    rcpt_params: RcptParams = None
 
 
 _NONE: Final = Envelope()
@@ -64,7 +64,7 @@ class Forms:
 
     def __init__(self, mail: MailObject | AnyMessage, envelope: Envelope | None) -> None:
         if isinstance(mail, MailObject) and envelope is not None and any(e is not None for e in envelope):
-            raise UsageError("a MailObject has an envelope of its own")
+            raise envelope_twice(mail)
         self._mail, self._envelope = taken_apart(mail, envelope or _NONE)
         self.whole = self._mail if isinstance(self._mail, MailObject) else None
         """To all recipients, for a server that offers everything; None before the first look at it."""

@@ -174,11 +174,11 @@ class Exchange:
         self._dialogue = mechanism.speak(mechanism, claim)
         initial = next(self._dialogue)
         line = None if initial is None else command.auth(mechanism.name, initial)
-        self.opening = line or command.line("AUTH", mechanism.name)
+        self.opening: bytes = line or command.line("AUTH", mechanism.name)
         # RFC 4954 4: what is too long for the AUTH line answers an empty challenge instead.
         self._held = None if initial is None or line else command.auth_response(initial)
-        self.challenge = b""
-        self.is_answered = False
+        self.challenge: bytes = b""
+        self.is_answered: bool = False
         """The server asked for more than the opening: what it refuses now is not the mechanism as such."""
 
     def answer(self, reply: Reply) -> bytes:

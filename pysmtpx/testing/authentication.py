@@ -22,7 +22,7 @@ class Authentication:
         self._exchange: Exchange | None = None
         self._mechanism = ""
         self._round = 0
-        self.is_active = False
+        self.is_active: bool = False
         """True while the next line is a response to a challenge."""
 
     def cancel(self) -> None:

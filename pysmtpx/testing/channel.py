@@ -7,7 +7,7 @@ from typing import Final
 
 from .actions import Action, Close, Wait, Write, WriteSlowly
 from .config import Config
-from .ledger import Ledger
+from .ledger import Connection, Ledger
 from .script import Answer, Cut, Drip, Event, Garbage, Stall, code, octets
 
 _GROUPABLE: Final = frozenset({"MAIL", "RCPT", "RSET", "BDAT", "FINAL"})
@@ -20,7 +20,7 @@ class Channel:
     def __init__(self, config: Config, ledger: Ledger) -> None:
         self.config = config
         self.ledger = ledger
-        self.connection = ledger.open()
+        self.connection: Connection = ledger.open()
         self.actions: list[Action] = []
         self.offered: frozenset[str] = frozenset()
         """EHLO keywords of the last EHLO reply."""
@@ -34,11 +34,11 @@ class Channel:
         self.user: str | None = None
         self.unread: bool | None = None
         """Whether the client sent what comes next without reading every reply; None: unknown."""
-        self.verb = ""
+        self.verb: str = ""
         """The command that is being judged."""
-        self.last = "CONNECT"
+        self.last: str = "CONNECT"
         """What the last reply answered."""
-        self.closed = ""
+        self.closed: str = ""
         """Why the server talks no more."""
         self._seen: Counter[str] = Counter()
         self._script = config.script

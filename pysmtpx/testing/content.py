@@ -26,11 +26,11 @@ class ContentJudge:
         line_limit: int | None,
         any_line_end: bool = False,
     ) -> None:
-        self.size = 0
+        self.size: int = 0
         """Octets after unstuffing."""
-        self.wire_size = 0
-        self.header_is_8bit = False
-        self.body_is_8bit = False
+        self.wire_size: int = 0
+        self.header_is_8bit: bool = False
+        self.body_is_8bit: bool = False
         self._chunks: list[bytes] = []
         self._breach = breach
         self._found: set[str] = set()

@@ -31,8 +31,8 @@ class ServerSession:
     """
 
     def __init__(self, config: Config | None = None, ledger: Ledger | None = None) -> None:
-        self.config = config or Config()
-        self.ledger = ledger or Ledger()
+        self.config: Config = config or Config()
+        self.ledger: Ledger = ledger or Ledger()
         self._channel = Channel(self.config, self.ledger)
         self._transactions = Transactions(self._channel)
         self._authentication = Authentication(self._channel)

@@ -66,10 +66,10 @@ class MailServer:
         self.tls: Tls = tls or ("none" if ssl_context is None else "starttls")
         if self.tls != "none" and ssl_context is None:
             raise ValueError("tls needs an ssl_context")
-        self.config = self._with_starttls(replace(config or Config(), **options))
-        self.ledger = Ledger(keep=keep)
+        self.config: Config = self._with_starttls(replace(config or Config(), **options))
+        self.ledger: Ledger = Ledger(keep=keep)
         self.strict = strict
-        self.path = None if path is None else os.fspath(path)
+        self.path: str | None = None if path is None else os.fspath(path)
         self._host, self._wanted_port = host, port
         certificate = None if ssl_context is None else server_certificate(ssl_context)
         self._line = Line(

@@ -41,7 +41,7 @@ class Transactions:
     """The transactions of one connection, one after the other."""
 
     def __init__(self, channel: Channel) -> None:
-        self.envelope = Envelope(channel)
+        self.envelope: Envelope = Envelope(channel)
         self._channel = channel
         self._body: _Body | None = None
         self._chunk = _Chunk()

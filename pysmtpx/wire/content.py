@@ -126,7 +126,7 @@ class Unwritten(Content):
     replayable = True
 
     def __init__(self, message: Message[Any, Any]) -> None:
-        self.message = message
+        self.message: Message[Any, Any] = message
 
 
 class _Memory(Content):
@@ -292,7 +292,7 @@ class File:
     def __init__(self, file: Any) -> None:
         seekable = getattr(file, "seekable", None)  # some objects have no more than ``read``
         self._file = file
-        self.replayable = seekable is not None and bool(seekable())
+        self.replayable: bool = seekable is not None and bool(seekable())
         self._start = file.tell() if self.replayable else None
 
     def __iter__(self) -> Iterator[bytes]:

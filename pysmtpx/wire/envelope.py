@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from email.message import Message
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, BinaryIO, Final, TypeAlias
 
 from ..errors import InputError, UsageError
 from .address import ForwardPath, ReversePath
 from .content import Content
-from .params import MailFromParams, RcptToParams
+from .params import MailFromParams, RcptParams, RcptToParams
 
 Source: TypeAlias = (
     "bytes | bytearray | memoryview | BinaryIO | Iterable[bytes] | Message[Any, Any] | Content"
 )
+
+
+NO_MAIL_PARAMS: Final = "mail_params must be MailFromParams"
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -27,8 +30,8 @@ class MailObject:
     ``content`` is bytes, a buffer, a binary file or an iterable of chunks of
     bytes, each as a whole message with headers; or an ``email`` message, which is
     then written for the server at hand as ``send_message`` does it, whatever
-    its headers say of the envelope. ``rcpt_params``, where given, has one entry
-    for each recipient.
+    its headers say of the envelope. ``rcpt_params``, where given, is one for
+    all recipients, or has one entry for each.
 
     Raises ``InputError`` for a bad path, no recipient, or content of another
     type, and ``UsageError`` where ``rcpt_params`` has another length than
@@ -48,7 +51,7 @@ class MailObject:
         content: Source,
         *,
         mail_params: MailFromParams | None = None,
-        rcpt_params: Sequence[RcptToParams | None] | None = None,
+        rcpt_params: RcptParams = None,
     ) -> None:
         if isinstance(recipients, str):
             recipients = (recipients,)
@@ -56,7 +59,7 @@ class MailObject:
         if not paths:
             raise InputError("no recipient was given")
         if mail_params is not None and not isinstance(mail_params, MailFromParams):
-            raise InputError("mail_params must be MailFromParams")
+            raise InputError(NO_MAIL_PARAMS)
         if rcpt_params is not None:
             rcpt_params = _checked(rcpt_params, len(paths))
         put = object.__setattr__
@@ -89,6 +92,13 @@ def reverse_path(sender: str) -> ReversePath:
         raise error.at("sender") from None
 
 
+def envelope_twice(mail: MailObject) -> UsageError:
+    """The error for a sender, recipients or parameters beside those of a mail object."""
+    error = UsageError("a MailObject has an envelope of its own")
+    error.unsent_recipients = mail.recipients
+    return error
+
+
 def part(mail: MailObject, indices: Sequence[int], content: Source | None = None) -> MailObject:
     """The same for some of the recipients, by place; with other ``content``, where that is given."""
     params = mail.rcpt_params
@@ -101,8 +111,18 @@ def part(mail: MailObject, indices: Sequence[int], content: Source | None = None
     )
 
 
-def _checked(rcpt_params: Sequence[RcptToParams | None], count: int) -> tuple[RcptToParams | None, ...]:
+def _checked(
+    rcpt_params: RcptToParams | Sequence[RcptToParams | None], count: int
+) -> tuple[RcptToParams | None, ...]:
     """Parameters of RCPT, one for each of so many recipients."""
+    if isinstance(rcpt_params, RcptToParams):
+        if rcpt_params.orcpt is not None and count > 1:
+            raise UsageError(
+                "orcpt is the address of one recipient (RFC 3461 4.2): give one rcpt_params for each"
+            )
+        return (rcpt_params,) * count
+    if not isinstance(rcpt_params, Sequence):
+        raise InputError("rcpt_params must be RcptToParams, or a sequence with one for each recipient")
     if len(rcpt_params) != count:
         raise UsageError(f"rcpt_params has {len(rcpt_params)} entries for {count} recipients (RFC 3461 4)")
     if any(p is not None and not isinstance(p, RcptToParams) for p in rcpt_params):

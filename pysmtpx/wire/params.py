@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeGuard, get_args
@@ -168,6 +168,10 @@ class RcptToParams(_Params):
             raise InputError("NOTIFY takes an iterable of conditions (RFC 3461 4.1)")
         object.__setattr__(self, "notify", tuple(notify))
         self._settle(RCPT)
+
+
+RcptParams: TypeAlias = RcptToParams | Sequence[RcptToParams | None] | None
+"""Of all recipients the same, or one for each."""
 
 
 def _integer(keyword: str, value: object, low: int, high: int) -> str:

@@ -73,7 +73,7 @@ class ReplyParser:
         self._octets = 0
         self._breach = ""
         self._ready: tuple[Reply, ...] = ()  # what comes before any octets that are kept
-        self.has_input = False
+        self.has_input: bool = False
         """True where octets were received that no reply handed out yet accounts for."""
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:

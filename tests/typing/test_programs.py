@@ -6,14 +6,11 @@ A line with a mistake ends in ``# wrong:`` with the code of mypy and the rule of
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from support.checkers import NEEDS_CHECKERS, output
 
 PROGRAMS = Path(__file__).parent / "programs"
 NAMES = sorted(path.stem for path in PROGRAMS.glob("*.py"))
@@ -22,13 +19,7 @@ MARK = re.compile(r"# wrong: ([\w-]+), (\w+)$")
 Place = tuple[str, int, str]
 """A program, its line, and the code or rule."""
 
-pytestmark = [
-    pytest.mark.once,  # heavy, and the same on each Python
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not (find_spec("pyright") or os.environ.get("CI")), reason="It needs the checkers: the extra dev."
-    ),
-]
+pytestmark = NEEDS_CHECKERS
 
 
 def marked(place: int) -> set[Place]:
@@ -41,30 +32,11 @@ def marked(place: int) -> set[Place]:
     }
 
 
-def output(cwd: Path, *command: str | Path) -> str:
-    """What a checker prints; it fails by design, so that tells nothing."""
-    env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    env["PYRIGHT_PYTHON_IGNORE_WARNINGS"] = "1"  # of a newer version
-    env["LC_ALL"] = "C.UTF-8"  # without a locale they do not find a folder with an umlaut
-    done = subprocess.run([sys.executable, "-m", *command], cwd=cwd, env=env, capture_output=True, text=True)
-    assert done.stdout, done.stderr
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
 def of_mypy(stranger: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[Place, str]:
     folder = tmp_path_factory.mktemp("mypy")
-    command = [
-        "mypy",
-        "--strict",
-        "--output",
-        "json",
-        "--cache-dir",
-        ".cache",
-        "--python-executable",
-        stranger,
-    ]
-    lines = output(folder, *command, *PROGRAMS.glob("*.py")).splitlines()
+    command = ["mypy", "--strict", "--output", "json", "--cache-dir", ".cache", *PROGRAMS.glob("*.py")]
+    lines = output(folder, stranger, *command).splitlines()
     told = [json.loads(line) for line in lines if line.startswith("{")]
     return {
         (Path(each["file"]).stem, each["line"], each["code"]): each["message"]
@@ -75,7 +47,7 @@ def of_mypy(stranger: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[Pl
 
 @pytest.fixture(scope="module")
 def of_pyright(stranger: Path) -> dict[Place, str]:
-    told = json.loads(output(PROGRAMS, "pyright", "--outputjson", "--pythonpath", stranger, "-p", PROGRAMS))
+    told = json.loads(output(PROGRAMS, stranger, "pyright", "--outputjson", "-p", PROGRAMS))
     assert told["summary"]["filesAnalyzed"] == len(NAMES)
     return {
         (Path(each["file"]).stem, each["range"]["start"]["line"] + 1, each.get("rule", "")): each["message"]

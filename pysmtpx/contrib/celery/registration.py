@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
 from celery import Celery, Task, signals
 from celery.local import Proxy
@@ -13,11 +13,14 @@ from celery.result import AsyncResult
 from ...errors import InputError, SmtpError
 from ...frames import conceals_settings
 from ...message import AnyMessage
+from ...options import spelled_out
+from ...pooling.arguments import POOL_DEFAULTS, PoolOptions, parted
 from ...pooling.job import Envelope
 from ...retry import RetryPolicy
 from ...wire.envelope import MailObject
 from ...wire.limits import SEND_TIMEOUT
-from ...wire.params import MailFromParams, RcptToParams
+from ...wire.params import MailFromParams, RcptParams
+from ..configuration import arguments
 from ..queueing.payload import MAX_SIZE, make_submission, pack
 from ..queueing.signing import Keys
 from ..queueing.tries import SendFailed
@@ -35,7 +38,7 @@ def enqueue(
     sender: str | None = None,
     recipients: str | Sequence[str] | None = None,
     mail_params: MailFromParams | None = None,
-    rcpt_params: Sequence[RcptToParams] | None = None,
+    rcpt_params: RcptParams = None,
     all_or_nothing: bool = False,
     allow_long_lines: bool = False,
     name: str = "pysmtpx.send",
@@ -90,6 +93,7 @@ def enqueue(
 
 
 @conceals_settings(SmtpError)
+@spelled_out(PoolOptions, POOL_DEFAULTS)
 def register(
     app: Any,
     server: Servers,
@@ -104,7 +108,7 @@ def register(
     task_options: Mapping[str, Any] | None = None,
     max_size: int = MAX_SIZE,
     signing_keys: Any = None,
-    **pool_options: Any,
+    **pool_options: Unpack[PoolOptions],
 ) -> Any:
     """Put a task that sends mail on a Celery app, and return it.
 
@@ -141,6 +145,9 @@ def register(
     Raises ``InputError`` for what cannot be right, and for a second task of
     this name.
     """
+    parted(
+        pool_options, *arguments(register)
+    )  # says now what is none, also where the server is not known yet
     mail_task = MailTask(
         server=server,
         queue=queue,

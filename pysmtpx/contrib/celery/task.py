@@ -17,7 +17,7 @@ from celery.exceptions import Reject
 from ...errors import ConnectError, DeliveryUnknown, InputError, SmtpError
 from ...mime import raw
 from ...pool import SmtpPool
-from ...pooling.arguments import positive
+from ...pooling.arguments import PoolOptions, positive
 from ...retry import RetryPolicy
 from ...server import Server
 from ...wire.content import Content
@@ -33,7 +33,7 @@ from ..queueing.tries import Account, SendFailed
 _log: Final = logging.getLogger("pysmtpx")
 
 _Address: TypeAlias = str | os.PathLike[str] | Server
-Servers: TypeAlias = _Address | Sequence[_Address] | Callable[[], "_Address | Sequence[_Address]"]
+Servers: TypeAlias = _Address | Sequence[_Address] | Callable[[], _Address | Sequence[_Address]]
 """What a pool takes, or a function that returns it, or the name of one."""
 
 DEFAULT_RETRY: Final = RetryPolicy(attempts=10, backoff=30.0, max_backoff=600.0, temporary=True)
@@ -64,7 +64,7 @@ class MailTask:
     on_outcome: Callable[[Mapping[str, Any]], None] | None
     max_size: int
     own_keys: Keys | None
-    pool_options: dict[str, Any]
+    pool_options: PoolOptions
     _pool: SmtpPool | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -140,7 +140,7 @@ class MailTask:
                 mail.recipients,
                 mail.content,
                 mail_params=mail.mail_params,
-                rcpt_params=mail.rcpt_params,  # type: ignore[arg-type]
+                rcpt_params=mail.rcpt_params,
                 timeout=_seconds(task, self.timeout),
                 all_or_nothing=submission.all_or_nothing,
                 allow_long_lines=submission.allow_long_lines,

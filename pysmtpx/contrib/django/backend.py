@@ -81,7 +81,7 @@ class EmailBackend(Sending, smtp.EmailBackend):  # type: ignore[misc]
         except ValueError as error:
             raise wrong(str(error), alias) from None
         self.alias = alias
-        self.options = Options({name: getattr(self, name) for name in DJANGO} | own, alias)
+        self.options: Options = Options({name: getattr(self, name) for name in DJANGO} | own, alias)
         self.connection: SmtpPool | None = None
         """The pool, while this backend is open."""
         _ = self.pool  # says now what is wrong with the options

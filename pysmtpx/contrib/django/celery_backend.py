@@ -56,7 +56,7 @@ class CeleryEmailBackend(Sending, BaseEmailBackend):  # type: ignore[misc]
         self.alias = alias
         self.fail_silently = fail_silently
         keys = right(alias, lambda: Keys.of(own.get("signing_keys")))
-        self.options = {**own, "signing_keys": keys}
+        self.options: dict[str, Any] = {**own, "signing_keys": keys}
 
     def _is_ours(self, error: Exception | None) -> bool:
         from kombu.exceptions import KombuError

@@ -18,12 +18,11 @@ from django.views.decorators import debug
 from ...cures import unknown_name
 from ...endpoint import TlsMode
 from ...errors import InputError, SmtpError
-from ...options import ServerOptions, SessionOptions
+from ...options import SendOptions, ServerOptions, SessionOptions
 from ...pool import SmtpPool
 from ...pooling.arguments import PoolLimits, positive
 from ...pooling.events import Event
 from ...retry import RetryPolicy
-from ...sending import SendOptions
 from ...server import Server
 from ...shortening import shortened
 from ...wire.limits import CONNECT_TIMEOUT
@@ -123,7 +122,7 @@ class Options:
         self.alias = alias
         self.values: Values = {**values, "port": _number(values.get("port"))}
         del values  # error pages show what is in a frame
-        self.key = right(alias, lambda: Key(self.values))
+        self.key: Key = right(alias, lambda: Key(self.values))
         """What the pool depends on."""
 
     @property

@@ -71,7 +71,7 @@ class Connection:
     def __init__(self, mail: _State) -> None:
         self.mail = mail
         self.host: SmtpPool | None = None
-        self.num_emails = 0
+        self.num_emails: int = 0
 
     def __enter__(self) -> Self:
         self.num_emails = 0

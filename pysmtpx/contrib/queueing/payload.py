@@ -8,14 +8,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, TypeVar
 
-from ...errors import InputError, MessageTooLarge, NotSupportedError, UsageError
+from ...errors import InputError, MessageTooLarge, NotSupportedError
 from ...flow.plan import Options, make_plan
 from ...message import NARROW, WIDE, AnyMessage, prepare
 from ...pooling.job import Envelope, taken_apart
 from ...wire.address import ForwardPath, ReversePath
 from ...wire.capabilities import Capabilities, Protocol
 from ...wire.content import Content
-from ...wire.envelope import MailObject, part
+from ...wire.envelope import MailObject, envelope_twice, part
 from ...wire.params import MAIL, RCPT, DeliverBy, MailFromParams, RcptToParams
 
 VERSION: Final = 1
@@ -66,7 +66,7 @@ def make_submission(
     sent, ``MessageTooLarge`` for content of more than ``max_size`` octets.
     """
     if isinstance(message, MailObject) and any(each is not None for each in envelope):
-        raise UsageError("a MailObject has an envelope of its own")
+        raise envelope_twice(message)
     message, envelope = taken_apart(message, envelope)
     mail = message if isinstance(message, MailObject) else _prepared(message, envelope)
     mail = part(mail, range(len(mail.recipients)), _octets(mail.content, max_size))

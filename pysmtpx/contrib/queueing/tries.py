@@ -30,9 +30,9 @@ class Account(Tries):
 
     def __init__(self, recipients: tuple[str, ...], began: float) -> None:
         super().__init__(recipients)
-        self.attempts = 0
+        self.attempts: int = 0
         """Tries so far."""
-        self.began = began
+        self.began: float = began
         """When the first try began, in seconds of the wall clock: no other one is known to all machines."""
 
     # -- tries ------------------------------------------------------------------------
@@ -75,7 +75,7 @@ class Account(Tries):
         return account
 
     def _restore(self, plain: Mapping[str, Any]) -> None:
-        self.ledger = Ledger.from_plain(self.ledger.recipients, plain)
+        self.ledger: Ledger = Ledger.from_plain(self.ledger.recipients, plain)
         places = range(len(self.ledger.recipients))
         attempts, owed = plain["attempts"], [at(places, place) for place in plain["owed"]]
         if type(attempts) is not int or attempts < 1 or not math.isfinite(self.began):
@@ -136,7 +136,7 @@ class SendFailed(SmtpError):
 
     def __init__(self, report: Mapping[str, Any]) -> None:
         super().__init__()
-        self.args = (report,)
+        self.args: tuple[Any, ...] = (report,)
         self.report = report
         self.accepted_recipients = _paths(report, "accepted")
         self.rejected_recipients = tuple(_refused(each) for each in report.get("rejected", ()))
