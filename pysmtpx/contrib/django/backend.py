@@ -159,6 +159,9 @@ class EmailBackend(Sending, smtp.EmailBackend):  # type: ignore[misc]
                     while taken[0][1] is not None:  # it was not handed on
                         yield taken.popleft()
                     message, _ = taken.popleft()
+                    if isinstance(outcome.error, UsageError):  # the pool was closed before it took this one in
+                        waiting.appendleft(message)
+                        continue
                     result = outcome.error or outcome.result
                     yield message, result
                     is_away = self._is_away(result)

@@ -442,7 +442,28 @@ def test_a_pool_that_is_closed_in_the_middle_of_a_list(site: Any) -> None:
     for each in mails:
         assert (each.send_result is not None) == (each.to[0] in arrived)
         assert (each.send_result is None) == (each.send_error is not None)
-    assert mails[199].send_result is not None
+    assert mails[-1].send_result is not None
+
+
+def test_a_message_that_a_closed_pool_refuses_goes_by_another(site: Any) -> None:
+    """The pool closes between one message being asked for and being handed over."""
+    mails = [message(f"{n}@x.example") for n in range(7)]
+
+    def close(*args: Any, **options: Any) -> Any:
+        del mails[5].message  # the next time it is the method of the class
+        close_pools()
+        return mails[5].message(*args, **options)
+
+    mails[5].message = close
+    with MailServer() as server:
+        site.use(server, max_connections=1, fail_silently=True)
+        message("warm@x.example").send()
+        site.connection().send_messages(mails)
+        arrived = {each.addresses[0] for each in server.messages}
+    assert {each.to[0] for each in mails[5:]} <= arrived
+    for each in mails:
+        assert (each.send_result is not None) == (each.to[0] in arrived)
+        assert (each.send_result is None) == (each.send_error is not None)
 
 
 def test_a_rate_holds_for_many_messages(site: Any) -> None:
