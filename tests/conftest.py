@@ -11,6 +11,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from random import Random
+from zlib import crc32
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -43,6 +44,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="each test, but none marked `once`, with N sets of parameters, or all where marked `everywhere`",
     )
+    parser.addoption(
+        "--share",
+        default="1/1",
+        metavar="I/N",
+        help="of a sample what falls to the I-th of N Pythons: what is marked `everywhere`, and one test in N",
+    )
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -53,7 +60,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     most: int | None = config.getoption("sample")
     if most is not None:
-        kept = _sample(items, most)
+        place, pythons = map(int, config.getoption("share").split("/"))
+        kept = _sample(items, most, place - 1, pythons)
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
         items[:] = [item for item in items if item in kept]
 
@@ -64,7 +72,7 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-def _sample(items: list[pytest.Item], most: int) -> set[pytest.Item]:
+def _sample(items: list[pytest.Item], most: int, place: int, pythons: int) -> set[pytest.Item]:
     """What is kept; which sets of parameters depends on the names of the test and of this Python alone."""
     kept: set[pytest.Item] = set()
     others: dict[str, list[pytest.Item]] = defaultdict(list)
@@ -74,6 +82,8 @@ def _sample(items: list[pytest.Item], most: int) -> set[pytest.Item]:
         elif not item.get_closest_marker("once"):
             others[item.nodeid.partition("[")[0]].append(item)
     for name, sets in others.items():
+        if crc32(name.encode()) % pythons != place:
+            continue
         chance = Random(f"{name} {sys.version_info[:2]}")
         kept.update(chance.sample(sets, min(most, len(sets))))
     return kept

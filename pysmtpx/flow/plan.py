@@ -30,8 +30,6 @@ class Options:
     """Send only where every recipient is accepted."""
     as_is: bool = False
     """Let lines over 998 octets and 8-bit headers pass as they stand."""
-    pipelining: bool = True
-    """Use PIPELINING where it is offered."""
 
 
 DEFAULT = Options()
@@ -122,7 +120,7 @@ def make_plan(
         command.mail(mail.sender, given, size=size, body=body, smtputf8=utf8),
         *command.rcpts(mail.recipients, mail.rcpt_params, smtputf8=utf8),
     )
-    window = WINDOW if capabilities.pipelining and options.pipelining else 1
+    window = WINDOW if capabilities.pipelining else 1
     return Plan(mail, envelope, options, protocol is _LMTP, window, body, capabilities.rcpt_max)
 
 
