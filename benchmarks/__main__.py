@@ -28,6 +28,7 @@ MEASURES = {
     "one": secured.one_at_a_time,
     "face": face.sendmail,
     "django": django_mail.send_mail,
+    "django_near": django_mail.processor_time,
     "large": secured.large,
     "quickack": stream.quickack,
     "file": core.large_file,

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import trustme
@@ -16,6 +18,7 @@ from .report import Goal, Report, against, rates_table
 from .rounds import OURS, Contestant, interleave
 from .secured import FAR, PASSWORD, USER
 from .servers import blind_sink, delayed, round_trip
+from .sink import smtp_sink
 
 DJANGO = "Django's own backend"
 _PATHS = {OURS: "pysmtpx.contrib.django.EmailBackend", DJANGO: "django.core.mail.backends.smtp.EmailBackend"}
@@ -44,6 +47,8 @@ def _configure(port: int) -> None:
     import django
     from django.conf import settings
 
+    if settings.configured:
+        return
     common = {"SECRET_KEY": "none", "DEFAULT_FROM_EMAIL": SENDER, "USE_TZ": True}
     options = {"host": "127.0.0.1", "port": port, "use_tls": True, "username": USER, "password": PASSWORD}
     if django.VERSION >= (6, 1):
@@ -123,3 +128,51 @@ def send_mail(rounds: int = 3, calls: int = 200, fewer: int = 20) -> Report:
     report.parts.append(f"50 messages in one `send_messages()`, from a cold pool:\n\n{table}")
     report.goals.append(Goal("`send_mail()`, 20 ms, TLS and AUTH", 4, against(one, DJANGO)))
     return report
+
+
+def processor_time(rounds: int = 9) -> Report:
+    """Text and HTML, one call at a time, in clear to a sink near by."""
+    from django.utils.module_loading import import_string
+
+    report = Report("Django near by, text and HTML, processor time of the client, smtp-sink")
+    with smtp_sink() as port, warnings.catch_warnings():
+        _configure(port)
+        backends = {
+            name: import_string(path)(host="127.0.0.1", port=port, username="", password="", use_tls=False)
+            for name, path in _PATHS.items()
+        }
+        for backend in backends.values():
+            backend.open()
+        runners: dict[str, Contestant] = {
+            name: partial(_spent, partial(_send_html, backend)) for name, backend in backends.items()
+        }
+        measured = interleave(runners, rounds, seconds=0.4, probe=50)
+        for backend in backends.values():
+            backend.close()
+        _cold(lambda: 0.0)
+    report.parts.append(
+        f"Both have a connection open, as {DJANGO} has within `with mail.get_connection()`:\n\n"
+        + rates_table("messages a second of processor time", measured)
+    )
+    times = against(measured, DJANGO)
+    report.goals.append(
+        Goal("`send_mail()`, text and HTML: processor time", 0.9, times and 1 / times, at_most=True)
+    )
+    return report
+
+
+def _send_html(backend: Any) -> None:
+    from django.core import mail
+
+    html = f"<p>{_BODY}</p>"
+    message = mail.EmailMultiAlternatives("measured", _BODY, None, [RECIPIENT], connection=backend)
+    message.attach_alternative(html, "text/html")
+    if message.send() != 1:
+        raise SystemExit("a message was not sent")
+
+
+def _spent(send: Callable[[], None], count: int) -> float:
+    start = time.process_time()
+    for _ in range(count):
+        send()
+    return count / (time.process_time() - start)

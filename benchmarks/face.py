@@ -38,7 +38,7 @@ def sendmail(rounds: int = 9) -> Report:
     with one_processor() as possible, smtp_sink() as port:
         if possible:
             alone = _race(report, "a single processor", port, rounds)
-            report.goals.append(Goal("`sendmail` beside smtplib, a single processor", 1.5, alone))
+            report.goals.append(Goal("`sendmail` beside smtplib, a single processor", 1.3, alone))
     report.parts.append(_WHY_TWICE)
     with smtp_sink() as near, delayed(near, FAR) as port:
         far = _race(report, f"a round trip of {FAR * 1000:.0f} ms", port, 3, far=True)
