@@ -48,7 +48,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--share",
         default="1/1",
         metavar="I/N",
-        help="of a sample what falls to the I-th of N Pythons: what is marked `everywhere`, and one test in N",
+        help="of a sample the part of the I-th of N Pythons: what is marked `everywhere`, and one test in N",
     )
 
 
