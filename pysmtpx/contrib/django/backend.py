@@ -159,7 +159,7 @@ class EmailBackend(Sending, smtp.EmailBackend):  # type: ignore[misc]
                     while taken[0][1] is not None:  # it was not handed on
                         yield taken.popleft()
                     message, _ = taken.popleft()
-                    if isinstance(outcome.error, UsageError):  # the pool was closed before it took this one in
+                    if isinstance(outcome.error, UsageError):  # the pool was closed before it took this in
                         waiting.appendleft(message)
                         continue
                     result = outcome.error or outcome.result
