@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from support.busy import until
+from support.patience import LONG
 from support.pools import BODY, ONCE, SENDER, Hold, fates, in_threads, mails, outcome, pool_of
 
 from pysmtpx import AuthenticationError, RetryPolicy, SendResult, Server, SmtpError
@@ -29,7 +30,7 @@ def test_a_refused_password_is_tried_once() -> None:
         with SmtpPool(with_password(server, "wrong"), max_connections=8) as pool:
             futures = [pool.submit(each) for each in mails(30)]
             called = in_threads(4, lambda n: pool.send(SENDER, f"t{n}@x.example", BODY))
-            errors = [future.exception(10) for future in futures] + called
+            errors = [future.exception(20) for future in futures] + called
             assert {type(error) for error in errors} == {AuthenticationError}
             assert fates(errors[7]) == {"r7@x.example": "unsent"}
             later = outcome(pool.send, SENDER, "a@x.example", BODY)
@@ -125,7 +126,7 @@ def test_a_password_that_was_changed_is_tried_once(monkeypatch: pytest.MonkeyPat
         pool.connection(),
     ):
         users["ann"] = "changed"
-        futures = [pool.submit(each, timeout=3) for each in mails(12)]
+        futures = [pool.submit(each, timeout=LONG) for each in mails(12)]
         hold.wait_for()
         assert pool.stats().dialling == 1
         hold.go.set()

@@ -139,7 +139,7 @@ def test_a_close_at_once_cuts_a_lease_that_hangs() -> None:
         thread.start()
         hold.wait_for()
         pool.close(0)
-        thread.join(15)
+        thread.join(20)
         is_hanging = thread.is_alive()
         hold.go.set()
         thread.join()

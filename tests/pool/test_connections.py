@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from support.busy import until
+from support.patience import LONG
 from support.pool_parts import Exchange, Line, Watched, connections_of, raised, server
 from support.pools import in_threads
 
@@ -15,6 +16,7 @@ from pysmtpx import (
     AuthenticationError,
     ConnectError,
     ConnectionLost,
+    SenderRejected,
     SendResult,
     ServiceUnavailable,
     SmtpError,
@@ -27,6 +29,7 @@ from pysmtpx.pooling import backoff
 from pysmtpx.pooling.connection import Lease, PooledConnection
 from pysmtpx.pooling.connections import Connections, Counts, is_spent
 from pysmtpx.pooling.events import Event
+from pysmtpx.pooling.replies import Refusal
 from pysmtpx.wire.limits import Stage
 from pysmtpx.wire.reply import EnhancedCode, Reply
 
@@ -573,6 +576,109 @@ def test_what_cannot_be_used_again_is_not_kept(why: str) -> None:
     assert connections.counts() == Counts(1, 0, 0, 0)
     connections.give_back(other)
     assert connections.counts() == Counts(1, 1, 0, 0)
+
+
+def test_what_is_given_back_is_had_at_once_by_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """He need not look at the clock for it."""
+    monkeypatch.setattr("pysmtpx.pooling.connections._LOOK_AGAIN", 600.0)
+    connections = connections_of(Exchange(), connections=1)
+    held, got = leased(connections), list[PooledConnection]()
+    thread = threading.Thread(target=lambda: got.append(leased(connections)), daemon=True)
+    thread.start()
+    until(lambda: connections.counts().waiting == 1)
+    connections.give_back(held)
+    thread.join(LONG)
+    assert got == [held]
+
+
+def test_what_is_being_dialled_is_counted_apart() -> None:
+    seen: list[Counts] = []
+    connections = connections_of(Exchange(None, lambda *_: seen.append(connections.counts())))
+    leased(connections)
+    leased(connections)
+    assert [(each.open, each.idle, each.dialling) for each in seen] == [(1, 0, 1)]
+    assert connections.counts() == Counts(open=2, idle=0, dialling=0, waiting=0)
+
+
+@pytest.mark.parametrize("has_rested", [False, True])
+def test_a_loss_by_bdat_says_something_only_of_what_was_alive(has_rested: bool) -> None:
+    """FAULTS 53, 87: a connection that was idle may have died of that."""
+    one = server()
+    connections = connections_of(Exchange(), one)
+    connection = leased(connections)
+    if has_rested:
+        connections.give_back(connection)
+        assert leased(connections) is connection
+    connections.heard(connection, GONE, was_tried=False, may_spare=True, by_bdat=True)
+    assert one.chunking_works is has_rested
+
+
+def test_refusals_in_a_row_begin_anew_with_each_message_that_is_taken() -> None:
+    """FAULTS 113: what a server is known to say of messages is about the connection only in a row."""
+    one = server()
+    connections = connections_of(Exchange(), one)
+    connection = leased(connections)
+    refusal = SenderRejected("later", stage=Stage.MAIL, reply=Reply(450))
+    one.refusals.add(Refusal(Stage.MAIL, 450, None))
+    heard(connections, connection, TAKEN)
+    for _ in range(3):
+        assert [heard(connections, connection, refusal) for _ in range(2)] == [None, None]
+        heard(connections, connection, TAKEN)
+    assert [heard(connections, connection, refusal) for _ in range(2)] == [None, None]
+    assert heard(connections, connection, refusal).retires, "the third in a row"
+
+
+def test_trouble_behind_a_message_that_was_taken_ends_the_overlap() -> None:
+    one = server()
+    connections = connections_of(Exchange(), one)
+    connection = leased(connections)
+    connections.heard(connection, TAKEN, was_tried=False, may_spare=False)
+    assert one.overlap_works
+    connections.heard(connection, TAKEN, was_tried=False, may_spare=False, trouble=True)
+    assert not one.overlap_works
+
+
+def test_dials_are_waited_for() -> None:
+    dialling, go = threading.Event(), threading.Event()
+    order: list[str] = []
+
+    def dial(*_: Any) -> None:
+        dialling.set()
+        assert go.wait(LONG)
+        order.append("dialled")
+
+    connections = connections_of(Exchange(dial))
+    asking = threading.Thread(target=lambda: leased(connections))
+    asking.start()
+    assert dialling.wait(LONG)
+    thread = threading.Thread(target=lambda: (connections.await_dials(600), order.append("waited")))
+    thread.start()
+    thread.join(0.1)  # one that does not wait has come to its end by now
+    go.set()
+    thread.join()
+    asking.join()
+    assert order == ["dialled", "waited"]
+
+
+@pytest.mark.parametrize("result", [None, ConnectError("no")])
+def test_an_event_says_how_long_it_took(result: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    ahead, events = [0.0], list[Event]()
+    monkeypatch.setattr("pysmtpx.pooling.connections.now", lambda: now() + ahead[0])
+
+    def dial(*_: Any) -> Any:
+        ahead[0] += 1000
+        return result
+
+    connections = connections_of(Exchange(dial), hook=events.append, messages=1)
+    if result is None:
+        connection = leased(connections)
+        connection.served = 1
+        ahead[0] += 5000
+        connections.give_back(connection)
+    else:
+        raised(leased, connections)
+    # The rest is what the machine took.
+    assert [each.seconds // 1000 for each in events] == ([1, 5] if result is None else [1])
 
 
 def test_what_ends_says_quit_and_does_not_wait() -> None:

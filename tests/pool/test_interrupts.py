@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from support.busy import until
 from support.interrupts import interrupted
+from support.patience import LONG
 from support.pools import BODY, SENDER, mail, mails, pool_of
 
 import pysmtpx
@@ -72,10 +73,10 @@ def test_whatever_is_interrupted_the_pool_can_be_used_afterwards(
 
 
 def assert_usable(pool: SmtpPool, place: Any) -> None:
-    assert isinstance(pool.send(SENDER, "b@x.example", BODY, timeout=5.0), SendResult), place
-    with pool.connection(timeout=5.0) as connection:
+    assert isinstance(pool.send(SENDER, "b@x.example", BODY, timeout=LONG), SendResult), place
+    with pool.connection(timeout=LONG) as connection:
         assert connection.noop().code == 250
-    assert [each.status for each in pool.send_many(mails(1), timeout=5.0)] == ["accepted"], place
+    assert [each.status for each in pool.send_many(mails(1), timeout=LONG)] == ["accepted"], place
     # A worker for which nothing is left may wait for another moment.
     until(lambda: not (pool.stats().queued or pool.stats().under_way or pool.stats().waiting))
     assert pool.stats().connections <= 1, place
@@ -89,7 +90,7 @@ def test_the_first_call_which_dials() -> None:
         for place in itertools.count(0, 2):
             with pool_of(server, max_connections=1) as pool:
                 came = interrupted(place, watched, lambda pool=pool: send(pool))
-                assert isinstance(pool.send(SENDER, "b@x.example", BODY, timeout=5.0), SendResult), place
+                assert isinstance(pool.send(SENDER, "b@x.example", BODY, timeout=LONG), SendResult), place
                 now = pool.stats()
                 assert (now.connections, now.dialling, now.waiting) == (1, 0, 0), place
             if not came:

@@ -52,7 +52,7 @@ def test_the_cap_holds_for_calls_and_workers_together() -> None:
         futures = [pool.submit(each) for each in mails(60)]
         results = in_threads(6, lambda n: [pool.send(SENDER, f"t{n}@x.example", BODY) for _ in range(10)])
         assert all(isinstance(result, list) for result in results), results
-        assert all(isinstance(future.result(10), SendResult) for future in futures)
+        assert all(isinstance(future.result(20), SendResult) for future in futures)
         assert pool.stats().connections <= 3
     assert mark.highest <= 3
     assert len(server.messages) == 120
@@ -79,7 +79,7 @@ def test_a_connection_ends_after_so_many_messages() -> None:
         for _ in range(4):
             pool.send(SENDER, "a@x.example", BODY)
         futures = [pool.submit(each) for each in mails(5)]
-        assert all(future.result(10) for future in futures)
+        assert all(future.result(20) for future in futures)
         assert [message.connection for message in server.messages] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     assert [connection.ending for connection in server.ledger.connections[:2]] == ["QUIT"] * 2
 
@@ -101,7 +101,7 @@ def test_recipients_beyond_the_servers_limit_are_in_one_result() -> None:
         assert len(result.accepted_recipients) == 5
         assert len(server.messages) == 3
         future = pool.submit(mail(*[f"s{number}@x.example" for number in range(5)]))
-        assert len(future.result(10).accepted_recipients) == 5
+        assert len(future.result(20).accepted_recipients) == 5
 
 
 def test_idle_for_too_long(clock: Clock) -> None:
@@ -167,7 +167,7 @@ def test_and_gets_three_soon_where_it_refused_all_at_first(monkeypatch: pytest.M
         if event.verb != "CONNECT":
             return None
         if event.connection < 8:
-            refuse.wait(10)
+            refuse.wait(20)
             return "421 4.3.2 starting"
         return "421 4.7.0 too many" if open_now(server) > 3 else None
 
@@ -194,7 +194,7 @@ def test_waiting_calls_are_served_in_turn() -> None:
                 threads.append(thread)
                 until(lambda count=number + 1: pool.stats().waiting == count)
         for thread in threads:
-            thread.join(10)
+            thread.join(20)
     assert order == list(range(6))
 
 
@@ -222,7 +222,7 @@ def test_a_stream_gives_its_connection_to_a_call_that_waits() -> None:
         before = server.ledger.count
         server.wait_for(before + 5)  # and the stream goes on
         stop.set()
-        thread.join(10)
+        thread.join(20)
         assert not thread.is_alive()
         views = [m for m in server.messages if m.addresses[0].startswith("view")]
         assert len(views) == 10
@@ -320,10 +320,11 @@ def test_calls_that_waited_for_a_connection_keep_to_the_rate() -> None:
         return hold(event)
 
     with MailServer(verdict=verdict) as server, pool_of(server, max_connections=1, rate=10.0) as pool:
-        opener = threading.Timer(0.9, hold.go.set)
+        opened: list[float] = []
+        opener = threading.Timer(0.9, lambda: (opened.append(connections.now()), hold.go.set()))
         opener.start()
         results = in_threads(8, lambda n: pool.send(SENDER, f"t{n}@x.example", BODY))
         opener.join()
         assert all(isinstance(result, SendResult) for result in results), results
-    # The second may be late by what else the machine does; all at once would be no time at all.
-    assert times[-1] - times[1] >= 6 * 0.1 / 2
+    # Seven came behind it; a moment that was missed by less than 50 ms is not missed.
+    assert times[-1] >= opened[0] - 0.05 + 6 * 0.1

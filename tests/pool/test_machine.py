@@ -180,7 +180,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.futures[-1][1].cancel()
         mail = self._mail()
         late = self.pool.submit(mail, timeout=0.01)
-        assert late.exception(10) is not None, "nobody has to wait for the server to hear that"
+        assert late.exception(20) is not None, "nobody has to wait for the server to hear that"
         self.futures.append((mail, late))
 
     @rule()

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 import pytest
-from support.patience import LONG
+from support.busy import until
 from support.pools import BODY, SENDER, fates, mail, outcome, pool_of
 
 from pysmtpx import RetryPolicy
@@ -85,23 +85,20 @@ def test_nobody_waits_for_a_connection_that_pauses() -> None:
             return "450 4.2.1 later" if event.address == "a@x.example" and len(seen) == 1 else None
         return None
 
-    policy = RetryPolicy(backoff=0.5, jitter=0.0, temporary=True)
+    policy = RetryPolicy(backoff=60.0, jitter=0.0, temporary=True)
     with MailServer(verdict=verdict) as server, pool_of(server, retry=policy, max_connections=1) as pool:
         first = pool.submit(mail())
-        while not seen:
-            time.sleep(0.005)
+        until(lambda: pool.stats().retried == 1)
         assert fates(outcome(pool.send, SENDER, "b@x.example", BODY)) == {"b@x.example": "accepted"}
-        assert first.result(10)
-    assert seen == ["a@x.example", "b@x.example", "a@x.example"]
+        assert not first.done()
+    assert seen == ["a@x.example", "b@x.example"]
 
 
 def test_a_try_that_would_come_after_the_deadline_is_not_waited_for() -> None:
-    policy = RetryPolicy(backoff=60.0, jitter=0.0, temporary=True)
+    policy = RetryPolicy(backoff=7200.0, max_backoff=7200.0, jitter=0.0, temporary=True)
     with MailServer(replies={"RCPT": "450 4.2.1 later"}) as server, pool_of(server, retry=policy) as pool:
-        began = time.monotonic()
-        error = outcome(pool.send, SENDER, "a@x.example", BODY, timeout=LONG)
+        error = outcome(pool.send, SENDER, "a@x.example", BODY, timeout=3600.0)
         assert fates(error) == {"a@x.example": "rejected 450"}
-        assert time.monotonic() - began < LONG / 2
 
 
 @pytest.mark.parametrize("way", [send, submit])
@@ -117,6 +114,7 @@ def test_each_try_counts_for_the_rate(way: Any) -> None:
 
     policy = RetryPolicy(attempts=4, backoff=0.0, temporary=True)
     with MailServer(verdict=verdict) as server, pool_of(server, retry=policy, rate=20.0) as pool:
+        began = time.monotonic()  # the server may see the first try late, and so come upon less
         assert fates(way(pool)) == {"a@x.example": "accepted"}
     assert len(tries) == 4
-    assert tries[-1] - tries[0] >= 3 * 0.05 - 0.02
+    assert tries[-1] >= began + 3 * 0.05

@@ -175,11 +175,11 @@ def test_no_lock_that_was_held_at_the_fork_is_held_in_the_child(which: str) -> N
         thread = threading.Thread(target=hold)
         if which in locks:
             thread.start()
-            assert held.wait(10)
+            assert held.wait(20)
 
         def act() -> None:
             pool.send(SENDER, "child@x.example", BODY)
-            pool.submit(mails(1)[0]).result(10)
+            pool.submit(mails(1)[0]).result(20)
             assert pool.stats().accepted == 2
             pool.close()
 

@@ -238,7 +238,7 @@ def test_messages_behind_one_that_broke_the_connection_are_not_charged_for_it() 
 
     with MailServer(verdict=verdict) as server, pool_of(server, retry=ONCE, max_connections=1) as pool:
         futures = [pool.submit(each) for each in mails(6)]
-        results = [future.exception(10) for future in futures]
+        results = [future.exception(20) for future in futures]
         assert all(each is None or isinstance(each, DeliveryUnknown) for each in results), results
         assert server.ledger.count == 6
 
@@ -250,7 +250,7 @@ def test_no_connection_is_a_try() -> None:
         assert fates(error) == {"a@x.example": "unsent"}
         assert error.safe_to_retry
         future = pool.submit(mail(), timeout=0.05)
-        error = future.exception(10)
+        error = future.exception(20)
         assert isinstance(error, SmtpError)
         assert fates(error) == {"a@x.example": "unsent"}
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from support import certs
+from support.busy import until
 from support.messages import simple
 from support.pools import BODY, ONCE, SENDER, Hold, fates, in_threads, mail, mails, outcome, pool_of
 
@@ -57,7 +58,7 @@ def test_messages_overlap_also_where_the_rate_is_limited() -> None:
         futures = [pool.submit(each) for each in mails(20)]
         hold.wait_for()
         hold.go.set()
-        assert all(future.result(10) for future in futures)
+        assert all(future.result(20) for future in futures)
         with pool.connection() as connection:
             assert connection.round_trips <= 20 + 3  # the greeting is none; EHLO, and the two ends
 
@@ -76,7 +77,7 @@ def test_over_tls_with_a_password(transport: Any) -> None:
         )
         with SmtpPool(target) as pool:
             assert pool.send(SENDER, "a@x.example", BODY).accepted_recipients
-            assert pool.submit(mail()).result(10).accepted_recipients
+            assert pool.submit(mail()).result(20).accepted_recipients
             assert "s3cret" not in repr(pool) + repr(pool.stats()) + repr(pool.servers)
         assert {message.user for message in server.messages} == {"ann"}
         assert all(message.tls for message in server.messages)
@@ -131,7 +132,7 @@ def test_all_refused_raises_what_a_connection_raises() -> None:
         error = outcome(pool.send, SENDER, ["a@x.example", "b@x.example"], BODY)
         assert type(error) is AllRecipientsFailed
         future = pool.submit(mail("a@x.example"))
-        assert type(future.exception(10)) is AllRecipientsFailed
+        assert type(future.exception(20)) is AllRecipientsFailed
         assert pool.stats().rejected == 2
 
 
@@ -140,15 +141,15 @@ def test_all_or_nothing() -> None:
         error = outcome(pool.send, SENDER, ["a@x.example", "b@x.example"], BODY, all_or_nothing=True)
         assert type(error) is RecipientsRejected
         future = pool.submit(mail("a@x.example", "b@x.example"), all_or_nothing=True)
-        assert type(future.exception(10)) is RecipientsRejected
+        assert type(future.exception(20)) is RecipientsRejected
     assert not server.messages
 
 
 def test_a_message_object_and_its_envelope() -> None:
     message = simple(Bcc="c@x.org")
     with MailServer() as server, pool_of(server) as pool:
-        assert pool.submit(message).result(10).accepted_recipients == ("b@x.org", "c@x.org")
-        pool.submit(message, sender="", recipients="d@x.org").result(10)
+        assert pool.submit(message).result(20).accepted_recipients == ("b@x.org", "c@x.org")
+        pool.submit(message, sender="", recipients="d@x.org").result(20)
         assert [(m.sender, m.addresses) for m in server.messages] == [
             ("a@x.org", ["b@x.org", "c@x.org"]),
             ("", ["d@x.org"]),
@@ -163,8 +164,8 @@ def test_what_cannot_be_sent_says_so_and_harms_nobody_else() -> None:
     with MailServer(extensions=["PIPELINING"]) as server, pool_of(server) as pool:
         bad = [pool.submit(simple(Subject="no recipient", To="")), pool.submit(mail("ü@x.example"))]
         good = pool.submit(mail("a@x.example"))
-        assert good.result(10).accepted_recipients
-        assert [type(future.exception(10)).__name__ for future in bad] == ["InputError", "NotSupportedError"]
+        assert good.result(20).accepted_recipients
+        assert [type(future.exception(20)).__name__ for future in bad] == ["InputError", "NotSupportedError"]
         assert pool.stats().retried == 0
         assert len(server.ledger.connections) <= 3
 
@@ -180,7 +181,7 @@ def test_a_message_may_be_changed_after_it_was_submitted() -> None:
         buffer[:7] = b"Tcejbus"
         hold.go.set()
         for future in futures:
-            future.result(10)
+            future.result(20)
         assert b"Subject: before" in server.messages[0].content
         assert b"other" not in server.messages[0].content
         assert server.messages[1].content == BODY
@@ -209,7 +210,7 @@ def test_a_callback_that_raises_changes_nothing(caplog: pytest.LogCaptureFixture
         for _ in range(3):
             future = pool.submit(mail())
             future.add_done_callback(bad)
-            assert future.result(10)
+            assert future.result(20)
         assert pool.stats().connections == 1
         assert len(server.ledger.connections) == 1
 
@@ -224,8 +225,8 @@ def test_a_future_is_cancelled_until_it_is_taken() -> None:
         assert futures[8].cancel()
         hold.go.set()
         with pytest.raises(CancelledError):
-            futures[8].result(10)
-        assert all(future.result(10) for future in futures[:8])
+            futures[8].result(20)
+        assert all(future.result(20) for future in futures[:8])
         assert [message.addresses[0] for message in server.messages] == [f"{n}@x" for n in range(8)]
 
 
@@ -241,9 +242,9 @@ def test_a_full_queue_is_waited_for_until_the_deadline() -> None:
         thread = threading.Thread(target=lambda: waiting.append(pool.submit(mail("2@x"))))
         thread.start()
         hold.go.set()
-        thread.join(10)
+        thread.join(20)
         for future in (*futures, *waiting):
-            assert future.result(10)
+            assert future.result(20)
         assert [message.addresses[0] for message in server.messages] == ["0@x", "1@x", "2@x"]
 
 
@@ -264,11 +265,11 @@ def test_a_queued_message_whose_time_is_over_ends_unsent() -> None:
     with MailServer(verdict=hold) as server, pool_of(server, max_connections=1) as pool:
         slow = pool.submit(MailObject("slow@x.example", "a@x.example", BODY))
         hold.wait_for()
-        error = pool.submit(mail("late@x.example"), timeout=0.01).exception(10)
+        error = pool.submit(mail("late@x.example"), timeout=0.01).exception(20)
         assert type(error) is Timeout
         assert fates(error) == {"late@x.example": "unsent"}
         hold.go.set()
-        assert slow.result(10)
+        assert slow.result(20)
     assert len(server.messages) == 1
 
 
@@ -277,13 +278,16 @@ def test_a_server_that_stalls_at_the_greeting_keeps_nobody_beyond_his_deadline(c
     """Though every worker is in the middle of a dial, which has 30 seconds."""
     options = {"max_connections": connections, "connect_timeout": 30.0}
     with MailServer(replies={"CONNECT": Stall()}) as server, pool_of(server, **options) as pool:
+        patient = [pool.submit(each) for each in mails(connections)]
+        until(lambda: pool.stats().dialling > 0)
         futures = [pool.submit(each, timeout=0.05) for each in mails(9)]
-        errors = [future.exception(10) for future in futures]
+        errors = [future.exception(20) for future in futures]
         assert {type(error) for error in errors} == {Timeout}
         assert fates(errors[3]) == {"r3@x.example": "unsent"}
         outcomes = list(pool.send_many(mails(100), timeout=0.05))
         assert {(each.status, type(each.error)) for each in outcomes} == {("unsent", Timeout)}
         assert pool.stats().dialling, "and the dial goes on for those who have more time"
+        assert not any(future.done() for future in patient)
 
 
 def test_a_callback_of_a_message_whose_time_is_over_may_close_the_pool() -> None:
@@ -292,13 +296,13 @@ def test_a_callback_of_a_message_whose_time_is_over_may_close_the_pool() -> None
     with MailServer(replies={"CONNECT": Stall()}) as server, pool_of(server) as pool:
         future = pool.submit(mail(), timeout=0.05)
         future.add_done_callback(lambda _: (pool.close(None), closed.set()))
-        assert closed.wait(10)
+        assert closed.wait(20)
 
 
 def test_content_that_can_be_read_once() -> None:
     with MailServer() as server, pool_of(server) as pool:
         assert pool.send(SENDER, "a@x.example", iter([b"Subject: once\r\n\r\n", b"x\r\n"]))
-        assert pool.submit(mail(body=iter([BODY]))).result(10)
+        assert pool.submit(mail(body=iter([BODY]))).result(20)
         assert [m.content for m in server.messages] == [b"Subject: once\r\n\r\nx\r\n", BODY]
 
 
@@ -312,11 +316,11 @@ def test_content_that_raises_is_unsent_and_harms_nobody_else() -> None:
     with MailServer(strict=False) as server, pool_of(server, retry=ONCE, max_connections=1) as pool:
         bad = pool.submit(mail("bad@x.example", body=content()))
         good = pool.submit(mail("good@x.example"))
-        error = bad.exception(10)
+        error = bad.exception(20)
         assert isinstance(error, InputError)
         assert isinstance(error.__cause__, LookupError)
         assert fates(error) == {"bad@x.example": "unsent"}
-        assert good.result(10)
+        assert good.result(20)
         raised = outcome(pool.send, SENDER, "bad@x.example", content())
         assert isinstance(raised.__cause__, LookupError)
     assert [message.addresses for message in server.messages] == [["good@x.example"]]
@@ -350,7 +354,7 @@ def test_an_email_message_is_tried_again_under_the_same_message_id() -> None:
         return "421 4.3.2 later" if event.verb == "FINAL" and event.connection == 0 else None
 
     with MailServer(verdict=verdict) as server, pool_of(server) as pool:
-        assert pool.submit(message).result(10)
+        assert pool.submit(message).result(20)
         first, second = server.ledger.refused[0].content, server.messages[0].content
         assert first == second
         assert b"Message-ID" in second

@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 from support.busy import until
 from support.daemon import CLOSED_PORT, free_ports
+from support.patience import LONG
 from support.pools import BODY, ONCE, SENDER, Hold, fates, in_threads, mails, outcome, pool_of
 
 from pysmtpx import ConnectError, InputError, RetryPolicy, SendResult, Timeout
 from pysmtpx.pool import SmtpPool
+from pysmtpx.pooling import selection
 from pysmtpx.pooling.connections import Connections
+from pysmtpx.pooling.events import Event as PoolEvent
 from pysmtpx.testing import Event, MailServer
 
 TWICE = RetryPolicy(attempts=2, backoff=0.05)
@@ -25,16 +28,16 @@ TWICE = RetryPolicy(attempts=2, backoff=0.05)
 def test_a_failed_dial_counts_for_all_that_wait_for_it(way: str, connections: int) -> None:
     """Twenty messages to a closed port: as soon as one would have its tries, not one after the other."""
     url = f"smtp://127.0.0.1:{CLOSED_PORT}"
-    with SmtpPool(url, max_connections=connections, retry=TWICE) as pool:
-        began = time.monotonic()
+    dials: list[PoolEvent] = []
+    with SmtpPool(url, max_connections=connections, retry=TWICE, on_event=dials.append) as pool:
         if way == "send_many":
             errors = [each.error for each in pool.send_many(mails(20))]
         elif way == "submit":
             errors = [future.exception(30) for future in [pool.submit(each) for each in mails(20)]]
         else:
             errors = in_threads(20, lambda n: pool.send(SENDER, f"r{n}@x.example", BODY))
-        assert time.monotonic() - began < 5
         assert Counter(type(each) for each in errors) == {ConnectError: 20}
+        assert len([each for each in dials if each.mail is None]) < 20, "and not one for each try of each"
         assert sorted(path for error in errors for path in fates(error)) == sorted(
             f"r{n}@x.example" for n in range(20)
         )
@@ -45,26 +48,25 @@ def test_a_failed_dial_counts_for_all_that_wait_for_it(way: str, connections: in
 def test_calls_and_workers_together() -> None:
     """Whoever dials, all of them are told."""
     url = f"smtp://127.0.0.1:{CLOSED_PORT}"
-    with SmtpPool(url, max_connections=2, retry=TWICE) as pool:
-        began = time.monotonic()
+    dials: list[PoolEvent] = []
+    with SmtpPool(url, max_connections=2, retry=TWICE, on_event=dials.append) as pool:
         futures = [pool.submit(each) for each in mails(10)]
         errors: list[Any] = in_threads(10, lambda n: pool.send(SENDER, f"t{n}@x.example", BODY))
         errors += [future.exception(30) for future in futures]
         assert Counter(type(each) for each in errors) == {ConnectError: 20}
-        assert time.monotonic() - began < 6
+        assert len([each for each in dials if each.mail is None]) < 20
 
 
 def test_a_server_that_comes_back_is_used_soon() -> None:
-    """Within a second or two of the longest pause between two dials, which the caller has set."""
+    """After the longest pause between two dials, which the caller has set."""
     (port,) = free_ports(1)
     policy = RetryPolicy(attempts=50, backoff=0.1, max_backoff=0.1)
     with SmtpPool(f"smtp://127.0.0.1:{port}", max_reconnect_delay=0.5, retry=policy) as pool:
         futures = [pool.submit(each) for each in mails(5)]
         until(lambda: pool.stats().retried >= 15)
+        assert pool._servers[0].backoff.may_dial(0, 0.0) <= time.monotonic() + 0.5
         with MailServer(port=port):
-            began = time.monotonic()
             assert {type(future.result(20)) for future in futures} == {SendResult}
-            assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize("value", [0, -1, None, float("inf"), float("nan"), "1", True])
@@ -89,16 +91,16 @@ def test_a_connection_that_is_free_sooner_than_the_dial(dialler: str) -> None:
 
         def call() -> None:
             if dialler == "send":
-                done.append(outcome(pool.send, SENDER, "b@x.example", BODY, timeout=15.0))
+                done.append(outcome(pool.send, SENDER, "b@x.example", BODY, timeout=LONG))
             else:
-                with pool.connection(timeout=15.0) as connection:
+                with pool.connection(timeout=LONG) as connection:
                     done.append(connection.noop())
 
         with pool.connection():
             thread = threading.Thread(target=call)
             thread.start()
             hold.wait_for()
-        thread.join(10)
+        thread.join(20)
         assert not thread.is_alive()
         assert len(done) == 1
         now = pool.stats()
@@ -118,19 +120,19 @@ def test_a_connection_that_is_free_before_the_wait_begins(monkeypatch: pytest.Mo
     def slowly(*args: Any) -> None:
         begin_dial(*args)
         started.set()
-        assert released.wait(10)
+        assert released.wait(20)
 
     with MailServer(verdict=hold) as server, pool_of(server, max_connections=2, retry=ONCE) as pool:
         with pool.connection():
             monkeypatch.setattr(Connections, "_begin_dial", slowly)
             results: list[Any] = []
             thread = threading.Thread(
-                target=lambda: results.append(outcome(pool.send, SENDER, "b@x.example", BODY, timeout=15.0))
+                target=lambda: results.append(outcome(pool.send, SENDER, "b@x.example", BODY, timeout=LONG))
             )
             thread.start()
-            assert started.wait(10)
+            assert started.wait(20)
         released.set()
-        thread.join(10)
+        thread.join(20)
         hold.go.set()
         assert [type(each) for each in results] == [SendResult]
 
@@ -164,7 +166,7 @@ def test_no_more_than_the_limit_while_dials_hang() -> None:
     with MailServer(verdict=hold) as server, pool_of(server, max_connections=3, retry=ONCE) as pool:
         pool.send(SENDER, "a@x.example", BODY)
         for _ in range(3):
-            results = in_threads(6, lambda n: pool.send(SENDER, f"r{n}@x.example", BODY, timeout=15.0))
+            results = in_threads(6, lambda n: pool.send(SENDER, f"r{n}@x.example", BODY, timeout=LONG))
             assert {type(each) for each in results} == {SendResult}
         assert pool.stats().connections + pool.stats().dialling <= 3
         hold.go.set()
@@ -178,7 +180,7 @@ def test_what_the_dial_fails_with_is_told_where_nothing_becomes_free() -> None:
         began = time.monotonic()
         error = outcome(pool.send, SENDER, "a@x.example", BODY, timeout=0.3)
         assert isinstance(error, Timeout | ConnectError)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < LONG
         assert not pool.stats().dialling
         hold.go.set()
 
@@ -191,23 +193,24 @@ def test_closing_the_pool_ends_a_dial_that_nobody_waits_for() -> None:
                 thread = threading.Thread(target=lambda: pool.send(SENDER, "b@x.example", BODY))
                 thread.start()
                 hold.wait_for()
-            thread.join(10)
+            thread.join(20)
             began = time.monotonic()
             pool.close()
-            assert time.monotonic() - began < 3
+            assert time.monotonic() - began < LONG
             assert not [each for each in threading.enumerate() if each.name == "pysmtpx-dial"]
         hold.go.set()
 
 
-def test_two_refused_passwords_at_once_are_one_refusal() -> None:
+def test_two_refused_passwords_at_once_are_one_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     """FAULTS 86: logins that began together are refused together; the next probe comes no later for it."""
+    monkeypatch.setattr(selection, "_TRUST", 600.0)  # a slow machine may need longer until all three dial
     together = threading.Barrier(3)
     refuse = threading.Event()
     refused: list[float] = []
 
     def verdict(event: Event) -> Any:
         if event.verb == "AUTH" and refuse.is_set():
-            together.wait(10)
+            together.wait(20)
             refused.append(time.monotonic())
             return "535 5.7.8 no"
         return None
@@ -216,7 +219,7 @@ def test_two_refused_passwords_at_once_are_one_refusal() -> None:
         url = f"smtp://ann:s3cret@127.0.0.1:{server.port}?auth=PLAIN"
         with SmtpPool(url, max_connections=4, retry=ONCE) as pool, pool.connection():
             refuse.set()  # the password was good a moment ago: several may try it at once
-            results = in_threads(3, lambda n: outcome(pool.send, SENDER, "a@x.example", BODY, timeout=3.0))
+            results = in_threads(3, lambda n: outcome(pool.send, SENDER, "a@x.example", BODY, timeout=LONG))
             assert not [each for each in results if isinstance(each, SendResult)]
             backoff = pool._servers[0].backoff
-            assert 30.0 <= backoff.may_dial(0, 0.0) - min(refused) <= 47.0
+            assert 30.0 <= backoff.may_dial(0, 0.0) - min(refused) <= 45.0 + LONG / 2

@@ -72,12 +72,12 @@ class Hold:
             with self._changed:
                 self._reached += 1
                 self._changed.notify_all()
-            assert self.go.wait(20)
+            assert self.go.wait(60)
 
     def wait_for(self, count: int = 1) -> None:
         """Wait until so many have come to it."""
         with self._changed:
-            assert self._changed.wait_for(lambda: self._reached >= count, 10), self._reached
+            assert self._changed.wait_for(lambda: self._reached >= count, 20), self._reached
 
 
 def open_now(server: MailServer) -> int:

@@ -38,7 +38,7 @@ def test_threads_that_come_at_once_get_the_same() -> None:
     barrier = threading.Barrier(5)
 
     def make() -> SmtpPool:
-        barrier.wait(10)  # all of them make one
+        barrier.wait(20)  # all of them make one
         made.append(SmtpPool("localhost"))
         return made[-1]
 

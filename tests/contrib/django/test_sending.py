@@ -17,7 +17,7 @@ from django.test.utils import override_settings
 from support import certs
 from support.busy import until
 from support.daemon import CLOSED_PORT
-from support.patience import ENOUGH
+from support.patience import ENOUGH, LONG
 from support.pools import Hold, in_threads
 
 import pysmtpx
@@ -468,7 +468,7 @@ def test_a_message_that_a_closed_pool_refuses_goes_by_another(site: Any) -> None
 
 def test_a_rate_holds_for_many_messages(site: Any) -> None:
     with MailServer() as server:
-        site.use(server, rate=200, timeout=5)
+        site.use(server, rate=200, timeout=LONG)
         assert site.connection().send_messages([message(f"{n}@x.example") for n in range(20)]) == 20
         assert len(server.messages) == 20
 
@@ -547,7 +547,7 @@ def test_a_list_for_a_server_that_is_away_fails_soon(site: Any) -> None:
     before = time.monotonic()
     with pytest.raises(pysmtpx.ConnectError) as caught:
         site.connection().send_messages(mails)
-    assert time.monotonic() - before < 10
+    assert time.monotonic() - before < LONG
     assert caught.value is mails[0].send_error
     assert {type(each.send_error) for each in mails} == {type(caught.value)}
     assert mails[99].send_error.unsent_recipients == ("99@x.example",)
@@ -572,7 +572,7 @@ def test_a_server_that_dies_in_the_middle_of_a_list(site: Any) -> None:
             sent = site.connection().send_messages(mails)
         finally:
             message_sent.disconnect(stop)
-    assert time.monotonic() - before < 20
+    assert time.monotonic() - before < 2 * LONG
     assert sent == len(told) == sum(each.send_result is not None for each in mails)
     assert all((each.send_result is None) != (each.send_error is None) for each in mails)
     assert len(server.messages) <= sent + sum(
