@@ -21,6 +21,9 @@ _URL_SIGNS: Final = frozenset("/:@?#%\\")
 _WITH_PORT: Final = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^:/@?#%\\\[\]\s]+):(?P<port>[0-9]{1,5})")
 """A name or an IPv4 address, or an IPv6 address in brackets, and a port."""
 
+_KEYWORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
+"""An ehlo-keyword (RFC 5321 4.1.1.1)."""
+
 _PORTS: Final = {"smtps": 465, "lmtp": 24, "loopback": 25, "submission": 587}
 
 
@@ -74,6 +77,14 @@ def checked_text(name: str, value: object) -> str:
     if not value.isprintable():
         raise InputError(f"{name} holds a control character")
     return value
+
+
+def checked_keyword(value: object) -> str:
+    """The keyword of EHLO in upper case."""
+    keyword = checked_text("without", value)
+    if not _KEYWORD.fullmatch(keyword):
+        raise InputError(f"without takes keywords of EHLO, such as CHUNKING, and not {shown(keyword)}")
+    return keyword.upper()
 
 
 def host_and_port(host: str, port: int | None) -> tuple[str, int | None]:

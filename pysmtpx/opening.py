@@ -167,4 +167,5 @@ def _opening(server: Server, name: str, binding: bytes | None) -> Opening:
         binding=binding,
         host=server.host,
         port=server.port,
+        without=server.without,
     )

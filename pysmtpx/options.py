@@ -36,6 +36,7 @@ class SessionOptions(TypedDict, total=False):
     source_address: str | tuple[str, int] | None
     connect_timeout: float
     overlap: bool
+    without: str | Sequence[str] | None
 
 
 class ServerOptions(SessionOptions, total=False):
@@ -72,6 +73,7 @@ SERVER_DEFAULTS: Final[ServerOptions] = {
     "source_address": None,
     "connect_timeout": CONNECT_TIMEOUT,
     "overlap": False,
+    "without": None,
 }
 """All of them, as they are where they are not given."""
 

@@ -49,6 +49,9 @@ class Server:
     is in seconds, for look-up, dial, TLS and AUTH together. ``overlap`` lets
     ``send_many`` write the end of a message and the envelope of the next
     together (RFC 2920 3.1): a round trip less, for a server known to take it.
+    ``without`` are keywords of EHLO, such as ``"CHUNKING"``, that count as not
+    offered: for a server that offers what it does badly. STARTTLS is none of
+    them where ``tls`` would use it, since it would end in clear text.
 
     Raises ``InputError`` for any value that cannot be right, and for values
     that contradict one another.
@@ -71,6 +74,7 @@ class Server:
     source_address: tuple[str, int] | None
     connect_timeout: float
     overlap: bool
+    without: tuple[str, ...]
 
     @conceals
     @spelled_out(ServerOptions, SERVER_DEFAULTS)
@@ -110,8 +114,8 @@ class Server:
         percent-encoded UTF-8, an IPv6 address stands in brackets. The query
         takes ``tls``, ``auth`` (mechanisms with commas), ``authzid``,
         ``insecure_auth`` (``true``), ``server_hostname``, ``local_hostname``,
-        ``source_address``, ``connect_timeout`` (seconds) and ``overlap``
-        (``true``). ``overrides`` are
+        ``source_address``, ``connect_timeout`` (seconds), ``overlap``
+        (``true``) and ``without`` (keywords with commas). ``overrides`` are
         arguments of ``Server`` and win over the URL.
 
         Raises ``InputError``, whose text never repeats the URL: it may hold a
@@ -195,7 +199,9 @@ def _shown(name: str, value: object) -> str:
 # Who: our own name, address, account and patience.
 
 _OF_ACCOUNT: Final = frozenset(("username", "password", "token", "auth", "authzid"))
-_OF_LINE: Final = frozenset(("ssl_context", "client_certificate", "server_hostname", "source_address"))
+_OF_LINE: Final = frozenset(
+    ("ssl_context", "client_certificate", "server_hostname", "source_address", "without")
+)
 
 
 def _mechanisms(value: str | Sequence[str]) -> tuple[str, ...]:
@@ -203,6 +209,13 @@ def _mechanisms(value: str | Sequence[str]) -> tuple[str, ...]:
         return ()
     names = (value,) if isinstance(value, str) else tuple(value)
     return tuple(endpoint.checked_text("auth", name).upper() for name in names)
+
+
+def _keywords(value: str | Sequence[str]) -> tuple[str, ...]:
+    if not value and value != "":
+        return ()
+    words = [word.strip() for word in value.split(",")] if isinstance(value, str) else tuple(value)
+    return tuple(dict.fromkeys(endpoint.checked_keyword(word) for word in words))
 
 
 def _certificate(value: object) -> tuple[str, str | None]:
@@ -220,7 +233,7 @@ def _seconds(value: object) -> float:
     return float(value)  # type: ignore[arg-type]
 
 
-_DEFAULTS: Final[dict[str, Any]] = {**SERVER_DEFAULTS, "auth": ()}
+_DEFAULTS: Final[dict[str, Any]] = {**SERVER_DEFAULTS, "auth": (), "without": ()}
 _CHECKS: Final[dict[str, Callable[[Any], object]]] = {
     "protocol": endpoint.checked_protocol,
     "tls": endpoint.checked_tls,
@@ -233,6 +246,7 @@ _CHECKS: Final[dict[str, Callable[[Any], object]]] = {
     "source_address": endpoint.checked_source,
     "connect_timeout": _seconds,
     "overlap": bool,
+    "without": _keywords,
 }
 """What a value must be, and the form in which it is kept; others are checked together, or kept as given."""
 
@@ -256,6 +270,9 @@ def _check_account(server: Server) -> None:
 def _check_line(server: Server) -> None:
     if server.path and server.source_address:
         raise InputError("a UNIX socket has no source_address")
+    if "STARTTLS" in server.without and server.tls in ("starttls", "opportunistic"):
+        # To leave it out would send in clear what was to go by TLS.
+        raise InputError('without STARTTLS there is no TLS here: use tls="implicit", or say tls="none"')
     if server.tls == "none":
         # Silently unused, it would leave the caller believing in TLS.
         for name in ("ssl_context", "server_hostname", "client_certificate"):
@@ -272,8 +289,9 @@ def _options(server: Server) -> dict[str, str]:
     options: dict[str, str] = {}
     if server.tls != endpoint.default_tls(server.host, server.port):
         options["tls"] = server.tls
-    if server.auth:
-        options["auth"] = ",".join(server.auth)
+    for name in ("auth", "without"):
+        if values := getattr(server, name):
+            options[name] = ",".join(values)
     for name in ("insecure_auth", "overlap"):
         if getattr(server, name):
             options[name] = "true"

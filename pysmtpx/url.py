@@ -137,4 +137,5 @@ _OPTIONS: Final[dict[str, Callable[[str], object]]] = {
     "source_address": _address,
     "connect_timeout": _seconds,
     "overlap": _flag,
+    "without": str,
 }

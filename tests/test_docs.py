@@ -52,6 +52,7 @@ ARRIVED = {
     "how-to/delivery-reports.md": 2,
     "how-to/lmtp.md": 1,
     "how-to/certificates.md": 0,
+    "how-to/ways-to-a-server.md": 1,
     "how-to/logging.md": 1,
     "how-to/tests.md": 0,  # nor this
     "how-to/gunicorn-and-gevent.md": 1,

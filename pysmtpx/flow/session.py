@@ -33,6 +33,8 @@ class Opening(NamedTuple):
     """``tls-server-end-point`` of a line that is TLS already."""
     host: str = ""
     port: int = 0
+    without: tuple[str, ...] = ()
+    """Keywords of EHLO that count as not offered."""
 
 
 class Begun(NamedTuple):
@@ -101,7 +103,8 @@ def _hello(opening: Opening) -> Flow[Capabilities]:
     yield Send(command.hello(verb, opening.name))
     reply: Reply = yield LAST[Stage.HELLO]
     if reply.code == 250:
-        return Capabilities.from_reply(reply)
+        offered = Capabilities.from_reply(reply)
+        return offered.without(opening.without) if opening.without else offered
     if reply.is_permanent and verb == "EHLO":
         yield Send(command.hello("HELO", opening.name))
         reply = yield LAST[Stage.HELLO]

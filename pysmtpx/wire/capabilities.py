@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
@@ -79,6 +79,11 @@ class Capabilities:
     def none(cls, greeting_name: str = "") -> Capabilities:
         """No extension at all, as after HELO."""
         return cls({}, greeting_name)
+
+    def without(self, keywords: Collection[str]) -> Capabilities:
+        """The same, but that none of these keywords, in upper case, counts as offered."""
+        left = {name: value for name, value in self.keywords.items() if name not in keywords}
+        return self if len(left) == len(self.keywords) else Capabilities(left, self.greeting_name)
 
     def __contains__(self, keyword: str) -> bool:
         return keyword.upper() in self.keywords

@@ -240,3 +240,13 @@ def test_a_postfix_does_not_speak_lmtp(postfix: PostfixServer) -> None:
         pysmtpx.connect(Server(postfix.host, postfix.port, protocol="lmtp"))
     assert caught.value.reply is not None
     assert caught.value.reply.is_permanent
+
+
+def test_keywords_that_count_as_not_offered(postfix: PostfixServer) -> None:
+    """Postfix offers both; neither is used."""
+    server = Server(postfix.host, postfix.port, without=("PIPELINING", "CHUNKING"))
+    with pysmtpx.SmtpPool(server, in_flight=8, max_connections=1) as pool:
+        mails = [pysmtpx.MailObject(SENDER, [ALICE], MAIL)] * 5
+        assert [outcome.status for outcome in pool.send_many(mails)] == ["accepted"] * 5
+    assert "bdat" not in postfix.commands()
+    assert postfix.commands()["data"] == "5"

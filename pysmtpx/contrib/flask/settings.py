@@ -28,6 +28,7 @@ _POOL_KEYS: Final = {
     "MAIL_TOKEN": "token",
     "MAIL_INSECURE_AUTH": "insecure_auth",
     "MAIL_OVERLAP": "overlap",
+    "MAIL_WITHOUT": "without",
 }
 """Settings that are arguments of ``SmtpPool``."""
 

@@ -109,6 +109,11 @@ def test_overlap_is_for_the_caller_to_ask_for(site: Any, overlap: bool) -> None:
     assert of(site, host="h.example", overlap=overlap)[0].overlap is overlap
 
 
+def test_keywords_that_count_as_not_offered(site: Any) -> None:
+    server, _ = of(site, host="h.example", without=["PIPELINING", "chunking"])
+    assert server.without == ("PIPELINING", "CHUNKING")
+
+
 def test_a_policy_of_ones_own(site: Any) -> None:
     policy = RetryPolicy(attempts=9)
     assert of(site, host="h.example", retry=policy)[1]._engine.outcomes._policy is policy

@@ -591,6 +591,7 @@ def test_settings_of_the_pool(make_app: MakeApp) -> None:
         MAIL_CONNECT_TIMEOUT=7,
         MAIL_RATE=9.5,
         MAIL_OVERLAP=True,
+        MAIL_WITHOUT="PIPELINING,chunking",
         MAIL_RETRY={"attempts": 5, "temporary": True},
         MAIL_POOL={"server_hostname": "mail.example", "auth": ["PLAIN"], "max_idle": None, "in_flight": 2}
         | {"username": "ann", "password": "s3cret"},
@@ -598,6 +599,7 @@ def test_settings_of_the_pool(make_app: MakeApp) -> None:
     (server,) = pool_of(app).servers
     assert server.ssl_context is context
     assert server.overlap
+    assert server.without == ("PIPELINING", "CHUNKING")
     assert (server.connect_timeout, server.server_hostname, server.auth) == (7.0, "mail.example", ("PLAIN",))
     assert pool_of(app) is pool_of(app)
 
