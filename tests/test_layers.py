@@ -23,6 +23,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("wire.reply",),
     ("wire.result", "wire.certificate", "cures"),
     ("errors",),
+    ("extras",),
     ("wire.parser", "wire.address", "wire.lines", "wire.capabilities"),
     ("wire.params", "wire.content"),
     ("wire.command",),
