@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from .pooling.arguments import PoolOptions, PoolStats
     from .pooling.events import Event
     from .retry import RetryPolicy
+    from .sasl.mechanisms import SaslLogin
+    from .sasl.own import SaslMechanism
     from .server import Server
     from .wire.address import ForwardPath, ReversePath
     from .wire.capabilities import Capabilities, Protocol
@@ -90,6 +92,8 @@ __all__ = [
     "Reply",
     "RetryPolicy",
     "ReversePath",
+    "SaslLogin",
+    "SaslMechanism",
     "SendOptions",
     "SendResult",
     "SenderRejected",
@@ -125,6 +129,8 @@ _HOMES: Final = {
     "Reply": "wire.reply",
     "RetryPolicy": "retry",
     "ReversePath": "wire.address",
+    "SaslLogin": "sasl.mechanisms",
+    "SaslMechanism": "sasl.own",
     "SendOptions": "options",
     "SendResult": "wire.result",
     "Server": "server",

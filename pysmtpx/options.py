@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, TypedDict, TypeVar, cast
 from .cures import unknown_name
 from .endpoint import TlsMode
 from .errors import InputError
+from .sasl.own import SaslMechanism
 from .wire.capabilities import Protocol
 from .wire.limits import CONNECT_TIMEOUT, SEND_TIMEOUT
 from .wire.params import MailFromParams, RcptParams
@@ -28,7 +29,7 @@ class SessionOptions(TypedDict, total=False):
     """Those keywords of ``Server`` that every face has by the same name."""
 
     token: str | Callable[[], str] | None
-    auth: str | Sequence[str] | None
+    auth: str | SaslMechanism | Sequence[str | SaslMechanism] | None
     authzid: str
     insecure_auth: bool
     server_hostname: str | None

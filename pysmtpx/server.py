@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, Unpack
@@ -16,6 +16,7 @@ from .errors import InputError
 from .frames import conceals
 from .options import SERVER_DEFAULTS, ServerChanges, ServerOptions, spelled_out, unknown
 from .sasl.credentials import Credentials
+from .sasl.own import SaslMechanism, checked
 from .wire.capabilities import Protocol
 
 if TYPE_CHECKING:
@@ -40,14 +41,14 @@ class Server:
 
     ``username`` with ``password`` or ``token`` (a text, or a callable that
     returns one, for OAuth) asks for AUTH; ``auth`` names the only SASL
-    mechanisms allowed, in order. ``insecure_auth`` allows a reusable password
-    in clear text. ``server_hostname`` is the name checked in the certificate
-    where it is not ``host``. ``client_certificate`` is a PEM file with our
-    certificate and its key, or a file for each; an ``ssl_context`` of your own
-    brings its own. ``local_hostname`` is our name in EHLO.
-    ``source_address`` is an IP address and port of ours. ``connect_timeout``
-    is in seconds, for look-up, dial, TLS and AUTH together. ``overlap`` lets
-    ``send_many`` write the end of a message and the envelope of the next
+    mechanisms allowed, in order, and may hold a ``SaslMechanism`` of your own.
+    ``insecure_auth`` allows a reusable password in clear text.
+    ``server_hostname`` is the name checked in the certificate where it is not
+    ``host``. ``client_certificate`` is a PEM file with our certificate and its
+    key, or a file for each; an ``ssl_context`` of your own brings its own.
+    ``local_hostname`` is our name in EHLO. ``source_address`` is an IP address
+    and port of ours. ``connect_timeout`` is in seconds, for look-up, dial, TLS
+    and AUTH together. ``overlap`` lets ``send_many`` write the end of a message and the envelope of the next
     together (RFC 2920 3.1): a round trip less, for a server known to take it.
     ``without`` are keywords of EHLO, such as ``"CHUNKING"``, that count as not
     offered: for a server that offers what it does badly. STARTTLS is none of
@@ -64,7 +65,7 @@ class Server:
     username: str | None
     password: str | None
     token: str | Callable[[], str] | None
-    auth: tuple[str, ...]
+    auth: tuple[str | SaslMechanism, ...]
     authzid: str
     insecure_auth: bool
     ssl_context: ssl.SSLContext | None
@@ -152,7 +153,7 @@ class Server:
         """A URL of this server without password and token.
 
         With these and ``ssl_context`` given again, ``from_url`` makes an equal
-        server of it.
+        server of it; with ``auth`` too, where it holds a mechanism of your own.
         """
         return urls.build(self.protocol, self.username, self.host, self.port, _options(self))
 
@@ -192,7 +193,10 @@ class Server:
         return f"Server({', '.join(shown)})"
 
 
-def _shown(name: str, value: object) -> str:
+def _shown(name: str, value: Any) -> str:
+    if name == "auth":
+        # One of the caller's own may show a secret.
+        value = tuple(each if isinstance(each, str) else each.name for each in value)
     return "'***'" if name in _SECRETS else repr(str(value) if isinstance(value, Protocol) else value)
 
 
@@ -204,11 +208,17 @@ _OF_LINE: Final = frozenset(
 )
 
 
-def _mechanisms(value: str | Sequence[str]) -> tuple[str, ...]:
-    if not value and value != "":
+def _mechanisms(value: Any) -> tuple[str | SaslMechanism, ...]:
+    if value is None:
         return ()
-    names = (value,) if isinstance(value, str) else tuple(value)
-    return tuple(endpoint.checked_text("auth", name).upper() for name in names)
+    is_one = isinstance(value, str) or not isinstance(value, Iterable)
+    return tuple(map(_mechanism, (value,) if is_one else value))
+
+
+def _mechanism(value: Any) -> str | SaslMechanism:
+    if isinstance(value, str | bytes | None):
+        return endpoint.checked_text("auth", value).upper()
+    return checked(value)
 
 
 def _keywords(value: str | Sequence[str]) -> tuple[str, ...]:
@@ -255,7 +265,7 @@ def _check_account(server: Server) -> None:
     secrets = [name for name in _SECRETS if getattr(server, name) is not None]
     if not (secrets or server.username or server.auth or server.authzid):
         return
-    external = "EXTERNAL" in server.auth
+    external = any(each == "EXTERNAL" or not isinstance(each, str) for each in server.auth)
     if len(secrets) == 2:
         raise InputError("password and token were both given: which one is meant?")
     if secrets and not server.username:
@@ -290,7 +300,8 @@ def _options(server: Server) -> dict[str, str]:
     if server.tls != endpoint.default_tls(server.host, server.port):
         options["tls"] = server.tls
     for name in ("auth", "without"):
-        if values := getattr(server, name):
+        # A mechanism of the caller's own has no text.
+        if values := [each for each in getattr(server, name) if isinstance(each, str)]:
             options[name] = ",".join(values)
     for name in ("insecure_auth", "overlap"):
         if getattr(server, name):

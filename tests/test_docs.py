@@ -48,6 +48,7 @@ ARRIVED = {
     "how-to/bulk.md": 4,
     "how-to/retry.md": 2,
     "how-to/providers.md": 4,
+    "how-to/authentication.md": 1,
     "how-to/oauth.md": 2,
     "how-to/delivery-reports.md": 2,
     "how-to/lmtp.md": 1,

@@ -33,6 +33,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("sasl.saslprep",),
     ("sasl.scram",),
     ("sasl.mechanisms",),
+    ("sasl.own",),
     ("sasl.credentials",),
     ("flow.hidden",),
     ("flow.effects",),

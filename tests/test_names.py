@@ -29,6 +29,8 @@ VALUES = {
     "Reply",
     "RetryPolicy",
     "ReversePath",
+    "SaslLogin",
+    "SaslMechanism",
     "SendResult",
     "Stage",
 }

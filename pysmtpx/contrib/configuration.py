@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from importlib import import_module
 from inspect import Parameter, signature
 from operator import itemgetter
 from typing import Any, TypeVar
@@ -57,6 +58,34 @@ def made(what: str, make: Callable[[], _Made]) -> _Made:
 def policy(what: str, value: Any) -> Any:
     """A ``RetryPolicy`` of a dict of its fields; anything else is itself. Raises ``InputError``."""
     return made(what, lambda: RetryPolicy(**value)) if isinstance(value, Mapping) else value
+
+
+def mechanisms(value: Any) -> Any:
+    """What a setting ``auth`` stands for: a text with a dot is the path of a mechanism of one's own.
+
+    The path may be that of a class or another function that makes it (the name
+    of a mechanism has no dot: RFC 4422 3.1). Raises ``InputError`` where there is
+    nothing.
+    """
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        return _mechanism(value)
+    return tuple(map(_mechanism, value))
+
+
+def _mechanism(value: Any) -> Any:
+    if isinstance(value, str):
+        if "." not in value:
+            return value
+        value = _imported(value)
+    return value() if callable(value) and not hasattr(type(value), "dialogue") else value
+
+
+def _imported(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"auth: {error}") from error
 
 
 def _frozen(value: Any) -> Hashable:

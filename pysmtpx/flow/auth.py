@@ -16,7 +16,7 @@ from ..errors import (
 )
 from ..frames import conceals
 from ..sasl.credentials import Credentials
-from ..sasl.mechanisms import CANCEL, ChallengeError, Claim, Exchange, Mechanism, Secret, oauth_failure
+from ..sasl.mechanisms import CANCEL, ChallengeError, Exchange, Mechanism, SaslLogin, Secret, oauth_failure
 from ..sasl.scram import ScramError
 from ..telling import Telling
 from ..wire.capabilities import Capabilities
@@ -71,7 +71,7 @@ def authenticate(
             cure=cures.no_auth(starttls=capabilities.starttls),
         )
     usable = credentials.usable(capabilities.auth, exposed=clear and not allow_clear, binding=binding)
-    claim = Claim(
+    claim = SaslLogin(
         username=credentials.username,
         password=credentials.password or "",
         token=credentials.current_token() if any(map(_takes_token, usable)) else "",
@@ -106,7 +106,12 @@ def _without_binding(mechanism: Mechanism, others: list[Mechanism]) -> Mechanism
 
 
 def _attempt(
-    mechanism: Mechanism, claim: Claim, credentials: Credentials, hidden: Hidden, *, may_refuse_binding: bool
+    mechanism: Mechanism,
+    claim: SaslLogin,
+    credentials: Credentials,
+    hidden: Hidden,
+    *,
+    may_refuse_binding: bool,
 ) -> Flow[Reply]:
     """Return the 235, or the reply that says to try another mechanism."""
     exchange = _begun(mechanism, claim)
@@ -131,8 +136,12 @@ def _attempt(
 
 
 @conceals
-def _begun(mechanism: Mechanism, claim: Claim) -> Exchange:
-    return Exchange(mechanism, claim)
+def _begun(mechanism: Mechanism, claim: SaslLogin) -> Exchange:
+    try:
+        return Exchange(mechanism, claim)
+    except AuthenticationError as error:  # a mechanism of the caller's own gives up; nothing was written
+        error.stage = Stage.AUTH
+        raise
 
 
 def _takes_token(mechanism: Mechanism) -> bool:
@@ -141,6 +150,7 @@ def _takes_token(mechanism: Mechanism) -> bool:
 
 def _converse(exchange: Exchange, hidden: Hidden) -> Flow[Reply]:
     """One exchange, up to the reply that decides it."""
+    hidden.add_words(exchange.said)
     reply = yield from _ask(Send(exchange.opening, secret=True), hidden)
     for _ in range(MAX_AUTH_ROUNDS):
         if reply.code != _CHALLENGE:
@@ -173,19 +183,34 @@ def _ask(line: Send, hidden: Hidden) -> Flow[Reply]:
 
 def _answer(exchange: Exchange, challenge: Reply, hidden: Hidden) -> Flow[Reply]:
     try:
-        line = Send(exchange.answer(challenge), secret=True)
+        line = _line(exchange, challenge)
     except ChallengeError as error:
         yield from _cancel(str(error), hidden)
+    except AuthenticationError as error:  # a mechanism of the caller's own gives up
+        yield from _cancel(error.text, hidden)
     except ScramError as error:
         yield from _break_off(str(error))
+    hidden.add_words(exchange.said)
     return (yield from _ask(line, hidden))
+
+
+@conceals
+def _line(exchange: Exchange, challenge: Reply) -> Send:
+    return Send(exchange.answer(challenge), secret=True)
 
 
 def _conclude(exchange: Exchange, reply: Reply) -> Flow[None]:
     try:
-        exchange.conclude(reply)
+        _accept(exchange, reply)
     except (ChallengeError, ScramError) as error:
         yield from _break_off(str(error))
+    except AuthenticationError as error:
+        yield from _break_off(error.text)
+
+
+@conceals
+def _accept(exchange: Exchange, reply: Reply) -> None:
+    exchange.conclude(reply)
 
 
 def _cancel(why: str, hidden: Hidden) -> Flow[NoReturn]:

@@ -45,6 +45,12 @@ class Hidden:
         elif octets:
             self._words.add(octets)
 
+    def add_words(self, secret: bytes) -> None:
+        """Hide this, and each of the words that it is made of."""
+        self.add(secret)
+        for word in re.findall(rb"[!-~\x80-\xff]+", secret):
+            self.add(word)
+
     def add_line(self, line: bytes) -> None:
         """Hide what an AUTH line or the answer to a challenge carries, and not the name of the mechanism."""
         words = line.split()

@@ -13,6 +13,7 @@ from ..errors import InputError, MechanismUnavailable
 from ..frames import conceals
 from ..wire.limits import Stage
 from .mechanisms import MECHANISMS, Mechanism, Secret
+from .own import SaslMechanism, checked, in_the_table
 from .saslprep import saslprep
 
 MAX_NAME: Final = 2048
@@ -36,7 +37,8 @@ class Credentials:
     or XOAUTH2; with neither, EXTERNAL takes the client's certificate. A token may
     be a function that returns it: it is called at each log-in, and once more
     where the server refuses what it gave. ``mechanisms`` names the mechanisms
-    allowed, in the order to try; without it the strongest comes first.
+    allowed, in the order to try, and may hold some of the caller's own; without
+    it the strongest comes first.
     ``authzid`` is whom to act as, where that is someone else (RFC 4422 2).
 
     No secret is in its ``repr``. Raises ``InputError`` for NUL, CR, LF or a lone
@@ -46,7 +48,7 @@ class Credentials:
     username: str = ""
     password: str | None = field(default=None, repr=False)
     token: str | Callable[[], str] | None = field(default=None, repr=False)
-    mechanisms: tuple[str, ...] = ()
+    mechanisms: tuple[str | SaslMechanism, ...] = ()
     authzid: str = ""
 
     def __post_init__(self) -> None:
@@ -92,12 +94,20 @@ class Credentials:
         _check("token", token, _TOKEN)
         return token or ""
 
+    @property
+    def may_reveal(self) -> bool:
+        """Whether one of the mechanisms that it allows shows a reusable secret to whoever reads the line."""
+        return any(mechanism.reveals for mechanism in self._wanted())
+
     def _wanted(self) -> Iterator[Mechanism]:
-        if self.mechanisms:
-            return (MECHANISMS[name] for name in self.mechanisms)
         secret = Secret.PASSWORD if self.password is not None else Secret.NONE
         if self.token is not None:
             secret = Secret.TOKEN
+        if self.mechanisms:
+            return (
+                MECHANISMS[each] if isinstance(each, str) else in_the_table(each, secret)
+                for each in self.mechanisms
+            )
         return (mechanism for mechanism in MECHANISMS.values() if mechanism.secret is secret)
 
 
@@ -137,7 +147,9 @@ def _unprepared(credentials: Credentials) -> str:
         return f"cannot carry these credentials: {error.text}"
 
 
-def _known(name: str) -> str:
+def _known(name: str | SaslMechanism) -> str | SaslMechanism:
+    if not isinstance(name, str):
+        return checked(name)
     if name.upper() not in MECHANISMS:
         raise InputError(f"no such SASL mechanism: {name!a}")
     return name.upper()

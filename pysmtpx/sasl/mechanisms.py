@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, TypeAlias
 
+from ..errors import InputError
 from ..wire import command
 from ..wire.reply import Reply
 from .scram import MAX_SHOWN, ScramClient, ScramError, saslname
@@ -40,12 +41,14 @@ class Secret(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """Who we say we are, what proves it, and over which channel."""
+class SaslLogin:
+    """One log-in: who we say we are, what proves it, and over which channel. Its ``repr`` shows no secret."""
 
     username: str = ""
     password: str = field(default="", repr=False)
+    """Empty where none was given."""
     token: str = field(default="", repr=False)
+    """A bearer token, likewise."""
     authzid: str = ""
     """Whom to act as (RFC 4422 2); empty: as who we are."""
     binding: bytes | None = None
@@ -61,7 +64,7 @@ class Mechanism:
     """One line of the table of mechanisms."""
 
     name: str
-    speak: Callable[[Mechanism, Claim], Dialogue]
+    speak: Callable[[Mechanism, SaslLogin], Dialogue]
     secret: Secret
     reveals: bool = False
     """Whoever reads the line can use the secret again."""
@@ -73,14 +76,18 @@ class Mechanism:
     """To the TLS channel (RFC 5802 6)."""
     heeds_challenges: bool = True
     """False where what the server says changes nothing, whatever it is."""
+    proves_server: bool = False
+    """235 counts only after the server's own proof."""
+    is_own: bool = False
+    """The caller's: nothing is known of what it says, so all of it is secret."""
 
     @property
     def is_scram(self) -> bool:
-        """Credentials go through SASLprep, and 235 counts only after the server's own proof."""
+        """Credentials go through SASLprep."""
         return self.speak is _scram
 
 
-def _scram(mechanism: Mechanism, claim: Claim) -> Dialogue:
+def _scram(mechanism: Mechanism, claim: SaslLogin) -> Dialogue:
     """RFC 5802, RFC 7677. The empty answer says that the server has proved itself."""
     client = ScramClient(
         mechanism.digest,
@@ -96,33 +103,33 @@ def _scram(mechanism: Mechanism, claim: Claim) -> Dialogue:
     yield b""
 
 
-def _gs2_flag(mechanism: Mechanism, claim: Claim) -> str:
+def _gs2_flag(mechanism: Mechanism, claim: SaslLogin) -> str:
     """RFC 5802 6: ``y`` tells a server that does bind that someone struck its -PLUS from the list."""
     if mechanism.binds:
         return "p=tls-server-end-point"
     return "y" if claim.binding is not None and not claim.server_binds else "n"
 
 
-def _cram_md5(mechanism: Mechanism, claim: Claim) -> Dialogue:
+def _cram_md5(mechanism: Mechanism, claim: SaslLogin) -> Dialogue:
     """RFC 2195 2."""
     challenge = _present((yield None))
     proof = hmac.digest(claim.password.encode(), challenge, mechanism.digest)
     yield f"{claim.username} {proof.hex()}".encode()
 
 
-def _plain(mechanism: Mechanism, claim: Claim) -> Dialogue:
+def _plain(mechanism: Mechanism, claim: SaslLogin) -> Dialogue:
     """RFC 4616 2."""
     yield f"{claim.authzid}\0{claim.username}\0{claim.password}".encode()
 
 
-def _login(mechanism: Mechanism, claim: Claim) -> Dialogue:
+def _login(mechanism: Mechanism, claim: SaslLogin) -> Dialogue:
     """The obsolete draft-murchison-sasl-login: what the two prompts say means nothing."""
     yield None
     yield claim.username.encode()
     yield claim.password.encode()
 
 
-def _oauthbearer(mechanism: Mechanism, claim: Claim) -> Dialogue:
+def _oauthbearer(mechanism: Mechanism, claim: SaslLogin) -> Dialogue:
     """RFC 7628 3.1; a failure is told in a challenge and answered by one octet 1 (3.2.3)."""
     host = f"host={claim.host}\1" if claim.host else ""
     port = f"port={claim.port}\1" if claim.port else ""
@@ -132,23 +139,26 @@ def _oauthbearer(mechanism: Mechanism, claim: Claim) -> Dialogue:
     yield b"\1"
 
 
-def _xoauth2(mechanism: Mechanism, claim: Claim) -> Dialogue:
+def _xoauth2(mechanism: Mechanism, claim: SaslLogin) -> Dialogue:
     """The forerunner of OAUTHBEARER at Google and Microsoft; a failure is answered by an empty line."""
     yield f"user={claim.username}\1auth=Bearer {claim.token}\1\1".encode()
     yield b""
 
 
-def _external(mechanism: Mechanism, claim: Claim) -> Dialogue:
+def _external(mechanism: Mechanism, claim: SaslLogin) -> Dialogue:
     """RFC 4422 A: the identity to act as, or nothing."""
     yield (claim.authzid or claim.username).encode()
 
 
+def _scram_with(digest: str, suffix: str = "") -> Mechanism:
+    """SCRAM with a hash that is registered for it (RFC 5802, RFC 7677, draft-melnikov-scram-sha-512)."""
+    name = f"SCRAM-{digest.replace('sha', 'SHA-')}{suffix}"
+    return Mechanism(name, _scram, Secret.PASSWORD, digest=digest, binds=bool(suffix), proves_server=True)
+
+
 _RANKING: Final = (
-    Mechanism("SCRAM-SHA-256-PLUS", _scram, Secret.PASSWORD, digest="sha256", binds=True),
-    # Before any that does not bind: whoever struck only the first from the list must gain nothing by it.
-    Mechanism("SCRAM-SHA-1-PLUS", _scram, Secret.PASSWORD, digest="sha1", binds=True),
-    Mechanism("SCRAM-SHA-256", _scram, Secret.PASSWORD, digest="sha256"),
-    Mechanism("SCRAM-SHA-1", _scram, Secret.PASSWORD, digest="sha1"),
+    # All that bind before any that does not: whoever struck only the first from the list gains nothing by it.
+    *(_scram_with(digest, suffix) for suffix in ("-PLUS", "") for digest in ("sha512", "sha256", "sha1")),
     Mechanism("CRAM-MD5", _cram_md5, Secret.PASSWORD, digest="md5", carries_authzid=False),
     Mechanism("PLAIN", _plain, Secret.PASSWORD, reveals=True),
     Mechanism("LOGIN", _login, Secret.PASSWORD, reveals=True, carries_authzid=False, heeds_challenges=False),
@@ -166,13 +176,16 @@ class Exchange:
     ``opening`` is the AUTH line. ``challenge`` is the last challenge: where a
     bearer token was refused, it says why.
 
-    Raises ``InputError`` for credentials that the mechanism cannot carry.
+    Raises ``InputError`` for credentials that the mechanism cannot carry, and
+    for a mechanism of the caller's own that does not speak in octets.
     """
 
-    def __init__(self, mechanism: Mechanism, claim: Claim) -> None:
+    def __init__(self, mechanism: Mechanism, claim: SaslLogin) -> None:
         self._mechanism = mechanism
+        self.said: bytes = b""
+        """What a mechanism of the caller's own said last: a secret, whatever it is."""
         self._dialogue = mechanism.speak(mechanism, claim)
-        initial = next(self._dialogue)
+        initial = self._octets(next(self._dialogue, None))
         line = None if initial is None else command.auth(mechanism.name, initial)
         self.opening: bytes = line or command.line("AUTH", mechanism.name)
         # RFC 4954 4: what is too long for the AUTH line answers an empty challenge instead.
@@ -200,7 +213,7 @@ class Exchange:
         The proof comes in a 334 before; some servers put it into the text of the
         235 instead. Raises ``ScramError`` or ``ChallengeError`` where it is in neither.
         """
-        if not self._mechanism.is_scram:
+        if not self._mechanism.proves_server:
             return
         try:
             answer = self._dialogue.send(_last_word(reply))
@@ -214,7 +227,17 @@ class Exchange:
             answer = self._dialogue.send(self.challenge)
         except StopIteration:
             raise ChallengeError("a challenge came after the last answer") from None
-        return command.auth_response(answer or b"")
+        return command.auth_response(self._octets(answer) or b"")
+
+    def _octets(self, answer: bytes | None) -> bytes | None:
+        """What the dialogue said; a caller's own may say anything."""
+        if self._mechanism.is_own:
+            if not isinstance(answer, bytes | None):
+                raise InputError(
+                    f"{self._mechanism.name} must answer with bytes, not {type(answer).__name__}"
+                )
+            self.said = answer or b""
+        return answer
 
 
 def oauth_failure(challenge: bytes) -> str:

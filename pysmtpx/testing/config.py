@@ -21,8 +21,10 @@ EXTENSIONS: Final = (
 """The EHLO lines of a server that is told nothing else."""
 
 MECHANISMS: Final = (
+    "SCRAM-SHA-512-PLUS",
     "SCRAM-SHA-256-PLUS",
     "SCRAM-SHA-1-PLUS",
+    "SCRAM-SHA-512",
     "SCRAM-SHA-256",
     "SCRAM-SHA-1",
     "CRAM-MD5",

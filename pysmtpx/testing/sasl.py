@@ -158,7 +158,7 @@ _MECHANISMS: Final[dict[str, Callable[[Book], Exchange]]] = {
     "XOAUTH2": _xoauth2,
     "OAUTHBEARER": _oauthbearer,
 }
-_SCRAM_HASHES: Final = {"SHA-1": "sha1", "SHA-256": "sha256"}
+_SCRAM_HASHES: Final = {"SHA-1": "sha1", "SHA-256": "sha256", "SHA-512": "sha512"}
 _GS2_HEADER: Final = re.compile(r"(n|y|p=[A-Za-z0-9.-]+),(?:a=((?:[^,=]|=2C|=3D)+))?,")
 _FIRST: Final = re.compile(r"n=((?:[^,=]|=2C|=3D)+),r=([!-+\--~]+)(?:,[A-Za-z]=[^,]+)*")
 _FINAL: Final = re.compile(r"(c=([A-Za-z0-9+/=]+),r=([!-+\--~]+)(?:,[A-Za-z]=[^,]+)*?),p=([A-Za-z0-9+/=]+)")

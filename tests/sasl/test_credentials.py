@@ -17,7 +17,7 @@ from pysmtpx.sasl.mechanisms import MECHANISMS
 from pysmtpx.wire.limits import Stage
 
 ALL = tuple(MECHANISMS)
-SCRAM_PLUS = ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS")
+SCRAM_PLUS = ("SCRAM-SHA-512-PLUS", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS")
 REVEALING = ("PLAIN", "LOGIN", "XOAUTH2", "OAUTHBEARER")
 PASSWORD = Credentials("user", "pencil")
 TOKEN = Credentials("user", token="token")
@@ -35,8 +35,10 @@ def _names(
 
 def test_the_strongest_mechanism_comes_first() -> None:
     assert _names(PASSWORD, ALL[::-1]) == [
+        "SCRAM-SHA-512-PLUS",
         "SCRAM-SHA-256-PLUS",
         "SCRAM-SHA-1-PLUS",
+        "SCRAM-SHA-512",
         "SCRAM-SHA-256",
         "SCRAM-SHA-1",
         "CRAM-MD5",
@@ -50,7 +52,7 @@ def test_any_mechanism_that_binds_is_preferred_to_one_that_does_not(struck: str)
     """FAULTS 83: whoever strikes one of them from the list gains nothing by it."""
     names = _names(PASSWORD, tuple(name for name in ALL if name != struck))
     assert names[0] in SCRAM_PLUS
-    assert names[1:3] == ["SCRAM-SHA-256", "SCRAM-SHA-1"]
+    assert names[2:5] == ["SCRAM-SHA-512", "SCRAM-SHA-256", "SCRAM-SHA-1"]
 
 
 def test_a_token_goes_by_the_mechanisms_for_tokens() -> None:
@@ -93,7 +95,8 @@ def test_no_reusable_secret_goes_over_an_exposed_line(credentials: Credentials) 
 
 
 def test_proofs_may_go_over_an_exposed_line() -> None:
-    assert _names(PASSWORD, exposed=True, binding=None) == ["SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5"]
+    proofs = ["SCRAM-SHA-512", "SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5"]
+    assert _names(PASSWORD, exposed=True, binding=None) == proofs
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from pysmtpx.errors import InputError
 from pysmtpx.sasl.credentials import MAX_NAME, MAX_PASSWORD
-from pysmtpx.sasl.mechanisms import MECHANISMS, ChallengeError, Claim, Exchange, oauth_failure
+from pysmtpx.sasl.mechanisms import MECHANISMS, ChallengeError, Exchange, SaslLogin, oauth_failure
 from pysmtpx.sasl.scram import ScramError
 from pysmtpx.wire.limits import MAX_COMMAND_LINE
 from pysmtpx.wire.reply import Reply
 
-CLAIM = Claim(
+CLAIM = SaslLogin(
     username="tim", password="tanstaaftanstaaf", token="vF9dft4qmT", host="server.example.com", port=587
 )
 
@@ -31,7 +31,7 @@ ODD_CHALLENGES = [
 ]
 
 
-def _exchange(name: str, claim: Claim = CLAIM) -> Exchange:
+def _exchange(name: str, claim: SaslLogin = CLAIM) -> Exchange:
     return Exchange(MECHANISMS[name], claim)
 
 
@@ -48,26 +48,30 @@ def _said(line: bytes) -> bytes:
     ("name", "claim", "initial"),
     [
         ("PLAIN", CLAIM, b"\0tim\0tanstaaftanstaaf"),
-        ("PLAIN", Claim(username="Kurt", password="xipj3plmq", authzid="Ursel"), b"Ursel\0Kurt\0xipj3plmq"),
-        ("PLAIN", Claim(username="ü", password="pässwörd €"), "\0ü\0pässwörd €".encode()),
+        (
+            "PLAIN",
+            SaslLogin(username="Kurt", password="xipj3plmq", authzid="Ursel"),
+            b"Ursel\0Kurt\0xipj3plmq",
+        ),
+        ("PLAIN", SaslLogin(username="ü", password="pässwörd €"), "\0ü\0pässwörd €".encode()),
         (
             "OAUTHBEARER",
-            Claim(username="user@example.com", token="vF9dft4qmT", host="server.example.com", port=143),
+            SaslLogin(username="user@example.com", token="vF9dft4qmT", host="server.example.com", port=143),
             b"n,a=user@example.com,\1host=server.example.com\1port=143\1auth=Bearer vF9dft4qmT\1\1",
         ),
-        ("OAUTHBEARER", Claim(token="t"), b"n,,\1auth=Bearer t\1\1"),
-        ("OAUTHBEARER", Claim(username="a,b=c", token="t"), b"n,a=a=2Cb=3Dc,\1auth=Bearer t\1\1"),
-        ("OAUTHBEARER", Claim(username="a", authzid="b", token="t"), b"n,a=b,\1auth=Bearer t\1\1"),
+        ("OAUTHBEARER", SaslLogin(token="t"), b"n,,\1auth=Bearer t\1\1"),
+        ("OAUTHBEARER", SaslLogin(username="a,b=c", token="t"), b"n,a=a=2Cb=3Dc,\1auth=Bearer t\1\1"),
+        ("OAUTHBEARER", SaslLogin(username="a", authzid="b", token="t"), b"n,a=b,\1auth=Bearer t\1\1"),
         (
             "XOAUTH2",
-            Claim(username="someuser@example.com", token="ya29.vF9dft4qmTc2"),
+            SaslLogin(username="someuser@example.com", token="ya29.vF9dft4qmTc2"),
             b"user=someuser@example.com\1auth=Bearer ya29.vF9dft4qmTc2\1\1",
         ),
-        ("EXTERNAL", Claim(username="tim"), b"tim"),
-        ("EXTERNAL", Claim(username="tim", authzid="ursel"), b"ursel"),
+        ("EXTERNAL", SaslLogin(username="tim"), b"tim"),
+        ("EXTERNAL", SaslLogin(username="tim", authzid="ursel"), b"ursel"),
     ],
 )
-def test_the_initial_response_of_each_mechanism(name: str, claim: Claim, initial: bytes) -> None:
+def test_the_initial_response_of_each_mechanism(name: str, claim: SaslLogin, initial: bytes) -> None:
     opening = _exchange(name, claim).opening
     assert opening.startswith(b"AUTH %b " % name.encode())
     assert _said(opening) == initial
@@ -75,7 +79,7 @@ def test_the_initial_response_of_each_mechanism(name: str, claim: Claim, initial
 
 def test_external_without_a_name_sends_an_empty_initial_response() -> None:
     """RFC 4954 4: an empty initial response is a single equals sign."""
-    assert _exchange("EXTERNAL", Claim()).opening == b"AUTH EXTERNAL =\r\n"
+    assert _exchange("EXTERNAL", SaslLogin()).opening == b"AUTH EXTERNAL =\r\n"
 
 
 def test_cram_md5_answers_the_example_of_rfc_2195() -> None:
@@ -87,7 +91,7 @@ def test_cram_md5_answers_the_example_of_rfc_2195() -> None:
 
 @given(name=st.text("aü ", min_size=1), password=st.text("xé§", min_size=1), challenge=st.binary(min_size=1))
 def test_cram_md5_is_the_digest_of_the_whole_challenge(name: str, password: str, challenge: bytes) -> None:
-    exchange = _exchange("CRAM-MD5", Claim(username=name, password=password))
+    exchange = _exchange("CRAM-MD5", SaslLogin(username=name, password=password))
     proof = hmac.new(password.encode(), challenge, "md5").hexdigest()
     assert _said(exchange.answer(_challenge(challenge))) == f"{name} {proof}".encode()
 
@@ -96,7 +100,7 @@ def test_cram_md5_is_the_digest_of_the_whole_challenge(name: str, password: str,
     "prompts", [(b"Username:", b"Password:"), (b"User Name\0", b"Password\0"), (b"", b"")]
 )
 def test_login_answers_in_turn_whatever_the_prompts_say(prompts: tuple[bytes, bytes]) -> None:
-    exchange = _exchange("LOGIN", Claim(username="tîm", password="pässwörd"))
+    exchange = _exchange("LOGIN", SaslLogin(username="tîm", password="pässwörd"))
     assert exchange.opening == b"AUTH LOGIN\r\n"
     assert _said(exchange.answer(_challenge(prompts[0]))) == "tîm".encode()
     assert _said(exchange.answer(_challenge(prompts[1]))) == "pässwörd".encode()
@@ -113,7 +117,7 @@ def test_the_reason_for_a_refused_token_is_acknowledged(name: str, answer: bytes
 @given(st.integers(1, 800))
 def test_an_initial_response_goes_with_auth_exactly_where_it_fits(length: int) -> None:
     """FAULTS 81: AUTH lines have at most 512 octets; the rest goes in two steps."""
-    exchange = _exchange("PLAIN", Claim(username="u", password="p" * length))
+    exchange = _exchange("PLAIN", SaslLogin(username="u", password="p" * length))
     response = b64encode(b"\0u\0" + b"p" * length)
     if len(b"AUTH PLAIN \r\n") + len(response) <= MAX_COMMAND_LINE:
         assert exchange.opening == b"AUTH PLAIN " + response + b"\r\n"
@@ -124,7 +128,7 @@ def test_an_initial_response_goes_with_auth_exactly_where_it_fits(length: int) -
 
 def test_a_long_scram_name_goes_in_two_steps_and_the_exchange_goes_on() -> None:
     """FAULTS 81."""
-    exchange = _exchange("SCRAM-SHA-1", Claim(username="u" * 500, password="p"))
+    exchange = _exchange("SCRAM-SHA-1", SaslLogin(username="u" * 500, password="p"))
     assert exchange.opening == b"AUTH SCRAM-SHA-1\r\n"
     first = _said(exchange.answer(_challenge(b"")))
     nonce = first.rpartition(b"r=")[2]
@@ -136,7 +140,7 @@ def test_a_long_scram_name_goes_in_two_steps_and_the_exchange_goes_on() -> None:
 @pytest.mark.parametrize("reply", ODD_CHALLENGES)
 def test_a_held_initial_response_answers_whatever_is_said(name: str, reply: Reply) -> None:
     """FAULTS 117: the challenge before it is empty (RFC 4954 4), and servers decorate it."""
-    secret = Claim(username="u" * 500, password="p", token="t" * 500, authzid="a" * 500, binding=b"b")
+    secret = SaslLogin(username="u" * 500, password="p", token="t" * 500, authzid="a" * 500, binding=b"b")
     exchange = _exchange(name, secret)
     if name in ("CRAM-MD5", "LOGIN"):
         return  # the server speaks first
@@ -147,7 +151,7 @@ def test_a_held_initial_response_answers_whatever_is_said(name: str, reply: Repl
 @pytest.mark.parametrize("reply", ODD_CHALLENGES)
 def test_what_login_is_asked_means_nothing(reply: Reply) -> None:
     """FAULTS 117: not base64, not padded, of two lines, or nothing at all."""
-    exchange = _exchange("LOGIN", Claim(username="user", password="tanstaaf"))
+    exchange = _exchange("LOGIN", SaslLogin(username="user", password="tanstaaf"))
     assert [_said(exchange.answer(reply)), _said(exchange.answer(reply))] == [b"user", b"tanstaaf"]
     with pytest.raises(ChallengeError, match="after the last"):
         exchange.answer(reply)
@@ -156,14 +160,14 @@ def test_what_login_is_asked_means_nothing(reply: Reply) -> None:
 @pytest.mark.parametrize("name", ["OAUTHBEARER", "XOAUTH2"])
 def test_a_token_that_no_line_can_carry_is_refused_before_the_first(name: str) -> None:
     with pytest.raises(InputError) as caught:
-        _exchange(name, Claim(username="u", token="t" * 12_288))
+        _exchange(name, SaslLogin(username="u", token="t" * 12_288))
     assert "ttt" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["SCRAM-SHA-256", "SCRAM-SHA-256-PLUS", "CRAM-MD5", "LOGIN"])
 def test_the_longest_credentials_fit_every_line_of_a_conversation(name: str) -> None:
     """What is refused is refused before a byte is written, never half-way."""
-    longest = Claim(
+    longest = SaslLogin(
         username="u" * MAX_NAME, password="p" * MAX_PASSWORD, authzid="," * MAX_NAME, binding=b"b" * 64
     )
     exchange = _exchange(name, longest)
@@ -180,14 +184,14 @@ def test_the_longest_credentials_fit_every_line_of_a_conversation(name: str) -> 
 def test_a_challenge_that_is_not_one_line_of_base64_is_not_answered(name: str, reply: Reply) -> None:
     """FAULTS 78."""
     with pytest.raises(ChallengeError):
-        _exchange(name, Claim(username="u", password="p", token="t", binding=b"b")).answer(reply)
+        _exchange(name, SaslLogin(username="u", password="p", token="t", binding=b"b")).answer(reply)
 
 
 @pytest.mark.parametrize("name", ["CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256-PLUS"])
 def test_an_empty_challenge_where_one_is_due_is_not_answered(name: str) -> None:
     """FAULTS 78."""
     with pytest.raises(ChallengeError, match="empty"):
-        _exchange(name, Claim(username="u", password="p", binding=b"b")).answer(Reply(334, (b"",)))
+        _exchange(name, SaslLogin(username="u", password="p", binding=b"b")).answer(Reply(334, (b"",)))
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,18 @@ RFC_7677_3 = {
     b"p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=",
     "server_final": b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=",
 }
+# No RFC has an example: this one is among the tests of several other implementations.
+KNOWN_SHA_512 = {
+    "digest": "sha512",
+    "nonce": "rOprNGfwEbeRWgbNEkqO",
+    "first": b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO",
+    "server_first": b"r=rOprNGfwEbeRWgbNEkqO02431b08-2f89-4bad-a4e6-80c0564ec865,"
+    b"s=Yin2FuHTt/M0kJWb0t9OI32n2VmOGi3m+JfjOvuDF88=,i=4096",
+    "final": b"c=biws,r=rOprNGfwEbeRWgbNEkqO02431b08-2f89-4bad-a4e6-80c0564ec865,"
+    b"p=Hc5yec3NmCD7t+kFRw4/3yD6/F3SQHc7AVYschRja+Bc3sbdjlA0eH1OjJc0DD4ghn1tnXN5/Wr6qm9xmaHt4A==",
+    "server_final": b"v=BQuhnKHqYDwQWS5jAw4sZed+C9KFUALsbrq81bB0mh+bcUUbbMPNNmBIupnS2AmyyDnG5CTBQtkjJ9kyY4kz"
+    b"mw==",
+}
 SALT = b"QSXCR+Q6sek8bf92"
 
 # Text that SASLprep lets through, with what SCRAM must escape.
@@ -39,7 +51,9 @@ NAMES = st.text(st.sampled_from("ab,=ü\u00a0ﬁ你 ;%"), min_size=1, max_size=1
 PASSWORDS = st.text(st.sampled_from("xyz,=é\u3000Ⅸß!\\"), min_size=1, max_size=12)
 
 
-@pytest.mark.parametrize("vector", [RFC_5802_5, RFC_7677_3], ids=["RFC 5802 5", "RFC 7677 3"])
+@pytest.mark.parametrize(
+    "vector", [RFC_5802_5, RFC_7677_3, KNOWN_SHA_512], ids=["RFC 5802 5", "RFC 7677 3", "SHA-512"]
+)
 def test_the_examples_of_the_rfcs(vector: dict[str, bytes]) -> None:
     client = ScramClient(vector["digest"], "user", "pencil", nonce=vector["nonce"])
     assert client.first() == vector["first"]
@@ -54,7 +68,7 @@ def test_the_examples_of_the_rfcs(vector: dict[str, bytes]) -> None:
     authzid=st.text("ab,=é", max_size=6),
     salt=st.binary(min_size=1, max_size=40),
     iterations=st.integers(4096, 4200),
-    digest=st.sampled_from(["sha1", "sha256"]),
+    digest=st.sampled_from(["sha1", "sha256", "sha512"]),
     binding=st.none() | st.binary(min_size=20, max_size=64),
 )
 def test_any_account_logs_in_and_both_sides_are_proved(

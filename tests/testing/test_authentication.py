@@ -259,7 +259,7 @@ def test_a_client_may_cancel_and_try_again() -> None:
     ("options", "expected"),
     [
         ({}, ""),
-        ({"users": USERS}, "SCRAM-SHA-256 SCRAM-SHA-1 CRAM-MD5 PLAIN LOGIN"),
+        ({"users": USERS}, "SCRAM-SHA-512 SCRAM-SHA-256 SCRAM-SHA-1 CRAM-MD5 PLAIN LOGIN"),
         ({"tokens": TOKENS}, "XOAUTH2 OAUTHBEARER"),
         ({"external": "ann"}, "EXTERNAL"),
         ({"users": USERS, "mechanisms": ["LOGIN"]}, "LOGIN"),

@@ -9,7 +9,6 @@ from django.core.exceptions import ImproperlyConfigured
 
 from ...errors import SmtpError
 from ...net.tls import client_context
-from ...sasl.mechanisms import MECHANISMS
 from ...server import Server
 from ...shortening import shortened
 from .backend import EmailBackend
@@ -77,8 +76,8 @@ def _line(server: Server, alias: str | None) -> CheckMessage | None:
     if server.tls != "none" or server.is_local:
         return None
     hint = f"Set {_name('use_tls', alias)} or {_name('use_ssl', alias)}."
-    is_safe = server.auth and not any(MECHANISMS[name].reveals for name in server.auth)
-    if server.credentials is None or server.insecure_auth or is_safe:
+    who = server.credentials
+    if who is None or server.insecure_auth or not who.may_reveal:
         text = f"Mail to {server.host} goes over the network in clear text."
         return Warning(_text(text, alias), hint=hint, id="pysmtpx.W001")
     text = f"A password is set, and the line to {server.host} is in clear text: it would not be sent."

@@ -26,7 +26,7 @@ from ...retry import RetryPolicy
 from ...server import Server
 from ...shortening import shortened
 from ...wire.limits import CONNECT_TIMEOUT
-from ..configuration import Key, arguments, made, policy
+from ..configuration import Key, arguments, made, mechanisms, policy
 
 Values = Mapping[str, Any]
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -42,8 +42,8 @@ class BackendOptions(SessionOptions, PoolLimits, total=False):
     """The options that Django's own backend does not have: those of a ``Server`` and an ``SmtpPool``.
 
     Left out are those for which Django has names, and ``protocol``: a project
-    submits its mail, and delivers none. The last four may be named by dotted
-    paths.
+    submits its mail, and delivers none. The last three, ``token`` and a mechanism
+    of the project's own in ``auth`` may be named by dotted paths.
     """
 
     all_or_nothing: bool
@@ -169,6 +169,8 @@ class Options:
         timeout = positive("timeout", values.get("timeout"))
         if timeout is not None:
             options.setdefault("connect_timeout", min(timeout, CONNECT_TIMEOUT))
+        if "auth" in options:
+            options["auth"] = mechanisms(options["auth"])
         if "token" in options:
             options["token"] = _token(options["token"])
         if "ssl_context" in options:

@@ -14,7 +14,7 @@ from ...frames import conceals_settings
 from ...pool import SmtpPool
 from ...retry import RetryPolicy
 from ...wire.limits import SEND_TIMEOUT
-from ..configuration import Key, made, policy
+from ..configuration import Key, made, mechanisms, policy
 from ..pools import shared_pool
 
 _HOST: Final = "127.0.0.1"
@@ -25,12 +25,15 @@ _POOL_KEYS: Final = {
     "MAIL_MAX_CONNECTIONS": "max_connections",
     "MAIL_RATE": "rate",
     "MAIL_SSL_CONTEXT": "ssl_context",
+    "MAIL_AUTH": "auth",
     "MAIL_TOKEN": "token",
     "MAIL_INSECURE_AUTH": "insecure_auth",
     "MAIL_OVERLAP": "overlap",
     "MAIL_WITHOUT": "without",
 }
 """Settings that are arguments of ``SmtpPool``."""
+_LOG_IN: Final = frozenset(("token", "auth"))
+"""What logs a user in without a password."""
 
 
 class MailSettings:
@@ -85,7 +88,10 @@ class MailSettings:
         return found
 
     def _pool(self) -> SmtpPool:
-        return SmtpPool(self._target(), **self._options())
+        options = self._options()
+        if "auth" in options:
+            options["auth"] = mechanisms(options["auth"])
+        return SmtpPool(self._target(), **options)
 
     def _target(self) -> Any:
         if self.url:
@@ -103,7 +109,7 @@ class MailSettings:
         if self.retry is not None:
             options["retry"] = policy("MAIL_RETRY", self.retry)
         # Secrets come last: error pages show what is in a frame.
-        if self.username and (self.password or "token" in self.pool_options):
+        if self.username and (self.password or not _LOG_IN.isdisjoint(self.pool_options)):
             options["username"] = self.username
             if self.password:
                 options["password"] = self.password

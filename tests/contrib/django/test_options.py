@@ -14,6 +14,7 @@ from django.views.debug import ExceptionReporter
 from support import certs
 from support.django_site import BACKEND
 from support.frames import is_ours
+from support.ticket import Ticket
 
 from pysmtpx import RetryPolicy, Server, SmtpPool
 from pysmtpx.contrib.django import CeleryEmailBackend, EmailBackend, servers
@@ -125,6 +126,15 @@ def test_a_client_certificate(site: Any, tmp_path: Any) -> None:
     assert server.client_certificate == (str(chain), str(key))
 
 
+@pytest.mark.parametrize("own", ["support.ticket.Ticket", Ticket, Ticket()], ids=["path", "class", "object"])
+def test_a_mechanism_of_ones_own(site: Any, own: Any) -> None:
+    for auth in (own, ["SCRAM-SHA-512", own]):
+        server, _ = of(site, host="h.example", use_tls=True, username="ann", auth=auth)
+        assert server.username == "ann"
+        assert isinstance(server.auth[-1], Ticket)
+    assert server.auth[0] == "SCRAM-SHA-512"
+
+
 WRONG: list[dict[str, Any]] = [
     {"use_tls": True, "use_ssl": True},
     {"port": 99999},
@@ -144,6 +154,9 @@ WRONG: list[dict[str, Any]] = [
     {"ssl_context": "no.such.thing", "use_tls": True},
     {"ssl_context": "support.certs.client_context"},
     {"ssl_certfile": "/x.pem"},
+    {"auth": "no.such.mechanism", "username": "ann"},
+    {"auth": ["PLAIN", "os.sep"], "username": "ann"},
+    {"auth": ".", "username": "ann"},
     {"token": "no.such.function", "username": "ann"},
     {"token": "os.sep", "username": "ann"},
     {"token": "support.certs.authority"},

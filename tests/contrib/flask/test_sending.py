@@ -19,6 +19,7 @@ from support.daemon import CLOSED_PORT
 from support.leftovers import log_as_before
 from support.places import resolve_to
 from support.pools import in_threads
+from support.ticket import Ticket, Tickets
 
 from pysmtpx import (
     AllRecipientsFailed,
@@ -541,6 +542,21 @@ def test_a_token(make_app: MakeApp) -> None:
             Mail().send(message())
         assert server.messages[0].user == "ann"
         assert calls
+
+
+@pytest.mark.parametrize("own", ["support.ticket.Ticket", Ticket, Ticket()], ids=["path", "class", "object"])
+def test_a_mechanism_of_ones_own(make_app: MakeApp, own: Any) -> None:
+    tickets = Tickets()
+    with MailServer(mechanisms=["X-TICKET"], verdict=tickets, require_auth=True) as server:
+        with make_app(server, MAIL_USERNAME="ann", MAIL_AUTH=own).app_context():
+            Mail().send(message())
+            Mail().send(message())
+        assert (len(server.messages), tickets.count) == (2, 1)
+
+
+def test_a_path_that_leads_nowhere_is_told(make_app: MakeApp) -> None:
+    with pytest.raises(InputError, match="auth: No module named 'no'"):
+        pool_of(make_app(MAIL_AUTH="no.such.Mechanism"))
 
 
 def test_a_url(make_app: MakeApp) -> None:
