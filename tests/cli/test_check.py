@@ -56,7 +56,7 @@ def test_a_server_in_order() -> None:
     assert seen.verified
     assert seen.tls.certificate is not None
     assert seen.tls.certificate.names == ("localhost",)
-    assert seen.mechanism == "SCRAM-SHA-256-PLUS"
+    assert seen.mechanism == "SCRAM-SHA-512-PLUS"
     assert seen.logged_in
     assert [each.accepted for each in seen.envelope] == [True, True]
 
