@@ -1,19 +1,23 @@
 """What to do about an error: from what is known of it to one or two sentences for whoever reads it.
 
-Nothing but texts, and the one place for them. What of others is quoted in them is shortened.
+Nothing but texts, and the one place for them. What of others is quoted in them is shortened. They name
+the options of Python; ``worded`` says the same to whoever sets them elsewhere.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 from .shortening import shortened, shown
 from .wire.reply import Reply
 
 _SHOWN: Final = 80
 _NAMES: Final = 5
+_SLIP: Final = 0.86
+"""How alike names are where one is a slip: ``MAIL_PROT`` is (0.89), ``MAIL_SENDER`` may be meant (0.82)."""
 _SAME: Final = {
     "timeout": "connect_timeout",
     "user": "username",
@@ -40,11 +44,143 @@ _SAME: Final = {
     "ehlo": "local_hostname",
     "access_token": "token",
     "oauth_token": "token",
+    "host": "server",
     "pool_size": "max_connections",
     "size": "max_connections",
     "retries": "retry",
 }
 """What other libraries call the same, or something that is to be said otherwise here."""
+
+
+Face: TypeAlias = Literal["command", "flask", "django", "mailers"]
+"""Where options are set, other than in Python: by the command, and in the settings of Flask and Django."""
+
+_WORDINGS: Final[dict[str, tuple[str, str, str, str]]] = {
+    'tls="implicit"': (
+        "--tls implicit",
+        "MAIL_USE_SSL = True",
+        "EMAIL_USE_SSL = True",
+        '"use_ssl": True',
+    ),
+    'tls="starttls"': (
+        "--tls starttls",
+        "MAIL_USE_TLS = True",
+        "EMAIL_USE_TLS = True",
+        '"use_tls": True',
+    ),
+    'tls="starttls" in place of "none"': (
+        "--tls starttls in place of none",
+        "MAIL_USE_TLS = True",
+        "EMAIL_USE_TLS = True",
+        '"use_tls": True',
+    ),
+    'tls="starttls" or "implicit"': (
+        "--tls starttls or implicit",
+        "MAIL_USE_TLS = True or MAIL_USE_SSL = True",
+        "EMAIL_USE_TLS = True or EMAIL_USE_SSL = True",
+        '"use_tls": True or "use_ssl": True',
+    ),
+    'tls="none" (?tls=none in a URL)': (
+        "--tls none (?tls=none in the URL)",
+        "MAIL_USE_TLS = False",
+        "EMAIL_USE_TLS = False",
+        '"use_tls": False',
+    ),
+    "465 (smtps://)": (
+        "465 (smtps://)",
+        "465 (MAIL_USE_SSL = True)",
+        "465 (EMAIL_USE_SSL = True)",
+        '465 ("use_ssl": True)',
+    ),
+    "port 465 with smtps://": (
+        "port 465 with smtps://",
+        "port 465 with MAIL_USE_SSL = True",
+        "port 465 with EMAIL_USE_SSL = True",
+        'port 465 with "use_ssl": True',
+    ),
+    'leave out tls="none"': (
+        "leave out --tls none",
+        "set MAIL_USE_TLS = True",
+        "set EMAIL_USE_TLS = True",
+        'set "use_tls": True',
+    ),
+    "ssl_context=ssl.create_default_context(cafile=…)": (
+        "--ca-file authority.pem",
+        "MAIL_SSL_CONTEXT = ssl.create_default_context(cafile=…)",
+        'PYSMTPX = {"ssl_context": ssl.create_default_context(cafile=…)}',
+        '"ssl_context": ssl.create_default_context(cafile=…)',
+    ),
+    "without cafile that takes the system's roots": (
+        "the system's roots are such a file too",
+        "without cafile that takes the system's roots",
+        "without cafile that takes the system's roots",
+        "without cafile that takes the system's roots",
+    ),
+    "client_certificate=(file, key_file)": (
+        "--client-certificate FILE --client-key FILE",
+        'MAIL_POOL = {"client_certificate": (file, key_file)}',
+        "EMAIL_SSL_CERTFILE and EMAIL_SSL_KEYFILE",
+        '"ssl_certfile" and "ssl_keyfile"',
+    ),
+    "server_hostname=…": (
+        "--server-hostname NAME",
+        'MAIL_POOL = {"server_hostname": …}',
+        'PYSMTPX = {"server_hostname": …}',
+        '"server_hostname": …',
+    ),
+    "insecure_auth=True": (
+        "--insecure-auth",
+        "MAIL_INSECURE_AUTH = True",
+        'PYSMTPX = {"insecure_auth": True}',
+        '"insecure_auth": True',
+    ),
+    "Leave auth out": (
+        "Leave --auth out",
+        "Leave auth out of MAIL_POOL",
+        "Leave auth out of PYSMTPX",
+        'Leave "auth" out',
+    ),
+    "token=…": (
+        "--token-file FILE",
+        "MAIL_TOKEN",
+        'PYSMTPX = {"token": …}',
+        '"token": …',
+    ),
+    "username and password (or token)": (
+        "--username, with the password at the prompt or by --password-file (or --token-file)",
+        "MAIL_USERNAME and MAIL_PASSWORD (or MAIL_TOKEN)",
+        "EMAIL_HOST_USER and EMAIL_HOST_PASSWORD (or a token in PYSMTPX)",
+        '"username" and "password" (or "token")',
+    ),
+    "RetryPolicy(temporary=True), or later": (
+        "send it again then",
+        'MAIL_RETRY = {"temporary": True}, or later',
+        'PYSMTPX = {"retry": {"temporary": True}}, or later',
+        '"retry": {"temporary": True}, or later',
+    ),
+    'give a list, as in ["a@example.org", "b@example.org"]': (
+        "give the option once for each",
+        *('give a list, as in ["a@example.org", "b@example.org"]',) * 3,
+    ),
+    "Keep connections (SmtpPool), and allow for it in connect_timeout": (
+        "Allow for it in --connect-timeout",
+        "Allow for it in MAIL_CONNECT_TIMEOUT",
+        'Allow for it in PYSMTPX = {"connect_timeout": …}',
+        'Allow for it in "connect_timeout"',
+    ),
+}
+"""What stands for an option of Python in each ``Face``, in their order."""
+_FACES: Final[tuple[Face, ...]] = ("command", "flask", "django", "mailers")
+_URL_BEFORE: Final = r'smtps?://[^\s"]+, or (?=tls=)'
+
+
+def worded(text: str, face: Face) -> str:
+    """A text of this module with the options as that face calls them."""
+    column = _FACES.index(face)
+    if face in ("django", "mailers"):  # they take no URL
+        text = re.sub(_URL_BEFORE, "", text)
+    longest_first = "|".join(map(re.escape, sorted(_WORDINGS, key=len, reverse=True)))
+    return re.sub(longest_first, lambda found: _WORDINGS[found[0]][column], text)
 
 
 def some(texts: Sequence[str], most: int) -> str:
@@ -218,7 +354,7 @@ def of_reply(reply: Reply, *, is_tls: bool, is_logged_in: bool) -> str:
         return _tls_wanted(is_tls)
     if demand or is_tls:
         return _login_wanted(is_logged_in)
-    return 'Neither was done: give username and password, and leave out tls="none".'
+    return 'Neither was done: give username and password (or token), and leave out tls="none".'
 
 
 def _of_text(text: str, is_logged_in: bool) -> str:
@@ -263,6 +399,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     names = list(known)
     meant = _SAME.get(name.lower(), "")
     return meant if meant in names else next(iter(get_close_matches(name.lower()[:_SHOWN], names, n=1)), "")
+
+
+def near_miss(name: str, known: Iterable[str]) -> str:
+    """Which of these was meant, but for a slip of the finger; empty for what may be a name of its own."""
+    return next(iter(get_close_matches(name[:_SHOWN], list(known), n=1, cutoff=_SLIP)), "")
 
 
 def unknown_name(name: str, known: Iterable[str], what: str = "option") -> str:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
+import inspect
+import re
+
 import pytest
 
 from pysmtpx import cures
+from pysmtpx.checking import findings
+from pysmtpx.cli.main import parser
 from pysmtpx.wire.parser import ReplyParser
 from pysmtpx.wire.reply import Reply
 
@@ -113,3 +119,78 @@ def test_names_of_a_certificate_are_few_and_short() -> None:
     many = cures.wrong_name([f"{n}{'x' * 1000}" for n in range(50)])
     assert " and 45 more)" in many
     assert len(many) < 600
+
+
+SAID_BY_CHECK = re.findall(r"^ +f?[\"']([A-Z].{20,})[\"'],?$", inspect.getsource(findings), re.M)
+"""Sentences of the doctor's own."""
+TLS = ("must issue STARTTLS", "authenticate", "no")
+TEXTS = [
+    cures.look_up(),
+    *(
+        cures.dial(port, why, is_path=is_path)
+        for port in (25, 587)
+        for why in ([], ["refused"])
+        for is_path in (0, 1)
+    ),
+    cures.tls_first("mail.example", 587),
+    cures.tls_first("/run/lmtp", 0),
+    cures.clear_first("mail.example", 465),
+    cures.no_mail_server(80),
+    *map(cures.no_starttls, (25, 465, 587)),
+    cures.expired(),
+    cures.wrong_name(["mail.example"]),
+    cures.untrusted(),
+    *(cures.client_certificate(is_given=given) for given in (True, False)),
+    *map(cures.handshake, ("WRONG_VERSION_NUMBER", "HANDSHAKE_FAILURE")),
+    *(cures.no_auth(starttls=offered) for offered in (True, False)),
+    cures.exposed(),
+    cures.no_mechanism(),
+    *(cures.refused_login(has_token=a, is_temporary=b) for a in (True, False) for b in (True, False)),
+    *(
+        cures.of_reply(reply(f"530 5.7.0 {text}"), is_tls=a, is_logged_in=b)
+        for text in TLS
+        for a in (True, False)
+        for b in (True, False)
+    ),
+    *(
+        cures.of_reply(reply(f"450 {text}"), is_tls=True, is_logged_in=False)
+        for text in ("No client certificate presented", "relay access denied", "greylisted")
+    ),
+    cures.no_smtputf8(),
+    cures.several_addresses(2),
+]
+PYTHON = r"\w=[\"'(…]|\w\(|_\w+=|True|False|None|\bauth\b|ssl_context|RetryPolicy|SmtpPool|username"
+
+
+@pytest.mark.parametrize("text", [*TEXTS, *SAID_BY_CHECK])
+def test_the_command_hears_of_its_own_options(text: str) -> None:
+    """Whoever types a command has no Python to write."""
+    said = re.sub(r"--[a-z-]+|{.+?}|SSL_CERT_FILE=", "", cures.worded(text, "command"))
+    assert re.findall(PYTHON, said) == []
+
+
+@pytest.mark.parametrize("face", ["flask", "django", "mailers"])
+@pytest.mark.parametrize("text", [*TEXTS, *SAID_BY_CHECK])
+def test_a_web_application_hears_of_its_own_settings(text: str, face: cures.Face) -> None:
+    """``tls`` is a keyword of Python and of no setting."""
+    said = cures.worded(text, face)
+    assert re.findall(r"\btls=|insecure_auth=|client_certificate=|token=|server_hostname=", said) == []
+    assert face == "flask" or "://" not in said
+
+
+def test_every_wording_is_of_a_text_that_is_said() -> None:
+    told = " ".join([*TEXTS, *SAID_BY_CHECK])
+    assert [phrase for phrase in cures._WORDINGS if phrase not in told] == []
+
+
+def test_the_options_that_a_cure_names_exist() -> None:
+    """Of the command, and of Django and Flask."""
+    help_ = "".join(
+        choice.format_help()
+        for action in parser()._actions
+        for choice in (action.choices or {}).values()
+        if isinstance(choice, argparse.ArgumentParser)
+    )
+    named = {option for texts in cures._WORDINGS.values() for option in re.findall(r"--[a-z-]+", texts[0])}
+    assert named
+    assert all(re.search(rf"{option}\b", help_) for option in named)

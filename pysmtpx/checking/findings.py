@@ -108,7 +108,7 @@ def _addresses(seen: Check) -> Iterator[Finding]:
 def _certificate(server: Server, seen: Check) -> Iterator[Finding]:
     if server.tls == "none" and not server.is_local and seen.before_tls is not None:
         cure = (
-            "Leave out tls=none: STARTTLS is offered."
+            'STARTTLS is offered: leave out tls="none".'
             if seen.before_tls.starttls
             else "Look for a port with TLS."
         )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
+from ..cures import Face, worded
 from ..errors import SmtpError
 from ..wire.capabilities import Capabilities
 from ..wire.certificate import Certificate
@@ -17,6 +18,11 @@ Level: TypeAlias = Literal["problem", "warning"]
 def wrong(error: SmtpError) -> str:
     """What an error says, without the cure, which a report has apart."""
     return error.text.removesuffix(error.cure).rstrip()
+
+
+def told(error: SmtpError, face: Face | None) -> str:
+    """The text of an error, with its cure in the words of who reads it; without a face those of Python."""
+    return f"{wrong(error)} {error.cure if face is None else worded(error.cure, face)}".strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +129,15 @@ class Check:
         """What is offered to whoever sends."""
         return self.after_tls or self.before_tls
 
-    def as_dict(self) -> dict[str, Any]:
-        """All of it as plain values, ready for ``json``; no secret is among them."""
+    def worded(self, face: Face) -> tuple[Finding, ...]:
+        """The findings, with their cures in the options of that face."""
+        return tuple(replace(each, cure=worded(each.cure, face)) for each in self.findings)
+
+    def as_dict(self, face: Face | None = None) -> dict[str, Any]:
+        """All of it as plain values, ready for ``json``; no secret is among them.
+
+        With a face cures name the options as they are called there.
+        """
         return {
             "server": self.server,
             "ok": self.ok,
@@ -145,11 +158,12 @@ class Check:
             if self.error is None
             else {
                 "type": type(self.error).__name__,
-                "text": self.error.text,
+                "text": told(self.error, face),
                 "anchor": self.error.anchor,
             },
             "findings": [
-                {"level": each.level, "what": each.what, "cure": each.cure} for each in self.findings
+                {"level": each.level, "what": each.what, "cure": each.cure}
+                for each in (self.findings if face is None else self.worded(face))
             ],
         }
 

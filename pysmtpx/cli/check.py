@@ -28,4 +28,4 @@ def run(arguments: argparse.Namespace, show: Show) -> Exit:
     """Look, tell, and say by the exit code whether mail can be sent."""
     server = server_of(arguments)
     seen = check(server, sender=arguments.sender, recipients=arguments.recipients)
-    return tell_all([seen], show)
+    return tell_all([seen], show, "command")

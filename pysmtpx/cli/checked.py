@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..checking.report import Check
+from ..cures import Face
 from ..wire.capabilities import Capabilities
 from .exits import Exit, exit_of
 from .show import Show
 
 
-def tell_all(checks: Iterable[Check], show: Show) -> Exit:
-    """Tell each; the code is that of the first to which mail cannot be sent."""
+def tell_all(checks: Iterable[Check], show: Show, face: Face) -> Exit:
+    """Tell each, in the words of that face; the code is that of the first to which mail cannot be sent."""
     code = Exit.ACCEPTED
     for seen in checks:
-        show.value(seen.as_dict())
+        show.value(seen.as_dict(face))
         if not show.as_json:
-            _tell(seen, show)
+            _tell(seen, show, face)
         code = code or _code(seen)
     return code
 
@@ -30,7 +31,7 @@ def _code(seen: Check) -> Exit:
     return Exit.REJECTED if seen.envelope else Exit.NO_CONNECTION
 
 
-def _tell(seen: Check, show: Show) -> None:
+def _tell(seen: Check, show: Show, face: Face) -> None:
     """The whole of it for people."""
     show.line(f"{seen.server}", "bold")
     _addresses(seen, show)
@@ -43,7 +44,7 @@ def _tell(seen: Check, show: Show) -> None:
         show.line(f"A session is ready after {_milliseconds(seen.seconds)}")
     rows = [(each.command, each.address or "<>", each.reply or each.error) for each in seen.envelope]
     show.table("Envelope (nothing was sent)", ("Command", "Address", "Reply"), rows)
-    for each in seen.findings:
+    for each in seen.worded(face):
         style = "bold red" if each.level == "problem" else "yellow"
         show.line(f"{each.level.capitalize()}: {each.what}", style)
         show.line(f"  Cure: {each.cure}")

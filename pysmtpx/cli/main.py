@@ -11,7 +11,7 @@ from .. import __version__
 from ..errors import SmtpError
 from . import bulk, check, send, sink
 from .exits import Exit, exit_of
-from .show import Show, complain
+from .show import Show, complain, error_text
 
 
 def parser() -> argparse.ArgumentParser:
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run(arguments, show)
     except SmtpError as error:
         code = exit_of(error)
-        told = {"error": type(error).__name__, "text": error.text, "anchor": error.anchor}
+        told = {"error": type(error).__name__, "text": error_text(error), "anchor": error.anchor}
         show.value({"status": code.name.lower()} | told)
         complain(error)
         return code

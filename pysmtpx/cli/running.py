@@ -15,6 +15,7 @@ from ..retry import RetryPolicy
 from ..server import Server
 from .exits import Exit, exit_of
 from .recipients import Row
+from .show import error_text
 
 _MOST_LOST: Final = 20
 """Messages lost on the line one after the other, after which the server is taken to be out of order."""
@@ -106,7 +107,7 @@ class Run:
                 with self._counting:
                     self.done += 1
         except (InputError, JournalError) as error:
-            self.stop(error.text)
+            self.stop(error_text(error))
         except BaseException as error:
             self.stop(f"{type(error).__name__}: {error}")
             raise
@@ -117,7 +118,7 @@ class Run:
         try:
             self._journal.settle(*fates)
         except JournalError as error:
-            self.stop(error.text)
+            self.stop(error_text(error))
 
     def _serve(self, row: Row, source: Source, turn: int, fates: list[Fate]) -> list[Fate]:
         """One row, from the journal to the server; what is to be recorded with the next one."""
@@ -128,7 +129,7 @@ class Run:
             row.check()
             message = self._compose(row)
         except InputError as error:
-            return [*fates, Fate(row.key, "refused", error.text, "input")]
+            return [*fates, Fate(row.key, "refused", error_text(error), "input")]
         # Before the doubt: one that waits for the rate is not in doubt.
         if (seconds := source.moment() - time.monotonic()) > 0:
             self._journal.settle(*fates)
@@ -155,19 +156,20 @@ class Run:
         code = exit_of(error)
         stage = str(error.stage or "")
         if code is Exit.UNKNOWN:
-            return Fate(row.key, "doubt", error.text, stage)
+            return Fate(row.key, "doubt", error_text(error), stage)
         if code is Exit.NO_CONNECTION:
-            self.stop(error.text)
+            self.stop(error_text(error))
         elif code is Exit.UNSENT:
             self._lost += 1
             if self._lost >= _MOST_LOST:
                 self.stop(
-                    f"{_MOST_LOST} messages one after the other were lost on the line, the last: {error.text}"
+                    f"{_MOST_LOST} messages one after the other were lost on the line, "
+                    f"the last: {error_text(error)}"
                 )
         else:
             self._lost = 0
         is_final = code in (Exit.REJECTED, Exit.USAGE) and not error.temporary
-        reply = str(error.rejected_recipients[-1].reply) if error.rejected_recipients else error.text
+        reply = str(error.rejected_recipients[-1].reply) if error.rejected_recipients else error_text(error)
         return Fate(row.key, "refused" if is_final else "queued", reply, stage)
 
     def __enter__(self) -> Self:

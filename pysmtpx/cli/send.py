@@ -17,7 +17,7 @@ from ..wire.result import SendResult
 from .compose import Attached, add_content, compose, load, text_of
 from .exits import Exit, exit_of
 from .servers import add_server, server_of
-from .show import Show, complain
+from .show import Show, complain, error_text
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -94,7 +94,11 @@ def tell(fate: SendResult | SmtpError, show: Show) -> Exit:
     for recipient, state, reply in rows:
         answer["recipients"].append({"recipient": recipient, "fate": state, "reply": reply})
     if isinstance(fate, SmtpError):
-        answer |= {"error": type(fate).__name__, "text": str(fate), "safe_to_retry": fate.safe_to_retry}
+        answer |= {
+            "error": type(fate).__name__,
+            "text": error_text(fate),
+            "safe_to_retry": fate.safe_to_retry,
+        }
         complain(fate)
     show.value(answer)
     show.table("Recipients", ("Recipient", "Fate", "Reply"), rows)

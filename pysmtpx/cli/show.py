@@ -7,6 +7,9 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, TextIO
 
+from ..checking.report import told
+from ..errors import SmtpError
+
 _GAP: Final = "  "
 
 
@@ -75,6 +78,12 @@ def _console(out: TextIO) -> Any:
     return console if console.is_terminal else None
 
 
+def error_text(error: SmtpError) -> str:
+    """What an error says to whoever gives options to the command."""
+    return told(error, "command")
+
+
 def complain(text: object) -> None:
-    """One line to standard error."""
-    print(f"pysmtpx: {clean(text)}", file=sys.stderr, flush=True)
+    """One line to standard error; an error with the name of its section in the docs."""
+    said = f"{error_text(text)} [{text.anchor}]" if isinstance(text, SmtpError) else text
+    print(f"pysmtpx: {clean(said)}", file=sys.stderr, flush=True)

@@ -43,6 +43,24 @@ def test_check_without_a_server(run: Run) -> None:
     assert "Cure:" in told.out
 
 
+def test_cures_name_the_options_of_the_command(run: Run) -> None:
+    """Whoever types a command has no keywords of Python to change."""
+    with MailServer(strict=False) as server:
+        told = run("check", server.url, "--tls", "implicit")
+        assert f"Cure: Use smtp://127.0.0.1:{server.port}, or --tls starttls." in told.out
+        as_json = run("check", server.url, "--tls", "implicit", "--json")
+        assert "--tls starttls" in as_json.value["findings"][0]["cure"]
+        assert as_json.value["error"]["text"].endswith(", or --tls starttls.")
+        told = run("send", server.url, "--tls", "starttls", *ENVELOPE)
+        assert "--tls none (?tls=none in the URL). [tlserror]" in told.err
+        as_json = run("send", server.url, "--tls", "starttls", *ENVELOPE, "--json")
+        assert as_json.value["text"].endswith("--tls none (?tls=none in the URL).")
+    with MailServer(refuse={"bob@example.com": "450 4.7.1 Greylisted"}, strict=False) as server:
+        told = run("send", server.url, *ENVELOPE)
+        assert "send it again then" in told.err
+        assert "RetryPolicy" not in told.err
+
+
 def test_check_of_an_envelope_that_is_refused(run: Run) -> None:
     with MailServer(refuse={"bob@example.com": "550 5.1.1 unknown"}) as server:
         assert run("check", server.url, "--to", "bob@example.com").code == 1

@@ -28,4 +28,4 @@ def check_mail(sender: str | None, recipients: tuple[str, ...], as_json: bool) -
     except InputError as error:
         click.echo(f"Error: {error}", err=True)
         raise click.exceptions.Exit(Exit.USAGE) from None
-    raise click.exceptions.Exit(tell_all(checks, Show(as_json=as_json)))
+    raise click.exceptions.Exit(tell_all(checks, Show(as_json=as_json), "flask"))

@@ -11,6 +11,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from support.certs import authority, server_context
 
+from pysmtpx.contrib.django.options import is_by_mailers
 from pysmtpx.testing import MailServer
 
 CELERY = "pysmtpx.contrib.django.CeleryEmailBackend"
@@ -56,6 +57,16 @@ def test_a_refusal_a_wrong_password_and_a_server_that_is_away(site: Any) -> None
         site.use(server, username="ann", password="wrong")
         assert failed()[0] == 5
     assert failed()[0] == 5
+
+
+def test_a_cure_names_the_settings(site: Any) -> None:
+    with MailServer(strict=False) as server:
+        site.use(server, use_ssl=True)
+        out = io.StringIO()
+        with pytest.raises(CommandError):
+            call_command("check_mail", stdout=out)
+    name = '"use_tls": True' if is_by_mailers() else "EMAIL_USE_TLS = True"
+    assert f"Cure: Use {name}." in out.getvalue()
 
 
 def test_the_authority_of_the_settings_counts(site: Any, monkeypatch: Any, tmp_path: Any) -> None:

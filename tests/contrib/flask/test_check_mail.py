@@ -32,6 +32,14 @@ def test_each_server_has_a_document_in_json(make_app: Make) -> None:
     assert [json.loads(line)["ok"] for line in told.stdout.splitlines()] == [True, False]
 
 
+def test_a_cure_names_the_settings(make_app: Make) -> None:
+    with MailServer(strict=False) as server:
+        app = make_app(server, MAIL_USE_SSL=True)
+        told = app.test_cli_runner().invoke(args=["check-mail"])
+    assert told.exit_code == 5
+    assert "or MAIL_USE_TLS = True." in told.output
+
+
 def test_where_sending_is_suppressed_the_server_is_looked_at(make_app: Make) -> None:
     with MailServer() as server:
         app = make_app(server, MAIL_SUPPRESS_SEND=True)

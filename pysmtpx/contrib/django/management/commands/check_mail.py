@@ -15,7 +15,7 @@ from .....cli.exits import Exit
 from .....cli.show import Show
 from .....errors import InputError
 from ...backend import EmailBackend, servers
-from ...options import backends
+from ...options import backends, is_by_mailers
 
 
 class Command(BaseCommand):  # type: ignore[misc]
@@ -45,7 +45,7 @@ class Command(BaseCommand):  # type: ignore[misc]
             checks = _checks(options["mailer"], options["sender"], options["recipients"] or ())
         except (ImproperlyConfigured, InputError) as error:
             raise CommandError(str(error), returncode=Exit.USAGE) from None
-        code = tell_all(checks, show)
+        code = tell_all(checks, show, "mailers" if is_by_mailers() else "django")
         if code:
             raise CommandError("Mail cannot be sent to every server as the settings are.", returncode=code)
 
