@@ -36,8 +36,12 @@ _SAME: Final = {
     "use_tls": "tls",
     "start_tls": "tls",
     "starttls": "tls",
-    "validate_certs": "ssl_context",
-    "verify": "ssl_context",
+    "validate_certs": "roots",
+    "verify": "roots",
+    "cafile": "roots",
+    "ca_file": "roots",
+    "ca_certs": "roots",
+    "tls_fingerprint": "fingerprint",
     "hostname": "host",
     "server": "host",
     "helo": "local_hostname",
@@ -104,17 +108,17 @@ _WORDINGS: Final[dict[str, tuple[str, str, str, str]]] = {
         "set EMAIL_USE_TLS = True",
         'set "use_tls": True',
     ),
-    "ssl_context=ssl.create_default_context(cafile=…)": (
+    'roots="authority.pem"': (
         "--ca-file authority.pem",
-        "MAIL_SSL_CONTEXT = ssl.create_default_context(cafile=…)",
-        'PYSMTPX = {"ssl_context": ssl.create_default_context(cafile=…)}',
-        '"ssl_context": ssl.create_default_context(cafile=…)',
+        'MAIL_ROOTS = "authority.pem"',
+        'PYSMTPX = {"roots": "authority.pem"}',
+        '"roots": "authority.pem"',
     ),
-    "without cafile that takes the system's roots": (
-        "the system's roots are such a file too",
-        "without cafile that takes the system's roots",
-        "without cafile that takes the system's roots",
-        "without cafile that takes the system's roots",
+    'roots="system" takes the operating system\'s': (
+        "?roots=system in the URL takes the operating system's",
+        'MAIL_ROOTS = "system" takes the operating system\'s',
+        'PYSMTPX = {"roots": "system"} takes the operating system\'s',
+        '"roots": "system" takes the operating system\'s',
     ),
     "client_certificate=(file, key_file)": (
         "--client-certificate FILE --client-key FILE",
@@ -258,7 +262,15 @@ def untrusted() -> str:
     """The server's certificate comes from an authority that is not among the roots."""
     return (
         "If you trust its authority: SSL_CERT_FILE=authority.pem in the environment, or"
-        " ssl_context=ssl.create_default_context(cafile=…); without cafile that takes the system's roots."
+        ' roots="authority.pem"; roots="system" takes the operating system\'s.'
+    )
+
+
+def other_fingerprint(expected: Sequence[str]) -> str:
+    """The server's certificate has none of these fingerprints."""
+    return (
+        f"If it was renewed, ask whoever runs the server for the fingerprint of the new one, and give that in"
+        f" place of {some(expected, _NAMES)}; else somebody may be in between: send nothing."
     )
 
 

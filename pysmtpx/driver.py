@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import logging
 import math
-import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
@@ -41,6 +40,7 @@ from .flow.hidden import Hidden
 from .frames import bare
 from .net.deadline import AnswerTime, Deadline, now
 from .net.stream import Stream
+from .net.tls import Tls
 from .transcript import KEPT, LONGEST, SECRET, Kept, lines, tell
 from .wire.limits import REPLY_LIMITS, Stage
 from .wire.reply import Reply
@@ -56,7 +56,7 @@ class Driver:
     def __init__(
         self,
         stream: Stream,
-        tls: Callable[[], tuple[ssl.SSLContext, str]],
+        tls: Callable[[], Tls],
         answer_time: AnswerTime | None = None,
     ) -> None:
         self.stream: Stream = stream
@@ -244,8 +244,7 @@ class Driver:
     def _start_tls(self, _: StartTls) -> bytes | None:
         if self.stream.closed:
             raise ConnectionLost("the connection is closed")
-        context, hostname = self._tls()
-        self.stream = self.stream.start_tls(context, hostname, self._deadline)
+        self.stream = self.stream.start_tls(self._tls(), self._deadline)
         # Whatever the server says before our first word is not its own (CVE-2009-3555).
         self.stream.check_idle()
         return self.stream.binding()

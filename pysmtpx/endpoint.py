@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import os
 import re
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -23,6 +25,13 @@ _WITH_PORT: Final = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^:/@?#%\\\[\]\s]+
 
 _KEYWORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
 """An ehlo-keyword (RFC 5321 4.1.1.1)."""
+
+_HEX: Final = "[0-9A-Fa-f]{2}(?::?[0-9A-Fa-f]{2}){31}"
+_OF_CERTIFICATE: Final = re.compile(f"(?:sha256(?::| fingerprint=))?({_HEX})", re.IGNORECASE)
+"""Also as ``openssl x509 -fingerprint -sha256`` prints it."""
+_OF_KEY: Final = re.compile(f"spki:({_HEX})", re.IGNORECASE)
+_OF_KEY_BASE64: Final = re.compile("(?:spki:|sha256//)([A-Za-z0-9+/]{43}=)")
+"""As ``curl --pinnedpubkey`` takes it."""
 
 _PORTS: Final = {"smtps": 465, "lmtp": 24, "loopback": 25, "submission": 587}
 
@@ -85,6 +94,28 @@ def checked_keyword(value: object) -> str:
     if not _KEYWORD.fullmatch(keyword):
         raise InputError(f"without takes keywords of EHLO, such as CHUNKING, and not {shown(keyword)}")
     return keyword.upper()
+
+
+def checked_roots(value: object) -> str:
+    """The name of roots, or the path of a file or a directory with them."""
+    path = checked_text("roots", os.fspath(value) if isinstance(value, os.PathLike) else value)
+    if not path:
+        raise InputError("roots is system, certifi, fingerprint, or the path of a file or a directory")
+    return path
+
+
+def checked_fingerprint(value: object) -> str:
+    """``sha256:`` or ``spki:`` and 64 hexadecimal digits in lower case."""
+    text = checked_text("fingerprint", value)
+    for kind, pattern in (("sha256", _OF_CERTIFICATE), ("spki", _OF_KEY)):
+        if match := pattern.fullmatch(text):
+            return f"{kind}:{match[1].replace(':', '').lower()}"
+    if match := _OF_KEY_BASE64.fullmatch(text):
+        return f"spki:{base64.b64decode(match[1]).hex()}"
+    raise InputError(
+        f"a fingerprint is sha256: (of a certificate) or spki: (of its public key) with 64 hex digits,"
+        f" and not {shown(text)}"
+    )
 
 
 def host_and_port(host: str, port: int | None) -> tuple[str, int | None]:

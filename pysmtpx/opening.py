@@ -14,7 +14,7 @@ from .flow.session import Begun, Opening, begin_session, log_in
 from .net.deadline import AnswerTime, Deadline
 from .net.dial import Addresses, Unwell, dial, dial_unix, own_name
 from .net.stream import Stream
-from .net.tls import client_context, default_context, handshake
+from .net.tls import Tls, context_for, handshake
 from .net.tls_first import await_first_octet
 from .net.wait import pass_alarm
 from .server import Server
@@ -111,7 +111,7 @@ def _begin(
     limit = addresses.share(deadline)
     name = server.local_hostname or own_name(sock)
     if server.tls == "implicit":
-        sock = handshake(sock, *tls(), limit, attempt.keep)
+        sock = handshake(sock, tls(), limit, attempt.keep)
     else:
         source = server.source_address
         await_first_octet(sock, (server.host, server.port), limit, source=source, keep=attempt.keep)
@@ -148,12 +148,9 @@ def _dial(server: Server, deadline: Deadline, attempt: Attempt, addresses: Addre
     return dial(server.host, server.port, deadline, server.source_address, attempt.keep, addresses)
 
 
-def _tls_of(server: Server) -> tuple[ssl.SSLContext, str]:
-    """The context, and the name that the certificate must bear."""
-    context = server.ssl_context
-    if context is None and server.client_certificate is not None:
-        context = client_context(*server.client_certificate)
-    return context or default_context(), server.server_hostname or server.host
+def _tls_of(server: Server) -> Tls:
+    context = server.ssl_context or context_for(server.roots, server.client_certificate)
+    return Tls(context, server.server_hostname or server.host, server.fingerprint)
 
 
 def _opening(server: Server, name: str, binding: bytes | None) -> Opening:

@@ -8,6 +8,7 @@ checkers and editors know each of them, and is ``spelled_out``, so that
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from inspect import Parameter, signature
@@ -33,6 +34,8 @@ class SessionOptions(TypedDict, total=False):
     authzid: str
     insecure_auth: bool
     server_hostname: str | None
+    roots: str | os.PathLike[str] | None
+    fingerprint: str | Sequence[str] | None
     local_hostname: str | None
     source_address: str | tuple[str, int] | None
     connect_timeout: float
@@ -70,6 +73,8 @@ SERVER_DEFAULTS: Final[ServerOptions] = {
     "ssl_context": None,
     "client_certificate": None,
     "server_hostname": None,
+    "roots": None,
+    "fingerprint": None,
     "local_hostname": None,
     "source_address": None,
     "connect_timeout": CONNECT_TIMEOUT,

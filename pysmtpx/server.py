@@ -46,9 +46,17 @@ class Server:
     ``server_hostname`` is the name checked in the certificate where it is not
     ``host``. ``client_certificate`` is a PEM file with our certificate and its
     key, or a file for each; an ``ssl_context`` of your own brings its own.
+    ``roots`` says which authorities are trusted: ``"system"`` (those of the
+    operating system; the extra ``truststore``), ``"certifi"``, or a PEM file or
+    a directory; by default what ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` name,
+    else certifi's. ``fingerprint``, of which there may be several, is
+    ``sha256:`` of the certificate or ``spki:`` of its public key: the
+    certificate must have one, and be vouched for by the roots all the same,
+    unless ``roots`` is ``"fingerprint"``: then that alone decides.
     ``local_hostname`` is our name in EHLO. ``source_address`` is an IP address
     and port of ours. ``connect_timeout`` is in seconds, for look-up, dial, TLS
-    and AUTH together. ``overlap`` lets ``send_many`` write the end of a message and the envelope of the next
+    and AUTH together. ``overlap`` lets ``send_many`` write the end of a message
+    and the envelope of the next
     together (RFC 2920 3.1): a round trip less, for a server known to take it.
     ``without`` are keywords of EHLO, such as ``"CHUNKING"``, that count as not
     offered: for a server that offers what it does badly. STARTTLS is none of
@@ -71,6 +79,8 @@ class Server:
     ssl_context: ssl.SSLContext | None
     client_certificate: tuple[str, str | None] | None
     server_hostname: str | None
+    roots: str | None
+    fingerprint: tuple[str, ...]
     local_hostname: str | None
     source_address: tuple[str, int] | None
     connect_timeout: float
@@ -114,10 +124,10 @@ class Server:
         ``lmtp://host`` and ``lmtp+unix:///path``. User, password and path are
         percent-encoded UTF-8, an IPv6 address stands in brackets. The query
         takes ``tls``, ``auth`` (mechanisms with commas), ``authzid``,
-        ``insecure_auth`` (``true``), ``server_hostname``, ``local_hostname``,
-        ``source_address``, ``connect_timeout`` (seconds), ``overlap``
-        (``true``) and ``without`` (keywords with commas). ``overrides`` are
-        arguments of ``Server`` and win over the URL.
+        ``insecure_auth`` (``true``), ``server_hostname``, ``roots``,
+        ``fingerprint`` (with commas), ``local_hostname``, ``source_address``,
+        ``connect_timeout`` (seconds), ``overlap`` (``true``) and ``without``
+        (keywords with commas). ``overrides`` are arguments of ``Server`` and win over the URL.
 
         Raises ``InputError``, whose text never repeats the URL: it may hold a
         password.
@@ -166,9 +176,12 @@ class Server:
         ``replace(tls="implicit")`` moves from port 587 to 465.
         """
         values: Any = {field.name: getattr(self, field.name) for field in fields(self)}
-        if self.tls == endpoint.default_tls(self.host, self.port):
+        is_default_tls = self.tls == endpoint.default_tls(self.host, self.port)
+        if is_default_tls:
             del values["tls"]
-        if self.port == endpoint.default_port(self.host, self.protocol, self.tls):
+        # Port 465 and implicit TLS stand for each other: one of the two has to stay.
+        is_pair = is_default_tls and self.tls == "implicit" and not changes.keys() & {"tls", "protocol"}
+        if not is_pair and self.port == endpoint.default_port(self.host, self.protocol, self.tls):
             del values["port"]
         return Server(**{**values, **changes})
 
@@ -203,9 +216,8 @@ def _shown(name: str, value: Any) -> str:
 # Who: our own name, address, account and patience.
 
 _OF_ACCOUNT: Final = frozenset(("username", "password", "token", "auth", "authzid"))
-_OF_LINE: Final = frozenset(
-    ("ssl_context", "client_certificate", "server_hostname", "source_address", "without")
-)
+_OF_TLS: Final = ("ssl_context", "client_certificate", "server_hostname", "roots", "fingerprint")
+_OF_LINE: Final = frozenset((*_OF_TLS, "source_address", "without"))
 
 
 def _mechanisms(value: Any) -> tuple[str | SaslMechanism, ...]:
@@ -221,11 +233,22 @@ def _mechanism(value: Any) -> str | SaslMechanism:
     return checked(value)
 
 
-def _keywords(value: str | Sequence[str]) -> tuple[str, ...]:
-    if not value and value != "":
-        return ()
-    words = [word.strip() for word in value.split(",")] if isinstance(value, str) else tuple(value)
-    return tuple(dict.fromkeys(endpoint.checked_keyword(word) for word in words))
+def _each(check: Callable[[object], str]) -> Callable[[Any], tuple[str, ...]]:
+    """Each of several texts, which one text has with commas between them."""
+
+    def checked(value: Any) -> tuple[str, ...]:
+        if not value and value != "":
+            return ()
+        words = (
+            value.split(",") if isinstance(value, str) else value if isinstance(value, Iterable) else [value]
+        )
+        return tuple(dict.fromkeys(check(word.strip() if isinstance(word, str) else word) for word in words))
+
+    return checked
+
+
+_keywords: Final = _each(endpoint.checked_keyword)
+_fingerprints: Final = _each(endpoint.checked_fingerprint)
 
 
 def _certificate(value: object) -> tuple[str, str | None]:
@@ -243,7 +266,7 @@ def _seconds(value: object) -> float:
     return float(value)  # type: ignore[arg-type]
 
 
-_DEFAULTS: Final[dict[str, Any]] = {**SERVER_DEFAULTS, "auth": (), "without": ()}
+_DEFAULTS: Final[dict[str, Any]] = {**SERVER_DEFAULTS, "auth": (), "fingerprint": (), "without": ()}
 _CHECKS: Final[dict[str, Callable[[Any], object]]] = {
     "protocol": endpoint.checked_protocol,
     "tls": endpoint.checked_tls,
@@ -252,6 +275,8 @@ _CHECKS: Final[dict[str, Callable[[Any], object]]] = {
     "insecure_auth": bool,
     "client_certificate": _certificate,
     "server_hostname": endpoint.checked_name,
+    "roots": endpoint.checked_roots,
+    "fingerprint": _fingerprints,
     "local_hostname": endpoint.checked_own_name,
     "source_address": endpoint.checked_source,
     "connect_timeout": _seconds,
@@ -285,11 +310,17 @@ def _check_line(server: Server) -> None:
         raise InputError('without STARTTLS there is no TLS here: use tls="implicit", or say tls="none"')
     if server.tls == "none":
         # Silently unused, it would leave the caller believing in TLS.
-        for name in ("ssl_context", "server_hostname", "client_certificate"):
-            if getattr(server, name) is not None:
+        for name in _OF_TLS:
+            if getattr(server, name):
                 raise InputError(f"{name} was given, but TLS is off here: set tls")
     elif server.path and not server.server_hostname:
         raise InputError("TLS on a UNIX socket needs server_hostname: a path is in no certificate")
+    if server.fingerprint and server.tls == "opportunistic":
+        raise InputError("a fingerprint says who it must be, and tls is opportunistic: require TLS")
+    if server.roots == "fingerprint" and not server.fingerprint:
+        raise InputError("roots is fingerprint, and no fingerprint was given")
+    if server.ssl_context is not None and server.roots is not None:
+        raise InputError("an ssl_context has its own roots: leave one of the two out")
     if server.ssl_context is not None and server.client_certificate is not None:
         raise InputError("load the client certificate into your ssl_context, or leave one of the two out")
 
@@ -299,7 +330,7 @@ def _options(server: Server) -> dict[str, str]:
     options: dict[str, str] = {}
     if server.tls != endpoint.default_tls(server.host, server.port):
         options["tls"] = server.tls
-    for name in ("auth", "without"):
+    for name in ("auth", "fingerprint", "without"):
         # A mechanism of the caller's own has no text.
         if values := [each for each in getattr(server, name) if isinstance(each, str)]:
             options[name] = ",".join(values)
@@ -310,7 +341,7 @@ def _options(server: Server) -> dict[str, str]:
         options["source_address"] = "[{}]:{}".format(*server.source_address)
     if server.connect_timeout != SERVER_DEFAULTS["connect_timeout"]:
         options["connect_timeout"] = repr(server.connect_timeout)
-    for name in ("authzid", "server_hostname", "local_hostname"):
+    for name in ("authzid", "server_hostname", "roots", "local_hostname"):
         if value := getattr(server, name):
             options[name] = value
     return options

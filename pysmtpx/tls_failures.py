@@ -15,7 +15,7 @@ from .flow.session import listen_to_greeting
 from .net.deadline import Deadline
 from .net.dial import dial, dial_unix
 from .net.stream import Stream
-from .net.tls import default_context, is_alert, roots_of
+from .net.tls import Tls, default_context, is_alert, roots_of
 from .net.wait import pass_alarm
 from .server import Server
 from .shortening import shortened
@@ -64,7 +64,7 @@ def explain(error: TlsError, place: Place) -> None:
 
 def _explain_theirs(error: TlsError, cause: ssl.SSLCertVerificationError, server: Server) -> None:
     own = error.certificate
-    error.roots = roots_of(server.ssl_context)
+    error.roots = roots_of(server.ssl_context, server.roots)
     why = shortened(cause.verify_message, 2 * _SHOWN).rstrip(".")
     text = f"the server's certificate was refused: {why}"
     if own is not None:
@@ -141,7 +141,7 @@ def _explain_clear_text(error: TlsError, place: Place) -> None:
 
 def _greeting(place: Place) -> Reply | ProtocolError:
     """What is said first in clear; nothing is written."""
-    driver = Driver(Stream(_dialled(place)), lambda: (default_context(), ""))
+    driver = Driver(Stream(_dialled(place)), lambda: Tls(default_context(), ""))
     try:
         return driver.drive(listen_to_greeting(), place.deadline)
     except ProtocolError as error:

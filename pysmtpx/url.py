@@ -133,6 +133,8 @@ _OPTIONS: Final[dict[str, Callable[[str], object]]] = {
     "authzid": str,
     "insecure_auth": _flag,
     "server_hostname": str,
+    "roots": str,
+    "fingerprint": str,
     "local_hostname": str,
     "source_address": _address,
     "connect_timeout": _seconds,

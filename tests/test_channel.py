@@ -28,6 +28,7 @@ from pysmtpx.flow.effects import CLOSE, START_TLS, Flow, Receive, Send
 from pysmtpx.flow.plan import Options, Plan, make_plan
 from pysmtpx.net.deadline import Deadline
 from pysmtpx.net.stream import Stream
+from pysmtpx.net.tls import Tls
 from pysmtpx.wire.capabilities import Capabilities, Protocol
 from pysmtpx.wire.envelope import MailObject
 from pysmtpx.wire.limits import REPLY_LIMITS, Stage
@@ -41,7 +42,7 @@ class Ends:
     def __init__(self) -> None:
         ours, self.peer = socket.socketpair()
         self.peer.settimeout(5)
-        self.channel = Channel(Driver(Stream(ours), lambda: (certs.client_context(), "mail.test")))
+        self.channel = Channel(Driver(Stream(ours), lambda: Tls(certs.client_context(), "mail.test")))
 
     def run(self, flow: Callable[[], Flow[Any]], seconds: float = 5.0, **options: Any) -> Any:
         return self.channel.run(flow, Deadline.after(seconds), **options)

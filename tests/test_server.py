@@ -238,6 +238,15 @@ class TestValue:
         with pytest.raises(InputError):
             server.replace(username=None)
 
+    def test_port_465_and_its_tls_stay_where_something_else_is_changed(self):
+        """Each is the default where the other was given: dropped both, the copy went to port 587."""
+        for server in (Server("m.example", 465), Server("m.example", tls="implicit")):
+            assert server.replace() == server
+            assert server.replace(username="ann", password="x").port == 465
+            assert server.replace(host="other.example") == Server("other.example", 465)
+            assert server.replace(tls="starttls") == Server("m.example")
+            assert server.replace(port=587) == Server("m.example")
+
     def test_repr_shows_what_matters_and_no_secret(self):
         """FAULTS 85."""
         assert repr(account(auth="PLAIN")) == (

@@ -14,13 +14,14 @@ from typing import Final, Literal, NamedTuple, Unpack
 from ..connecting import as_server
 from ..connection import SmtpConnection
 from ..errors import AuthenticationError, ConnectError, InputError, SmtpError, Timeout, TlsError
+from ..net.tls import roots_of
 from ..options import SERVER_DEFAULTS, ServerOptions, spelled_out
 from ..server import Server
 from ..wire.address import ForwardPath, ReversePath
 from ..wire.capabilities import Protocol
 from ..wire.limits import Stage
 from .findings import findings
-from .looking import dial_each, look_in_clear, look_under_tls, look_up, roots_of, session
+from .looking import dial_each, look_in_clear, look_under_tls, look_up, session
 from .report import Check, EnvelopeCheck, Look, wrong
 
 _PATIENCE: Final = 60.0
@@ -50,7 +51,10 @@ def check(
     envelope = _envelope(server, sender, [recipients] if isinstance(recipients, str) else recipients)
     looked_up, addresses, why = look_up(server)
     seen = Check(
-        server.url, looked_up=looked_up, addresses=tuple(dial_each(server, addresses)), roots=roots_of(server)
+        server.url,
+        looked_up=looked_up,
+        addresses=tuple(dial_each(server, addresses)),
+        roots=roots_of(server.ssl_context, server.roots),
     )
     if why:
         text = f"{server.host} cannot be looked up: {why}"

@@ -129,7 +129,7 @@ def _refused(server: Server, seen: Check, own: Certificate | None, error: TlsErr
     if not isinstance(why, ssl.SSLCertVerificationError):
         if seen.before_tls is not None and not seen.before_tls.starttls and server.tls == "starttls":
             return  # told already
-        yield _told(error, _handshake_cure(server, wrong(error)))
+        yield _told(error, error.cure or _handshake_cure(server, wrong(error)))
         return
     name = server.server_hostname or server.host
     shown = "" if own is None else f" It is for {_names(own)}; issued by {own.issuer or 'nobody named'}."

@@ -7,15 +7,12 @@ otherwise.
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Iterator
 from typing import Any, Final
-
-import certifi
 
 from ..connecting import connect
 from ..connection import SmtpConnection
@@ -106,6 +103,8 @@ def look_in_clear(server: Server) -> Look:
         ssl_context=None,
         client_certificate=None,
         server_hostname=None,
+        roots=None,
+        fingerprint=None,
         **_nobody(server),
     )
     try:
@@ -128,6 +127,8 @@ def look_under_tls(server: Server, implicit: bool) -> Look:
         tls="implicit" if implicit else "starttls",
         ssl_context=context,
         client_certificate=None,
+        roots=None,
+        fingerprint=None,
         **_nobody(server),
     )
     try:
@@ -148,16 +149,6 @@ def _nobody(server: Server) -> dict[str, Any]:
         "authzid": "",
         "connect_timeout": seconds,
     }
-
-
-def roots_of(server: Server) -> str:
-    """Where the roots come from that the server's certificate is checked against."""
-    if server.ssl_context is not None:
-        return "those of the given ssl_context"
-    named = [
-        f"{name}={os.environ[name]}" for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)
-    ]
-    return " and ".join(named) or f"certifi ({certifi.where()})"
 
 
 class _SeeingContext(ssl.SSLContext):

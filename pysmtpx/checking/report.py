@@ -195,6 +195,7 @@ def _certificate(certificate: Certificate) -> dict[str, Any]:
         "not_after": certificate.not_after.isoformat(),
         "days_left": certificate.days_left(),
         "sha256": certificate.fingerprint,
+        "spki": certificate.key_fingerprint,
     }
 
 

@@ -79,6 +79,7 @@ def _tls(seen: Check, show: Show) -> None:
             ("Issuer", own.issuer),
             ("Valid", f"{own.not_before:%Y-%m-%d} to {own.not_after:%Y-%m-%d}, {own.days_left()} days left"),
             ("SHA-256", own.fingerprint),
+            ("Key (SPKI)", own.key_fingerprint),
         ]
     rows += [("Chain", f"{each.subject}, until {each.not_after:%Y-%m-%d}") for each in seen.tls.chain]
     rows += [("Roots", seen.roots), ("Verified", "yes" if seen.verified else "no")]

@@ -204,7 +204,7 @@ def secured(sock: socket.socket, context: ssl.SSLContext, hostname: str, deadlin
         wrapped: socket.socket = context.wrap_socket(sock, server_hostname=hostname)
     else:
         with system_errors:
-            wrapped = tls.handshake(sock, context, _tls_name(hostname), deadline)
+            wrapped = tls.handshake(sock, tls.Tls(context, _tls_name(hostname)), deadline)
     if real:
         wait_at_most(wrapped, before)
     return wrapped

@@ -27,7 +27,7 @@ from ..wire.limits import BLOCK_LIMIT, MIN_RATE, SLICE, Stage
 from ..wire.parser import REMEMBERED, ReplyParser, replies_in
 from ..wire.reply import Reply
 from .deadline import Deadline, now
-from .tls import end_point_binding, handshake, is_alert
+from .tls import Tls, end_point_binding, handshake, is_alert
 from .wait import READ, WRITE, Waiter, pass_alarm
 
 _QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None) if sys.platform == "linux" else None
@@ -309,10 +309,9 @@ class Stream:
 
     # -- TLS and the end -----------------------------------------------------------
 
-    def start_tls(self, context: ssl.SSLContext, hostname: str, deadline: Deadline) -> Stream:
+    def start_tls(self, tls: Tls, deadline: Deadline) -> Stream:
         """A new stream over this one's socket, after the handshake.
 
-        ``hostname`` is checked against the certificate as the context says.
         Raises ``TlsError``, ``Timeout``, and ``ProtocolError`` where octets are
         waiting that were sent in clear: they could have been injected (RFC
         3207 4.2, CVE-2026-41319).
@@ -321,7 +320,7 @@ class Stream:
             raise ProtocolError(
                 "the server sent octets in clear behind its answer to STARTTLS", stage=Stage.STARTTLS
             )
-        stream = Stream(handshake(self._sock, context, hostname, deadline, self._adopt))
+        stream = Stream(handshake(self._sock, tls, deadline, self._adopt))
         stream.round_trips = self.round_trips + 1
         self._broken = ConnectionLost("the connection goes on under TLS")
         return stream

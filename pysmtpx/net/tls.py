@@ -8,16 +8,37 @@ import socket
 import ssl
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple, TypeAlias
 
 import certifi
 
 from .. import cures
 from ..errors import InputError, Timeout, TlsError
-from ..wire.certificate import Certificate, read_certificate
+from ..extras import needs
+from ..wire.certificate import Certificate, fingerprints_of, read_certificate
 from ..wire.limits import Stage
 from .deadline import Deadline
 from .wait import READ, WRITE, Waiter, pass_alarm
+
+SYSTEM: Final = "system"
+"""Roots: those of the operating system, by ``truststore``."""
+CERTIFI: Final = "certifi"
+"""Roots: those of certifi, whatever the environment names."""
+BY_FINGERPRINT: Final = "fingerprint"
+"""Roots: none; name, dates and chain are not looked at, and the fingerprint alone decides."""
+
+_Stamp: TypeAlias = tuple[int, int, int] | None
+_Environment: TypeAlias = tuple[str | None, str | None]
+
+
+class Tls(NamedTuple):
+    """How a line is to be secured, and who must be at its other end."""
+
+    context: ssl.SSLContext
+    hostname: str
+    """Checked against the certificate as the context says."""
+    fingerprints: tuple[str, ...] = ()
+    """Of which the certificate must have one, as ``fingerprints_of`` has them; none: any will do."""
 
 
 def default_context() -> ssl.SSLContext:
@@ -27,42 +48,95 @@ def default_context() -> ssl.SSLContext:
     The context is made once for each setting, since reading the roots takes
     longer than a send.
     """
-    return _context(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+    return _context(None, None, _environment(), ())
 
 
 def new_context() -> ssl.SSLContext:
     """The default context anew, for a caller who may change it."""
-    return _context.__wrapped__(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+    return _context.__wrapped__(None, None, _environment(), ())
 
 
-@lru_cache(maxsize=8)
-def _context(cafile: str | None, capath: str | None) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+def client_context(certificate: str, key: str | None = None) -> ssl.SSLContext:
+    """A context like the default one with a client certificate, from PEM files; anew each time.
+
+    Raises ``InputError`` where the files cannot be read or do not belong together.
+    """
+    return _context.__wrapped__(None, (certificate, key), _environment(), ())
+
+
+def context_for(
+    roots: str | None = None, certificate: tuple[str, str | None] | None = None
+) -> ssl.SSLContext:
+    """The context for these roots and this client certificate: made once, and anew where a file has changed.
+
+    ``roots`` is one of the names above, or a file or a directory of roots; None: as ``default_context``.
+    Raises ``InputError`` for files that cannot be read, and ``MissingExtra`` for ``truststore``.
+    """
+    if roots is None and certificate is None:
+        return default_context()
+    files = [roots if roots not in (SYSTEM, CERTIFI, BY_FINGERPRINT) else None, *(certificate or ())]
+    return _context(roots, certificate, _environment(), tuple(map(_stamp, files)))
+
+
+def _environment() -> _Environment:
+    return os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+
+
+def _stamp(path: str | None) -> _Stamp:
+    """By which a change of a file shows; None where there is none."""
+    try:
+        found = os.stat(path) if path is not None else None
+    except (OSError, ValueError):  # whoever loads it says why
+        found = None
+    return None if found is None else (found.st_mtime_ns, found.st_size, found.st_ino)
+
+
+@lru_cache(maxsize=64)
+def _context(
+    roots: str | None,
+    certificate: tuple[str, str | None] | None,
+    environment: _Environment,
+    stamps: tuple[_Stamp, ...],
+) -> ssl.SSLContext:
+    """A context; environment and stamps of files only tell one from another."""
+    if roots == SYSTEM:
+        context: ssl.SSLContext = needs("truststore", "truststore").SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    else:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if ssl.HAS_NEVER_CHECK_COMMON_NAME:
         context.hostname_checks_common_name = False  # subjectAltName alone counts (RFC 9525 2)
-    if not cafile and not capath:
-        cafile = certifi.where()
+    if roots == BY_FINGERPRINT:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    elif roots != SYSTEM:
+        _load_roots(context, roots, environment)
+    if certificate is not None:
+        _load_own(context, *certificate)
+    return context
+
+
+def _load_roots(context: ssl.SSLContext, roots: str | None, environment: _Environment) -> None:
+    cafile, capath = environment
+    if roots == CERTIFI or not (roots or cafile or capath):
+        cafile, capath = certifi.where(), None
+    elif roots is not None:
+        cafile, capath = (None, roots) if os.path.isdir(roots) else (roots, None)
     try:
         context.load_verify_locations(cafile or None, capath or None)
     except (OSError, ValueError) as error:
         text = f"the roots cannot be loaded from {cafile or capath}: {error}"
+        if roots is not None:
+            raise InputError(text) from error
         raise TlsError(text, stage=Stage.STARTTLS) from error
-    return context
 
 
-def client_context(certificate: str, key: str | None = None) -> ssl.SSLContext:
-    """A context like the default one with a client certificate, from PEM files.
-
-    Raises ``InputError`` where the files cannot be read or do not belong together.
-    """
-    context = new_context()
+def _load_own(context: ssl.SSLContext, certificate: str, key: str | None) -> None:
     try:
         # A password would be asked for at the terminal: a server must not hang on it.
         context.load_cert_chain(certificate, key, password=_no_password)
     except (OSError, ValueError) as error:
         raise InputError(f"the client certificate cannot be loaded: {error}") from error
-    return context
 
 
 def _no_password() -> str:
@@ -124,19 +198,20 @@ def _element(der: bytes, at: int) -> tuple[int, int]:
 
 def handshake(
     sock: socket.socket,
-    context: ssl.SSLContext,
-    hostname: str,
+    tls: Tls,
     deadline: Deadline,
     keep: Callable[[ssl.SSLSocket], object] | None = None,
 ) -> ssl.SSLSocket:
     """Wrap a connected socket in TLS within the deadline; closes it where that fails.
 
+    Nothing may be written to who is not the one whose fingerprint is known, so that is looked at here.
     ``keep`` is given the wrapped socket, which has the descriptor, before the handshake.
     """
     try:
         sock.setblocking(False)
         sock.getpeername()  # wrapping one that was reset can leave the descriptor to the collector
-        wrapped = context.wrap_socket(sock, server_hostname=hostname or None, do_handshake_on_connect=False)
+        name = tls.hostname or None
+        wrapped = tls.context.wrap_socket(sock, server_hostname=name, do_handshake_on_connect=False)
     except (OSError, ValueError) as error:
         sock.close()
         pass_alarm(error)
@@ -145,10 +220,23 @@ def handshake(
         if keep is not None:
             keep(wrapped)
         _shake(wrapped, deadline)
+        if tls.fingerprints:
+            _check_fingerprint(wrapped, tls.fingerprints)
     except BaseException:
         wrapped.close()
         raise
     return wrapped
+
+
+def _check_fingerprint(sock: ssl.SSLSocket, expected: tuple[str, ...]) -> None:
+    certificate = sock.getpeercert(binary_form=True) or b""
+    seen = fingerprints_of(certificate)
+    if not set(seen).isdisjoint(expected):
+        return
+    text = f"the server's certificate is another one than expected: it has {' and '.join(seen)}"
+    refused = TlsError(text, stage=Stage.STARTTLS, cure=cures.other_fingerprint(expected))
+    refused.certificate = read_certificate(certificate)
+    raise refused
 
 
 def _refused_certificate(sock: ssl.SSLSocket) -> Certificate | None:
@@ -167,12 +255,18 @@ def _refused_certificate(sock: ssl.SSLSocket) -> Certificate | None:
         return None
 
 
-def roots_of(context: ssl.SSLContext | None) -> str:
+def roots_of(context: ssl.SSLContext | None, roots: str | None = None) -> str:
     """What the server's certificate is checked against, with a context of the caller's or without."""
     if context is not None:
         return "the roots of the given ssl_context"
+    if roots == SYSTEM:
+        return "the roots of the operating system"
+    if roots == BY_FINGERPRINT:
+        return "its fingerprint alone"
+    if roots not in (None, CERTIFI):
+        return str(roots)
     names = ("SSL_CERT_FILE", "SSL_CERT_DIR")
-    set_here = [f"{name}={os.environ[name]}" for name in names if os.environ.get(name)]
+    set_here = [f"{name}={os.environ[name]}" for name in names if os.environ.get(name) and roots is None]
     return " and ".join(set_here) or f"certifi's roots ({certifi.where()})"
 
 

@@ -45,6 +45,8 @@ class Certificate:
     not_after: datetime
     fingerprint: str
     """SHA-256 over the whole, in hexadecimal."""
+    key_fingerprint: str
+    """SHA-256 over its SubjectPublicKeyInfo (RFC 5280 4.1): a renewed certificate may have the same key."""
 
     @property
     def is_self_signed(self) -> bool:
@@ -64,11 +66,21 @@ def read_certificate(der: bytes) -> Certificate | None:
         return None
 
 
+def fingerprints_of(der: bytes) -> tuple[str, ...]:
+    """``sha256:`` over a certificate and ``spki:`` over its public key, as ``Server`` has them; never raises.
+
+    Of what cannot be read the second is missing.
+    """
+    own = read_certificate(der)
+    key = () if own is None else (f"spki:{own.key_fingerprint}",)
+    return (f"sha256:{hashlib.sha256(der).hexdigest()}", *key)
+
+
 def _read(der: bytes) -> Certificate:
     (_, outer), *_ = _elements(der)
     (_, to_be_signed), *_ = _elements(outer)
     fields = [element for element in _elements(to_be_signed) if element[0] != _VERSION]
-    _serial, _algorithm, issuer, validity, subject, _key, *rest = fields
+    _serial, _algorithm, issuer, validity, subject, key, *rest = fields
     not_before, not_after = (_time(tag, value) for tag, value in _elements(validity[1]))
     extensions = next((value for tag, value in rest if tag == _EXTENSIONS), b"")
     return Certificate(
@@ -78,6 +90,7 @@ def _read(der: bytes) -> Certificate:
         not_before=not_before,
         not_after=not_after,
         fingerprint=hashlib.sha256(der).hexdigest(),
+        key_fingerprint=hashlib.sha256(_encoded(*key)).hexdigest(),
     )
 
 
@@ -93,6 +106,15 @@ def _elements(der: bytes) -> Iterator[tuple[int, bytes]]:
             raise ValueError("an element is longer than what it is in")
         yield tag, der[start : start + length]
         at = start + length
+
+
+def _encoded(tag: int, content: bytes) -> bytes:
+    """The whole of an element again: DER has one spelling of each (X.690 10.1)."""
+    length = len(content)
+    if length < 0x80:
+        return bytes((tag, length)) + content
+    octets = length.to_bytes((length.bit_length() + 7) // 8, "big")
+    return bytes((tag, 0x80 | len(octets))) + octets + content
 
 
 def _name(der: bytes) -> str:

@@ -19,6 +19,7 @@ from pysmtpx.net import stream as streams
 from pysmtpx.net import tls
 from pysmtpx.net.deadline import Deadline
 from pysmtpx.net.stream import Stream
+from pysmtpx.net.tls import Tls
 
 FILES = (streams.__file__, tls.__file__)
 
@@ -114,7 +115,7 @@ def test_start_tls_that_is_interrupted_anywhere_leaves_a_stream_to_close() -> No
         came = interrupted(
             place,
             FILES,
-            lambda: new.append(old.start_tls(client, "mail.test", Deadline.after(SOON))),  # noqa: B023
+            lambda: new.append(old.start_tls(Tls(client, "mail.test"), Deadline.after(SOON))),  # noqa: B023
         )
         for stream in (old, *new):
             stream.close()
@@ -133,7 +134,7 @@ def test_shutdown_wakes_a_handshake() -> None:
 
     def start() -> None:
         try:
-            stream.start_tls(certs.client_context(), "mail.test", Deadline.after(20))
+            stream.start_tls(Tls(certs.client_context(), "mail.test"), Deadline.after(20))
         except SmtpError as error:
             failures.append(error)
 
@@ -158,7 +159,7 @@ def test_a_stream_that_went_over_to_tls_says_no_more_in_clear() -> None:
     thread = threading.Thread(target=lambda: done.append(context.wrap_socket(theirs, server_side=True)))
     thread.start()
     old = Stream(ours)
-    new = old.start_tls(certs.client_context(), "mail.test", Deadline.after(SOON))
+    new = old.start_tls(Tls(certs.client_context(), "mail.test"), Deadline.after(SOON))
     thread.join()
     with pytest.raises(ConnectionLost):
         old.receive(Deadline.after(SOON), SOON)

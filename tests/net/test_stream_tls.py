@@ -18,7 +18,7 @@ from pysmtpx.errors import ProtocolError, Timeout, TlsError
 from pysmtpx.flow.effects import WITHHELD
 from pysmtpx.net.deadline import Deadline
 from pysmtpx.net.stream import Stream
-from pysmtpx.net.tls import handshake
+from pysmtpx.net.tls import Tls, handshake
 
 pytestmark = pytest.mark.everywhere
 
@@ -75,7 +75,7 @@ def test_start_tls_makes_a_new_stream() -> None:
     context = certs.server_context()
     thread = threading.Thread(target=lambda: done.append(context.wrap_socket(theirs, server_side=True)))
     thread.start()
-    new = old.start_tls(certs.client_context(), "mail.test", Deadline.after(SOON))
+    new = old.start_tls(Tls(certs.client_context(), "mail.test"), Deadline.after(SOON))
     thread.join()
     assert new is not old
     assert new._parser is not old._parser
@@ -94,7 +94,7 @@ def test_start_tls_with_octets_in_clear_behind_the_reply() -> None:
     theirs.sendall(b"220 go\r\n250 injected\r\n")
     assert line.reply(last=False).code == 220
     with pytest.raises(ProtocolError):
-        line.stream.start_tls(certs.client_context(), "mail.test", Deadline.after(SOON))
+        line.stream.start_tls(Tls(certs.client_context(), "mail.test"), Deadline.after(SOON))
     line.stream.close()
     assert theirs.recv(1) == b""
     theirs.close()
@@ -107,7 +107,7 @@ def test_a_handshake_that_fails_closes_the_socket(answer: bytes) -> None:
     theirs.sendall(answer)
     theirs.shutdown(socket.SHUT_WR)
     with pytest.raises(TlsError):
-        handshake(ours, certs.client_context(), "mail.test", Deadline.after(SOON))
+        handshake(ours, Tls(certs.client_context(), "mail.test"), Deadline.after(SOON))
     assert ours.fileno() == -1
     theirs.close()
 
@@ -115,7 +115,7 @@ def test_a_handshake_that_fails_closes_the_socket(answer: bytes) -> None:
 def test_a_handshake_within_its_deadline() -> None:
     ours, theirs = tcp()
     with pytest.raises(Timeout):
-        handshake(ours, certs.client_context(), "mail.test", Deadline.after(0.1))
+        handshake(ours, Tls(certs.client_context(), "mail.test"), Deadline.after(0.1))
     assert ours.fileno() == -1
     theirs.close()
 
@@ -131,7 +131,7 @@ def test_a_peer_that_reset_before_the_handshake_leaves_no_descriptor(with_input:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         with pytest.raises(TlsError):
-            handshake(ours, certs.client_context(), "localhost", Deadline.after(5))
+            handshake(ours, Tls(certs.client_context(), "localhost"), Deadline.after(5))
         gc.collect()
     assert ours.fileno() == -1
     assert [str(each.message) for each in caught] == []

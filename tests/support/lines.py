@@ -12,7 +12,7 @@ from support import certs
 
 from pysmtpx.net.deadline import Deadline
 from pysmtpx.net.stream import Stream
-from pysmtpx.net.tls import handshake
+from pysmtpx.net.tls import Tls, handshake
 
 SOON = 20.0
 
@@ -61,6 +61,6 @@ def secured(
     done: list[ssl.SSLSocket] = []
     thread = threading.Thread(target=lambda: done.append(context.wrap_socket(theirs, server_side=True)))
     thread.start()
-    wrapped = handshake(ours, certs.client_context(), "mail.test", Deadline.after(SOON))
+    wrapped = handshake(ours, Tls(certs.client_context(), "mail.test"), Deadline.after(SOON))
     thread.join()
     return wrapped, done[0]

@@ -29,6 +29,8 @@ _POOL_KEYS: Final = {
     "MAIL_TOKEN": "token",
     "MAIL_INSECURE_AUTH": "insecure_auth",
     "MAIL_OVERLAP": "overlap",
+    "MAIL_ROOTS": "roots",
+    "MAIL_FINGERPRINT": "fingerprint",
     "MAIL_WITHOUT": "without",
 }
 """Settings that are arguments of ``SmtpPool``."""

@@ -110,6 +110,12 @@ def test_overlap_is_for_the_caller_to_ask_for(site: Any, overlap: bool) -> None:
     assert of(site, host="h.example", overlap=overlap)[0].overlap is overlap
 
 
+def test_roots_and_fingerprint(site: Any, tmp_path: Any) -> None:
+    options = {"roots": tmp_path / "roots.pem", "fingerprint": ["ab" * 32]}
+    server, _ = of(site, host="h.example", use_tls=True, **options)
+    assert (server.roots, server.fingerprint) == (str(tmp_path / "roots.pem"), ("sha256:" + "ab" * 32,))
+
+
 def test_keywords_that_count_as_not_offered(site: Any) -> None:
     server, _ = of(site, host="h.example", without=["PIPELINING", "chunking"])
     assert server.without == ("PIPELINING", "CHUNKING")

@@ -599,6 +599,13 @@ def test_a_unix_socket(make_app: MakeApp, tmp_path: Path) -> None:
         assert len(server.messages) == 1
 
 
+def test_roots_and_fingerprint(make_app: MakeApp, tmp_path: Path) -> None:
+    roots, pin = tmp_path / "roots.pem", "sha256:" + "ab" * 32
+    app = make_app(MAIL_USE_TLS=True, MAIL_ROOTS=roots, MAIL_FINGERPRINT=f"{pin},{'cd' * 32}")
+    (server,) = pool_of(app).servers
+    assert (server.roots, server.fingerprint) == (str(roots), (pin, "sha256:" + "cd" * 32))
+
+
 def test_settings_of_the_pool(make_app: MakeApp) -> None:
     context = ssl.create_default_context()
     app = make_app(
