@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from .composing import compose
     from .connecting import connect
     from .connection import SmtpConnection
     from .errors import (
@@ -108,6 +109,7 @@ __all__ = [
     "TlsError",
     "TransactionOptions",
     "UsageError",
+    "compose",
     "connect",
 ]
 
@@ -139,6 +141,7 @@ _HOMES: Final = {
     "SmtpPool": "pool",
     "Stage": "wire.limits",
     "TransactionOptions": "options",
+    "compose": "composing",
     "connect": "connecting",
 }
 """Where each name lives that is no error. It is loaded when it is first asked for (PEP 562): a process that

@@ -44,7 +44,7 @@ ENVIRONMENT = {
 }
 ARRIVED = {
     "tutorial.md": 0,  # it brings a server of its own
-    "how-to/html-and-attachments.md": 5,
+    "how-to/html-and-attachments.md": 6,
     "how-to/bulk.md": 4,
     "how-to/retry.md": 2,
     "how-to/providers.md": 4,

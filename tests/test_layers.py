@@ -61,7 +61,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("mime.bodies",),
     ("url", "endpoint"),
     ("options",),
-    ("message",),
+    ("message", "composing"),
     ("sending",),
     ("server",),
     ("tls_failures",),

@@ -60,6 +60,7 @@ DOING = {
     *("MessageOptions", "PoolOptions", "SendOptions", "Server", "ServerOptions", "TransactionOptions"),
     "SmtpConnection",
     "SmtpPool",
+    "compose",
     "connect",
 }
 
