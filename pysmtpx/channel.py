@@ -15,6 +15,7 @@ from .flow.pipeline import Done, Pipeline
 from .flow.plan import Plan
 from .lock import Busy, Lock, Wakeup
 from .net.deadline import Deadline
+from .sasl.binding import ChannelBinding
 from .wire.limits import REUSE_LIMIT, Stage
 
 _T = TypeVar("_T")
@@ -57,8 +58,8 @@ class Channel:
         """Waits for a reply after something was written, since the connection was made."""
         return self._driver.stream.round_trips
 
-    def binding(self) -> bytes | None:
-        """The ``tls-server-end-point`` octets, None without TLS (RFC 5929 4.1)."""
+    def binding(self) -> ChannelBinding | None:
+        """What a log-in can be bound to; None without TLS."""
         return self._driver.stream.binding()
 
     def note_log_in(self) -> None:

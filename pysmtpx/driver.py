@@ -41,6 +41,7 @@ from .frames import bare
 from .net.deadline import AnswerTime, Deadline, now
 from .net.stream import Stream
 from .net.tls import Tls
+from .sasl.binding import ChannelBinding
 from .transcript import KEPT, LONGEST, SECRET, Kept, lines, tell
 from .wire.limits import REPLY_LIMITS, Stage
 from .wire.reply import Reply
@@ -241,7 +242,7 @@ class Driver:
     def _close(self, _: Close) -> None:
         self.end("")
 
-    def _start_tls(self, _: StartTls) -> bytes | None:
+    def _start_tls(self, _: StartTls) -> ChannelBinding | None:
         if self.stream.closed:
             raise ConnectionLost("the connection is closed")
         self.stream = self.stream.start_tls(self._tls(), self._deadline)

@@ -17,6 +17,7 @@ from .net.stream import Stream
 from .net.tls import Tls, context_for, handshake
 from .net.tls_first import await_first_octet
 from .net.wait import pass_alarm
+from .sasl.binding import ChannelBinding
 from .server import Server
 from .tls_failures import Place, explain
 from .wire.capabilities import Capabilities
@@ -153,7 +154,7 @@ def _tls_of(server: Server) -> Tls:
     return Tls(context, server.server_hostname or server.host, server.fingerprint)
 
 
-def _opening(server: Server, name: str, binding: bytes | None) -> Opening:
+def _opening(server: Server, name: str, binding: ChannelBinding | None) -> Opening:
     return Opening(
         protocol=server.protocol,
         name=name,

@@ -30,7 +30,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("wire.envelope",),
     ("flow.recipients",),
     ("outcome",),
-    ("sasl.saslprep",),
+    ("sasl.saslprep", "sasl.binding"),
     ("sasl.scram",),
     ("sasl.mechanisms",),
     ("sasl.own",),

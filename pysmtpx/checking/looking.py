@@ -17,7 +17,7 @@ from typing import Any, Final
 from ..connecting import connect
 from ..connection import SmtpConnection
 from ..errors import ConnectError, SmtpError
-from ..net.tls import end_point_binding
+from ..net.tls import channel_binding
 from ..server import Server
 from ..wire.certificate import Certificate, read_certificate
 from .report import AddressCheck, Look, TlsCheck
@@ -190,5 +190,5 @@ def _seen(sock: ssl.SSLSocket) -> TlsCheck:
         bits=bits or 0,
         certificate=None if certificate is None else read_certificate(certificate),
         chain=tuple(each for each in read if isinstance(each, Certificate)),
-        binding=end_point_binding(sock),
+        binding=channel_binding(sock),
     )

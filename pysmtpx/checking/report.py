@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 from ..cures import Face, worded
 from ..errors import SmtpError
+from ..sasl.binding import ChannelBinding
 from ..wire.capabilities import Capabilities
 from ..wire.certificate import Certificate
 from ..wire.reply import Reply
@@ -56,8 +57,8 @@ class TlsCheck:
     """The server's own; None where it cannot be read."""
     chain: tuple[Certificate, ...]
     """What else the server showed; empty before Python 3.13, which does not tell."""
-    binding: bytes | None
-    """The ``tls-server-end-point`` (RFC 5929 4)."""
+    binding: ChannelBinding | None
+    """What SCRAM can bind a log-in to; None where it can to nothing, as with a certificate by Ed25519."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +184,7 @@ def _tls(tls: TlsCheck, verified: bool, roots: str) -> dict[str, Any]:
         "roots": roots,
         "certificate": None if tls.certificate is None else _certificate(tls.certificate),
         "chain": [_certificate(each) for each in tls.chain],
+        "channel_binding": None if tls.binding is None else tls.binding.kind,
     }
 
 

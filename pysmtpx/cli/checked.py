@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterable
 
-from ..checking.report import Check
+from ..checking.report import Check, TlsCheck
 from ..cures import Face
 from ..wire.capabilities import Capabilities
 from .exits import Exit, exit_of
@@ -37,6 +38,8 @@ def _tell(seen: Check, show: Show, face: Face) -> None:
     _addresses(seen, show)
     _tls(seen, show)
     _offer(seen, show)
+    if seen.logged_in is None and seen.mechanism:
+        show.line(f"A log-in would be by {seen.mechanism}")
     if seen.logged_in is not None:
         state = "succeeded" if seen.logged_in else "failed"
         show.line(f"Log-in by {seen.mechanism or 'no mechanism'}: {state}")
@@ -50,6 +53,14 @@ def _tell(seen: Check, show: Show, face: Face) -> None:
         show.line(f"  Cure: {each.cure}")
     if seen.ok:
         show.line("Mail can be sent to this server." if seen.capabilities else "", "green")
+
+
+def _binding(tls: TlsCheck) -> str:
+    """What a log-in is bound to, and what this Python cannot do."""
+    kind = tls.binding.kind if tls.binding else "none"
+    if kind == "tls-exporter" or tls.version != "TLSv1.3":
+        return kind
+    return f"{kind} (tls-exporter: not with the ssl of Python {platform.python_version()})"
 
 
 def _milliseconds(seconds: float) -> str:
@@ -71,6 +82,7 @@ def _tls(seen: Check, show: Show) -> None:
     if seen.tls is None:
         return
     rows = [("Version", seen.tls.version), ("Cipher", f"{seen.tls.cipher} ({seen.tls.bits} bits)")]
+    rows.append(("Channel binding", _binding(seen.tls)))
     own = seen.tls.certificate
     if own is not None:
         rows += [

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 from ..errors import InputError, MechanismUnavailable, SmtpError
 from ..flow.auth import authenticate
 from ..flow.effects import Flow
+from ..sasl.binding import ChannelBinding
 from ..sasl.credentials import Credentials
 from ..sasl.mechanisms import MECHANISMS, Secret
 from ..wire.capabilities import Capabilities
@@ -54,7 +55,7 @@ class Login(NamedTuple):
     """Drives a flow, and gives the reply that it heard last."""
     is_open: Callable[[], bool]
 
-    def attempt(self, binding: bytes | None, host: str, port: int) -> tuple[int, bytes]:
+    def attempt(self, binding: ChannelBinding | None, host: str, port: int) -> tuple[int, bytes]:
         """Log in. Raises ``SMTPException`` where no mechanism can be used, else by the last attempt."""
         last = SMTPException("No suitable authentication method found.")
         for credentials in self.credentials:

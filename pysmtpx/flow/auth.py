@@ -15,6 +15,7 @@ from ..errors import (
     ServiceUnavailable,
 )
 from ..frames import conceals
+from ..sasl.binding import ChannelBinding
 from ..sasl.credentials import Credentials
 from ..sasl.mechanisms import CANCEL, ChallengeError, Exchange, Mechanism, SaslLogin, Secret, oauth_failure
 from ..sasl.scram import ScramError
@@ -46,7 +47,7 @@ def authenticate(
     capabilities: Capabilities,
     *,
     clear: bool,
-    binding: bytes | None,
+    binding: ChannelBinding | None,
     allow_clear: bool = False,
     host: str = "",
     port: int = 0,
@@ -54,9 +55,8 @@ def authenticate(
     """Log in, and return the name of the mechanism that did it.
 
     ``clear`` says that the line is neither TLS nor local: then nothing that can
-    be used again goes over it, unless ``allow_clear``. ``binding`` is the line's
-    ``tls-server-end-point`` (RFC 5929 4), or None. ``host`` and ``port`` are for
-    OAUTHBEARER (RFC 7628 3.1).
+    be used again goes over it, unless ``allow_clear``. ``binding`` is what SCRAM
+    can bind to, or None. ``host`` and ``port`` are for OAUTHBEARER (RFC 7628 3.1).
 
     Raises, before a byte is written, ``NotSupportedError`` where the server has
     no AUTH and ``MechanismUnavailable`` where no mechanism can be used; then
@@ -92,8 +92,9 @@ def authenticate(
         if reply.code == _SUCCESS:
             return mechanism.name
         if plain is not None and reply.code in _BINDING_REFUSED:
-            text = "the server refused %s (%d), perhaps for its kind of channel binding: %s is tried"
-            _telling.once(_log.warning, text, mechanism.name, reply.code, plain.name)
+            text = "the server refused %s (%d), perhaps for the kind of channel binding, %s: %s is tried"
+            kind = binding.kind if binding else ""
+            _telling.once(_log.warning, text, mechanism.name, reply.code, kind, plain.name)
             usable = [plain]  # nothing weaker after it, and nothing else that the same server would refuse
     raise MechanismUnavailable("the server turns down what it offers", stage=Stage.AUTH, reply=reply)
 

@@ -101,7 +101,7 @@ class Hear:
 
 @dataclass(slots=True, frozen=True)
 class StartTls:
-    """Upgrade to TLS. Resumed with the ``tls-server-end-point`` octets (RFC 5929), or None.
+    """Upgrade to TLS. Resumed with its ``ChannelBinding``, or None.
 
     Raises ``ProtocolError`` where clear text is waiting: it could have been
     injected (RFC 3207 4.2). After it the stream and its parser are new.

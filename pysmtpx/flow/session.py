@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 from .. import cures
 from ..errors import CommandRejected, ConnectError, ProtocolError, ServiceUnavailable, SmtpError, TlsError
+from ..sasl.binding import ChannelBinding
 from ..sasl.credentials import Credentials
 from ..wire import command
 from ..wire.capabilities import Capabilities, Protocol
@@ -29,8 +30,8 @@ class Opening(NamedTuple):
     """The line is TLS already, or does not leave the machine."""
     allow_clear: bool = False
     """A reusable password may go over a line that is neither."""
-    binding: bytes | None = None
-    """``tls-server-end-point`` of a line that is TLS already."""
+    binding: ChannelBinding | None = None
+    """What to bind a log-in to on a line that is TLS already."""
     host: str = ""
     port: int = 0
     without: tuple[str, ...] = ()
@@ -43,8 +44,8 @@ class Begun(NamedTuple):
     capabilities: Capabilities
     private: bool
     """The line is TLS by now, or does not leave the machine."""
-    binding: bytes | None
-    """Its ``tls-server-end-point``."""
+    binding: ChannelBinding | None
+    """What to bind a log-in to."""
 
 
 def begin_session(opening: Opening) -> Flow[Begun]:

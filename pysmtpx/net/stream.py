@@ -23,11 +23,12 @@ from ..errors import (
 )
 from ..flow.effects import WITHHELD
 from ..frames import bare
+from ..sasl.binding import ChannelBinding
 from ..wire.limits import BLOCK_LIMIT, MIN_RATE, SLICE, Stage
 from ..wire.parser import REMEMBERED, ReplyParser, replies_in
 from ..wire.reply import Reply
 from .deadline import Deadline, now
-from .tls import Tls, end_point_binding, handshake, is_alert
+from .tls import Tls, channel_binding, handshake, is_alert
 from .wait import READ, WRITE, Waiter, pass_alarm
 
 _QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None) if sys.platform == "linux" else None
@@ -329,9 +330,9 @@ class Stream:
         """It has the descriptor now, which ``shutdown`` and ``close`` are about."""
         self._sock = sock
 
-    def binding(self) -> bytes | None:
-        """The ``tls-server-end-point`` octets, None without TLS (RFC 5929 4.1)."""
-        return end_point_binding(self._sock) if isinstance(self._sock, ssl.SSLSocket) else None
+    def binding(self) -> ChannelBinding | None:
+        """What a log-in can be bound to; None without TLS."""
+        return channel_binding(self._sock) if isinstance(self._sock, ssl.SSLSocket) else None
 
     def shutdown(self) -> None:
         """Wake whoever waits on this stream in another thread; it then closes it."""

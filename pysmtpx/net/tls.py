@@ -15,6 +15,7 @@ import certifi
 from .. import cures
 from ..errors import InputError, Timeout, TlsError
 from ..extras import needs
+from ..sasl.binding import ChannelBinding
 from ..wire.certificate import Certificate, fingerprints_of, read_certificate
 from ..wire.limits import Stage
 from .deadline import Deadline
@@ -159,6 +160,29 @@ _HASHES: Final = {
     bytes.fromhex("2a8648ce3d040303"): "sha384",
     bytes.fromhex("2a8648ce3d040304"): "sha512",
 }
+
+
+def channel_binding(sock: ssl.SSLSocket) -> ChannelBinding | None:
+    """What a log-in over this connection can be bound to, the stronger kind first.
+
+    ``tls-exporter`` is of this very connection, and what a server must know that
+    binds under TLS 1.3 at all (RFC 9266 1, 3): asked of the ``ssl`` of this Python,
+    none of which has it up to 3.14. ``tls-server-end-point`` is of the certificate.
+    """
+    for kind, find in (("tls-exporter", _exporter), ("tls-server-end-point", end_point_binding)):
+        if data := find(sock):
+            return ChannelBinding(kind, data)
+    return None
+
+
+def _exporter(sock: ssl.SSLSocket) -> bytes | None:
+    """Below TLS 1.3 it needs the extended master secret (RFC 9266 4.2), of which Python does not tell."""
+    if sock.version() != "TLSv1.3":
+        return None
+    try:
+        return sock.get_channel_binding("tls-exporter")
+    except ValueError:  # a kind that it does not have
+        return None
 
 
 def end_point_binding(sock: ssl.SSLSocket) -> bytes | None:

@@ -12,6 +12,7 @@ from .. import cures
 from ..errors import InputError, MechanismUnavailable
 from ..frames import conceals
 from ..wire.limits import Stage
+from .binding import ChannelBinding
 from .mechanisms import MECHANISMS, Mechanism, Secret
 from .own import SaslMechanism, checked, in_the_table
 from .saslprep import saslprep
@@ -62,7 +63,9 @@ class Credentials:
             _check("token", self.token, _TOKEN)
         object.__setattr__(self, "mechanisms", tuple(map(_known, self.mechanisms)))
 
-    def usable(self, offered: tuple[str, ...], *, exposed: bool, binding: bytes | None) -> list[Mechanism]:
+    def usable(
+        self, offered: tuple[str, ...], *, exposed: bool, binding: ChannelBinding | None
+    ) -> list[Mechanism]:
         """Return those of the server's mechanisms that can be tried, in order.
 
         ``exposed`` rules out whatever shows a reusable secret to the line, and
@@ -111,7 +114,9 @@ class Credentials:
         return (mechanism for mechanism in MECHANISMS.values() if mechanism.secret is secret)
 
 
-def _obstacle(mechanism: Mechanism, credentials: Credentials, *, exposed: bool, binding: bytes | None) -> str:
+def _obstacle(
+    mechanism: Mechanism, credentials: Credentials, *, exposed: bool, binding: ChannelBinding | None
+) -> str:
     """Why a mechanism cannot be used; empty where it can."""
     if mechanism.secret is Secret.PASSWORD and credentials.password is None:
         return "needs a password"
@@ -124,7 +129,7 @@ def _obstacle(mechanism: Mechanism, credentials: Credentials, *, exposed: bool, 
     if mechanism.reveals and exposed:
         return _EXPOSED
     if mechanism.binds and binding is None:
-        return "needs TLS to bind to"
+        return "needs a TLS channel that can be bound to"
     if mechanism.digest and not _has_hash(mechanism.digest):
         return f"needs {mechanism.digest}, which is blocked on this machine"
     return _unprepared(credentials) if mechanism.is_scram else ""

@@ -19,6 +19,7 @@ from typing import Final, TypeAlias
 from ..errors import InputError
 from ..wire import command
 from ..wire.reply import Reply
+from .binding import ChannelBinding
 from .scram import MAX_SHOWN, ScramClient, ScramError, saslname
 
 Dialogue: TypeAlias = Generator[bytes | None, bytes, None]
@@ -51,8 +52,8 @@ class SaslLogin:
     """A bearer token, likewise."""
     authzid: str = ""
     """Whom to act as (RFC 4422 2); empty: as who we are."""
-    binding: bytes | None = None
-    """``tls-server-end-point`` of the channel (RFC 5929 4)."""
+    binding: ChannelBinding | None = None
+    """The TLS channel, by ``kind`` and ``data``, if there is one that can be bound to."""
     server_binds: bool = False
     """The server offers a mechanism with channel binding."""
     host: str = ""
@@ -94,7 +95,7 @@ def _scram(mechanism: Mechanism, claim: SaslLogin) -> Dialogue:
         claim.username,
         claim.password,
         gs2_flag=_gs2_flag(mechanism, claim),
-        binding=(claim.binding or b"") if mechanism.binds else b"",
+        binding=claim.binding.data if mechanism.binds and claim.binding else b"",
         authzid=claim.authzid,
     )
     server_first = yield client.first()
@@ -105,8 +106,8 @@ def _scram(mechanism: Mechanism, claim: SaslLogin) -> Dialogue:
 
 def _gs2_flag(mechanism: Mechanism, claim: SaslLogin) -> str:
     """RFC 5802 6: ``y`` tells a server that does bind that someone struck its -PLUS from the list."""
-    if mechanism.binds:
-        return "p=tls-server-end-point"
+    if mechanism.binds and claim.binding:
+        return f"p={claim.binding.kind}"
     return "y" if claim.binding is not None and not claim.server_binds else "n"
 
 

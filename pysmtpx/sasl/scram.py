@@ -1,8 +1,9 @@
 """SCRAM, the client's half: a password proved without being shown, by both sides.
 
-RFC 5802 is the mechanism, RFC 7677 its SHA-256, RFC 5929 the channel binding
-``tls-server-end-point``. ``tls-unique`` is never used: under TLS 1.3 it binds
-nothing (RFC 9266 1).
+RFC 5802 is the mechanism, RFC 7677 its SHA-256, RFC 9266 and RFC 5929 the kinds
+of channel binding. ``tls-unique`` is never used: under TLS 1.3 it is not defined
+(RFC 9266 1), and under TLS 1.2 it binds nothing without the extended master
+secret (RFC 7627 1), of which Python does not tell.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ class ScramClient:
     """One run of SCRAM: ``first()``, ``final()`` and ``verify()``, in this order.
 
     ``digest`` is the name of a hash of ``hashlib``; ``gs2_flag`` is ``n``, ``y``
-    or ``p=tls-server-end-point`` (RFC 5802 6), and ``binding`` the octets that go
-    with the last. ``nonce`` is for test vectors only.
+    or ``p=`` with a kind of channel binding (RFC 5802 6), and ``binding`` the octets
+    that go with the last. ``nonce`` is for test vectors only.
 
     Raises ``InputError`` for a user name or password that SASLprep forbids.
     """

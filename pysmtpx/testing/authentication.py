@@ -68,7 +68,7 @@ class Authentication:
             offered=self._offered(),
             iterations=config.scram_iterations,
             identity=channel.identity,
-            binding=channel.binding,
+            bindings=channel.bindings,
         )
 
     def _step(self, encoded: str) -> None:

@@ -30,7 +30,7 @@ class Channel:
         """The verb that opened the session."""
         self.tls = False
         self.identity: str | None = config.external
-        self.binding: bytes | None = None
+        self.bindings: dict[str, bytes] = {}
         self.user: str | None = None
         self.unread: bool | None = None
         """Whether the client sent what comes next without reading every reply; None: unknown."""

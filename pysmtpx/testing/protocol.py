@@ -96,16 +96,20 @@ class ServerSession:
             self._judge_unheard()
         return self._flush()
 
-    def tls_started(self, identity: str | None = None, binding: bytes | None = None) -> None:
+    def tls_started(
+        self, identity: str | None = None, binding: bytes | None = None, exporter: bytes | None = None
+    ) -> None:
         """TLS protects what follows: forget all that was said in clear (RFC 3207 4.2).
 
         ``identity`` names the client by its certificate, for EXTERNAL;
-        ``binding`` is the server's ``tls-server-end-point`` (RFC 5929 4).
+        ``binding`` is the server's ``tls-server-end-point`` (RFC 5929 4), and
+        ``exporter`` the connection's ``tls-exporter`` (RFC 9266).
         """
         channel = self._channel
         channel.tls = self.connection.tls = True
         channel.identity = identity or channel.identity
-        channel.binding = binding
+        kinds = {"tls-server-end-point": binding, "tls-exporter": exporter}
+        channel.bindings = {kind: data for kind, data in kinds.items() if data}
         channel.hello, channel.user, channel.unread = "", None, False
         channel.offered, channel.lines = frozenset(), []
         self._awaits_tls = self._is_told = False
@@ -239,7 +243,7 @@ class ServerSession:
     def _offer(self) -> list[str]:
         channel = self._channel
         return self.config.offer(
-            tls=channel.tls, binding=channel.binding is not None, identity=channel.identity is not None
+            tls=channel.tls, binding=bool(channel.bindings), identity=channel.identity is not None
         )
 
     def _ehlo_reply(self, lines: list[str]) -> bytes:

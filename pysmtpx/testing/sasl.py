@@ -43,8 +43,8 @@ class Book:
     iterations: int
     identity: str | None
     """Who the client is to EXTERNAL."""
-    binding: bytes | None
-    """The ``tls-server-end-point`` of this connection."""
+    bindings: Mapping[str, bytes]
+    """What this connection is to SCRAM that binds, by kind."""
 
     def check(self, user: str, password: str) -> str:
         """Return ``user`` where the password is right; raise ``Denied``."""
@@ -197,9 +197,10 @@ def _binding_data(book: Book, flag: str, *, plus: bool) -> bytes:
         raise Denied
     if not plus:
         return b""
-    if flag != "p=tls-server-end-point" or book.binding is None:
+    data = book.bindings.get(flag.removeprefix("p="))
+    if data is None:
         raise Denied
-    return book.binding
+    return data
 
 
 def _prove(book: Book, user: str, hash_name: str, salt: bytes, signed: bytes, proof: bytes) -> bytes:

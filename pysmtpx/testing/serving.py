@@ -16,7 +16,7 @@ from .actions import Action, Close, StartTls, Wait, Write, WriteSlowly
 from .config import Config
 from .ledger import Ledger
 from .protocol import ServerSession
-from .tls import name_of_peer
+from .tls import exporter_of, name_of_peer
 
 Selector: Final[type[selectors.BaseSelector]] = getattr(selectors, "PollSelector", selectors.SelectSelector)
 """Windows has no poll. Not epoll: a forked child would inherit its descriptor."""
@@ -150,7 +150,7 @@ class Serving:
         with self._lock:
             self._sock = secure
         secure.do_handshake()
-        self._session.tls_started(name_of_peer(secure), self._line.binding)
+        self._session.tls_started(name_of_peer(secure), self._line.binding, exporter_of(secure))
 
     def _close(self, *, reset: bool, orderly: bool) -> None:
         if reset:

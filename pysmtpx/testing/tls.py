@@ -63,6 +63,14 @@ def server_certificate(context: ssl.SSLContext) -> bytes | None:
         return None
 
 
+def exporter_of(sock: ssl.SSLSocket) -> bytes | None:
+    """The ``tls-exporter`` of a connection by TLS 1.3 (RFC 9266), where Python's ``ssl`` has it."""
+    try:
+        return sock.get_channel_binding("tls-exporter") if sock.version() == "TLSv1.3" else None
+    except ValueError:
+        return None
+
+
 def name_of_peer(sock: ssl.SSLSocket) -> str | None:
     """Who the client is by its certificate: a mailbox, a host or an address of its subject."""
     certificate: dict[str, Any] = dict(sock.getpeercert() or {})

@@ -27,6 +27,7 @@ from pysmtpx.errors import (
 )
 from pysmtpx.flow.auth import authenticate
 from pysmtpx.sasl import mechanisms as sasl
+from pysmtpx.sasl.binding import ChannelBinding
 from pysmtpx.sasl.credentials import Credentials
 from pysmtpx.sasl.mechanisms import MECHANISMS
 from pysmtpx.wire.capabilities import Capabilities
@@ -196,7 +197,9 @@ def test_a_server_that_does_not_heed_the_cancellation_is_left(reply: bytes) -> N
 def test_endless_challenges_end(name: str, challenge: bytes) -> None:
     """FAULTS 77."""
     credentials = Credentials("user", "hunter2", "s3cr3t-token", mechanisms=(name,))
-    run = _run(credentials, (name,), lambda line: challenge, binding=b"binding")
+    run = _run(
+        credentials, (name,), lambda line: challenge, binding=ChannelBinding("tls-exporter", b"binding")
+    )
     _error(run, AuthenticationError, code=None, closed=True)
     assert len(run.sent) <= 1 + MAX_AUTH_ROUNDS + 1
     # SCRAM closes without a word where the challenge is one that only an attacker sends.
@@ -296,14 +299,14 @@ def test_one_token_serves_both_mechanisms() -> None:
 
 # SCRAM over AUTH (FAULTS 82, 83).
 
-BINDING = b"hash of the certificate"
+BINDING = ChannelBinding("tls-server-end-point", b"hash of the certificate")
 
 
 @settings(max_examples=20)
 @given(st.sampled_from(["SCRAM-SHA-256", "SCRAM-SHA-1"]), st.booleans(), st.booleans())
 def test_scram_logs_in(name: str, plus: bool, in_235: bool) -> None:
     name += "-PLUS" if plus else ""
-    server = ScramServer("user", "hunter2", MECHANISMS[name].digest, binding=BINDING if plus else None)
+    server = ScramServer("user", "hunter2", MECHANISMS[name].digest, binding=BINDING.data if plus else None)
     run = _run(USER, (name, "PLAIN"), ScramOverAuth(server, in_235=in_235), binding=BINDING)
     assert run.result() == name
     assert server.gs2_flag == ("p=tls-server-end-point" if plus else "y")
@@ -319,7 +322,7 @@ def test_scram_logs_in(name: str, plus: bool, in_235: bool) -> None:
     ],
 )
 def test_a_struck_out_plus_is_told_to_the_server(
-    offered: tuple[str, ...], binding: bytes | None, flag: str
+    offered: tuple[str, ...], binding: ChannelBinding | None, flag: str
 ) -> None:
     """FAULTS 83."""
     server = ScramServer("user", "hunter2")
@@ -417,7 +420,7 @@ def test_a_binding_that_is_refused_at_once_leads_to_the_plain_scram(
     assert sum(line.startswith(b"AUTH") for line in served.lines) == 2
     assert served.server.gs2_flag == "n"
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "SCRAM-SHA-256 is tried" in caplog.text
+    assert "channel binding, tls-server-end-point: SCRAM-SHA-256 is tried" in caplog.text
 
 
 @pytest.mark.parametrize("code", [501, 535])
@@ -449,7 +452,7 @@ def test_a_wrong_password_is_tried_no_third_time() -> None:
 @pytest.mark.parametrize("code", [501, 535])
 def test_a_refusal_after_the_proof_is_about_the_password(code: int) -> None:
     """FAULTS 118, 80."""
-    served = ScramOverAuth(ScramServer("user", "other", binding=BINDING))
+    served = ScramOverAuth(ScramServer("user", "other", binding=BINDING.data))
     served.steps[1] = lambda line: b"%d no\r\n" % code
     run = _run(USER, ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"), served, binding=BINDING)
     _error(run, AuthenticationError, code=code, closed=False)

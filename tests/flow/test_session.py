@@ -22,6 +22,7 @@ from pysmtpx.errors import (
     TlsError,
 )
 from pysmtpx.flow.session import Opening, demand, exchange, quit_session
+from pysmtpx.sasl.binding import ChannelBinding
 from pysmtpx.sasl.credentials import Credentials
 from pysmtpx.wire import command
 from pysmtpx.wire.capabilities import Protocol
@@ -43,7 +44,7 @@ def opening(**options: Any) -> Opening:
     return Opening(**{"protocol": Protocol.SMTP, "name": "c.example", **options})
 
 
-def run(*script: Any, binding: bytes | None = None, **options: Any) -> Run:
+def run(*script: Any, binding: ChannelBinding | None = None, **options: Any) -> Run:
     return drive(open_session(opening(**options)), [GREETING, *script], binding=binding)
 
 
@@ -212,7 +213,7 @@ def test_the_binding_is_that_of_the_new_line() -> None:
         (re.compile(rb"AUTH SCRAM-SHA-256-PLUS cD10bHMtc2VydmVyLWVuZC1wb2lud.*\r\n"), b"535 no\r\n"),
         starttls="required",
         credentials=plus,
-        binding=b"fingerprint",
+        binding=ChannelBinding("tls-server-end-point", b"fingerprint"),
     )
     assert type(outcome.error) is AuthenticationError
 

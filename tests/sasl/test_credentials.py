@@ -12,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pysmtpx.errors import InputError, MechanismUnavailable
+from pysmtpx.sasl.binding import ChannelBinding
 from pysmtpx.sasl.credentials import MAX_NAME, MAX_PASSWORD, Credentials
 from pysmtpx.sasl.mechanisms import MECHANISMS
 from pysmtpx.wire.limits import Stage
 
+BINDING = ChannelBinding("tls-server-end-point", b"binding")
 ALL = tuple(MECHANISMS)
 SCRAM_PLUS = ("SCRAM-SHA-512-PLUS", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS")
 REVEALING = ("PLAIN", "LOGIN", "XOAUTH2", "OAUTHBEARER")
@@ -28,7 +30,7 @@ def _names(
     offered: tuple[str, ...] = ALL,
     *,
     exposed: bool = False,
-    binding: bytes | None = b"binding",
+    binding: ChannelBinding | None = BINDING,
 ) -> list[str]:
     return [mechanism.name for mechanism in credentials.usable(offered, exposed=exposed, binding=binding)]
 

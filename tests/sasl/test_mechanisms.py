@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pysmtpx.errors import InputError
+from pysmtpx.sasl.binding import ChannelBinding
 from pysmtpx.sasl.credentials import MAX_NAME, MAX_PASSWORD
 from pysmtpx.sasl.mechanisms import MECHANISMS, ChallengeError, Exchange, SaslLogin, oauth_failure
 from pysmtpx.sasl.scram import ScramError
@@ -19,6 +20,8 @@ from pysmtpx.wire.reply import Reply
 CLAIM = SaslLogin(
     username="tim", password="tanstaaftanstaaf", token="vF9dft4qmT", host="server.example.com", port=587
 )
+
+BINDING = ChannelBinding("tls-exporter", b"b")
 
 ODD_CHALLENGES = [
     Reply(334, (b"!",)),
@@ -140,7 +143,7 @@ def test_a_long_scram_name_goes_in_two_steps_and_the_exchange_goes_on() -> None:
 @pytest.mark.parametrize("reply", ODD_CHALLENGES)
 def test_a_held_initial_response_answers_whatever_is_said(name: str, reply: Reply) -> None:
     """FAULTS 117: the challenge before it is empty (RFC 4954 4), and servers decorate it."""
-    secret = SaslLogin(username="u" * 500, password="p", token="t" * 500, authzid="a" * 500, binding=b"b")
+    secret = SaslLogin(username="u" * 500, password="p", token="t" * 500, authzid="a" * 500, binding=BINDING)
     exchange = _exchange(name, secret)
     if name in ("CRAM-MD5", "LOGIN"):
         return  # the server speaks first
@@ -168,7 +171,10 @@ def test_a_token_that_no_line_can_carry_is_refused_before_the_first(name: str) -
 def test_the_longest_credentials_fit_every_line_of_a_conversation(name: str) -> None:
     """What is refused is refused before a byte is written, never half-way."""
     longest = SaslLogin(
-        username="u" * MAX_NAME, password="p" * MAX_PASSWORD, authzid="," * MAX_NAME, binding=b"b" * 64
+        username="u" * MAX_NAME,
+        password="p" * MAX_PASSWORD,
+        authzid="," * MAX_NAME,
+        binding=ChannelBinding("tls-server-end-point", b"b" * 64),
     )
     exchange = _exchange(name, longest)
     if name.startswith("SCRAM"):
@@ -184,14 +190,14 @@ def test_the_longest_credentials_fit_every_line_of_a_conversation(name: str) -> 
 def test_a_challenge_that_is_not_one_line_of_base64_is_not_answered(name: str, reply: Reply) -> None:
     """FAULTS 78."""
     with pytest.raises(ChallengeError):
-        _exchange(name, SaslLogin(username="u", password="p", token="t", binding=b"b")).answer(reply)
+        _exchange(name, SaslLogin(username="u", password="p", token="t", binding=BINDING)).answer(reply)
 
 
 @pytest.mark.parametrize("name", ["CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256-PLUS"])
 def test_an_empty_challenge_where_one_is_due_is_not_answered(name: str) -> None:
     """FAULTS 78."""
     with pytest.raises(ChallengeError, match="empty"):
-        _exchange(name, SaslLogin(username="u", password="p", binding=b"b")).answer(Reply(334, (b"",)))
+        _exchange(name, SaslLogin(username="u", password="p", binding=BINDING)).answer(Reply(334, (b"",)))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from pysmtpx.errors import ConnectionLost, ProtocolError, SmtpError
 from pysmtpx.flow.effects import WITHHELD, Close, Hear, Receive, Send, StartTls
+from pysmtpx.sasl.binding import ChannelBinding
 from pysmtpx.wire.limits import Stage
 from pysmtpx.wire.parser import ReplyParser
 from pysmtpx.wire.reply import Reply
@@ -40,7 +41,7 @@ class Run:
 
 
 def drive(
-    flow: Generator[Any, Any, Any], script: Sequence[Step] | Server, *, binding: bytes | None = None
+    flow: Generator[Any, Any, Any], script: Sequence[Step] | Server, *, binding: ChannelBinding | None = None
 ) -> Run:
     """Run a flow to its end, and catch the ``SmtpError`` that ends it.
 
@@ -67,7 +68,7 @@ def heard(effect: Receive | Hear, replies: Iterator[Reply]) -> Reply | None:
 
 
 class _Driver:
-    def __init__(self, script: Sequence[Step] | Server, binding: bytes | None) -> None:
+    def __init__(self, script: Sequence[Step] | Server, binding: ChannelBinding | None) -> None:
         self.server = script if callable(script) else None
         self.steps = [] if callable(script) else list(script)
         self.binding = binding

@@ -175,6 +175,7 @@ BINDING = b"end point"
     [
         (b"SCRAM-SHA-256-PLUS", b"p=tls-server-end-point,,n=user,r=x", 334, 0),
         (b"SCRAM-SHA-256-PLUS", b"p=tls-unique,,n=user,r=x", 535, 0),
+        (b"SCRAM-SHA-512-PLUS", b"p=tls-exporter,,n=user,r=x", 535, 0),
         (b"SCRAM-SHA-256-PLUS", b"n,,n=user,r=x", 501, 1),
         (b"SCRAM-SHA-256", b"p=tls-server-end-point,,n=user,r=x", 501, 1),
         (b"SCRAM-SHA-256", b"y,,n=user,r=x", 535, 0),
