@@ -16,7 +16,7 @@ from .wire.reply import Reply
 
 _SHOWN: Final = 80
 _NAMES: Final = 5
-_SLIP: Final = 0.86
+_SLIP: Final = 0.85
 """How alike names are where one is a slip: ``MAIL_PROT`` is (0.89), ``MAIL_SENDER`` may be meant (0.82)."""
 _SAME: Final = {
     "timeout": "connect_timeout",
@@ -48,7 +48,6 @@ _SAME: Final = {
     "ehlo": "local_hostname",
     "access_token": "token",
     "oauth_token": "token",
-    "host": "server",
     "pool_size": "max_connections",
     "size": "max_connections",
     "retries": "retry",

@@ -11,10 +11,11 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import wraps
 from inspect import Parameter, signature
 from typing import Any, Final, Literal, TypedDict, TypeVar, cast
 
-from .cures import unknown_name
+from .cures import nearest, unknown_name
 from .endpoint import TlsMode
 from .errors import InputError
 from .sasl.own import SaslMechanism
@@ -24,6 +25,7 @@ from .wire.params import MailFromParams, RcptParams
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _T = TypeVar("_T", bound=Mapping[str, object])
+_C = TypeVar("_C", bound=type)
 
 
 class SessionOptions(TypedDict, total=False):
@@ -130,10 +132,35 @@ class UnknownOption(InputError, TypeError):
     """A keyword that the function does not have: for Python that is a ``TypeError``."""
 
 
-def unknown(given: Iterable[str], known: Collection[str]) -> UnknownOption:
+def unknown(given: Iterable[str], known: Collection[str], what: str = "option") -> UnknownOption:
     """The error for those of the given keywords that are not known; it says what may have been meant."""
-    wrong = [unknown_name(name, known) for name in given if name not in known]
+    wrong = [unknown_name(str(name), known, what) for name in given if name not in known]
     return UnknownOption("; ".join(wrong))
+
+
+def name_nearest(error: TypeError, given: Iterable[str], known: Collection[str]) -> None:
+    """Let Python's own error for an unknown keyword say what may have been meant."""
+    near = next((nearest(name, known) for name in given if name not in known), "")
+    if near and error.args:
+        error.args = (f"{error.args[0]}; did you mean {near}?",)
+
+
+def suggesting(cls: _C) -> _C:
+    """Let the ``TypeError`` of the constructor name the keyword that is nearest to an unknown one."""
+    make = cls.__init__  # type: ignore[misc]
+    shown = signature(make)
+
+    @wraps(make)
+    def init(self: Any, *args: Any, **options: Any) -> None:
+        try:
+            make(self, *args, **options)
+        except TypeError as error:
+            name_nearest(error, options, shown.parameters.keys())
+            raise
+
+    init.__signature__ = shown  # type: ignore[attr-defined]  # for those who do not unwrap
+    cls.__init__ = init  # type: ignore[misc]
+    return cls
 
 
 def complete(given: Mapping[str, object], defaults: _T, *others: str) -> _T:

@@ -19,6 +19,7 @@ from .errors import (
     SmtpError,
     Timeout,
 )
+from .options import suggesting
 from .telling import Telling
 
 _log: Final = logging.getLogger("pysmtpx")
@@ -31,6 +32,7 @@ _BROKEN: Final = (ConnectError, ConnectionLost, ProtocolError, Timeout)
 _SHUTDOWN: Final = 421
 
 
+@suggesting
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """What a pool sends again of its own accord, to the recipients that are still owed it.

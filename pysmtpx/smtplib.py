@@ -38,6 +38,7 @@ from .drop_in.smtp import Conversations
 from .drop_in.sockets import Verification
 from .net.deadline import Deadline
 from .net.dial import Addresses
+from .options import suggesting
 
 __all__ = [
     "SMTP",
@@ -84,6 +85,7 @@ def _connect_deadline(smtp: Conversations) -> Deadline:
     return sockets.deadline_for(sockets.default_timeout(smtp.timeout, _sockets()))
 
 
+@suggesting
 class SMTP(Conversations):
     """A connection to an SMTP server; see ``smtplib.SMTP``.
 
@@ -206,6 +208,7 @@ _SMTP = SMTP
 """For the constructors below: a test may have put something else in its place."""
 
 
+@suggesting
 class SMTP_SSL(SMTP, standard.SMTP_SSL):
     """A connection to an SMTP server, in TLS from its first octet; see ``smtplib.SMTP_SSL``.
 
@@ -270,6 +273,7 @@ class SMTP_SSL(SMTP, standard.SMTP_SSL):
             raise
 
 
+@suggesting
 class LMTP(SMTP, standard.LMTP):
     """A connection to an LMTP server (RFC 2033); see ``smtplib.LMTP``.
 

@@ -10,6 +10,8 @@ import pytest
 from celery import Celery
 
 import pysmtpx
+import pysmtpx.checking
+import pysmtpx.smtplib as smtplib
 from pysmtpx import InputError, PoolOptions, Server, SmtpError, SmtpPool, options
 from pysmtpx.contrib.celery import register
 from pysmtpx.pooling.arguments import OWN_DEFAULTS, POOL_DEFAULTS
@@ -42,6 +44,25 @@ def test_a_signature_lists_the_options_and_their_defaults(function):
     assert {name: found[name].default for name in SERVER[2:]} == options.SERVER_DEFAULTS
     assert found["tls"].annotation == "TlsMode | None"
     typing.get_type_hints(function)
+
+
+@pytest.mark.parametrize(
+    ("call", "near"),
+    [
+        (lambda: smtplib.SMTP("h.example", timout=3), "timeout"),
+        (lambda: smtplib.SMTP_SSL("h.example", contxt=3), "context"),
+        (lambda: smtplib.LMTP("h.example", source_adress=3), "source_address"),
+        (lambda: smtplib.SMTP().sendmail("a@x.example", "b@x.example", "", mail_option=[]), "mail_options"),
+        (lambda: smtplib.SMTP().send_message(None, from_adr="a@x.example"), "from_addr"),
+        (lambda: smtplib.SMTP().login(username="ann", password=""), "user"),
+        (lambda: pysmtpx.RetryPolicy(atempts=3), "attempts"),
+        (lambda: pysmtpx.checking.check("h.example", sendr="a@x.example"), "sender"),
+    ],
+)
+def test_what_has_a_signature_of_its_own_names_the_nearest_keyword_too(call, near):
+    """A TypeError, as of the standard library; nothing is dialled."""
+    with pytest.raises(TypeError, match=rf"; did you mean {near}\?"):
+        call()
 
 
 def test_the_tables_of_a_pool():

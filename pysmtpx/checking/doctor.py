@@ -15,7 +15,7 @@ from ..connecting import as_server
 from ..connection import SmtpConnection
 from ..errors import AuthenticationError, ConnectError, InputError, SmtpError, Timeout, TlsError
 from ..net.tls import roots_of
-from ..options import SERVER_DEFAULTS, ServerOptions, spelled_out
+from ..options import SERVER_DEFAULTS, ServerOptions, spelled_out, unknown
 from ..server import Server
 from ..wire.address import ForwardPath, ReversePath
 from ..wire.capabilities import Protocol
@@ -45,6 +45,8 @@ def check(
     before anything is dialled.
     """
     try:
+        if not options.keys() <= SERVER_DEFAULTS.keys():
+            raise unknown(options, {*SERVER_DEFAULTS, "port", "sender", "recipients"})
         server = as_server(target, port, options)
     finally:
         del target, options  # a URL with a password: error reporters show the locals of each frame

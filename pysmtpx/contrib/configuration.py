@@ -9,6 +9,7 @@ from operator import itemgetter
 from typing import Any, TypeVar
 
 from ..errors import InputError, SmtpError
+from ..options import unknown
 from ..retry import RetryPolicy
 
 _Made = TypeVar("_Made")
@@ -57,7 +58,12 @@ def made(what: str, make: Callable[[], _Made]) -> _Made:
 
 def policy(what: str, value: Any) -> Any:
     """A ``RetryPolicy`` of a dict of its fields; anything else is itself. Raises ``InputError``."""
-    return made(what, lambda: RetryPolicy(**value)) if isinstance(value, Mapping) else value
+    if not isinstance(value, Mapping):
+        return value
+    names = RetryPolicy.__dataclass_fields__
+    if not value.keys() <= names.keys():
+        raise unknown(value, names, f"option in {what}")
+    return made(what, lambda: RetryPolicy(**value))
 
 
 def mechanisms(value: Any) -> Any:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from ..flow.hidden import Hidden
 from ..net.deadline import Deadline
 from ..net.dial import Addresses
+from ..options import name_nearest
 from ..shortening import shortened
 from ..wire.content import Content
 from ..wire.limits import REPLY_LIMITS
@@ -42,6 +43,8 @@ def one_call(command: _F, begin: Callable[[Any], Deadline] | None = None) -> _F:
     closes, and so does whatever else leaves a command without its reply: what was
     read or written by halves must not meet the next command.
     """
+    shown = signature(command)
+    parameters = shown.parameters.keys()
 
     @wraps(command)
     def whole(self: Commands, *args: Any, **options: Any) -> Any:
@@ -58,13 +61,15 @@ def one_call(command: _F, begin: Callable[[Any], Deadline] | None = None) -> _F:
                 self._deadline = None
                 self._restore_timeout()
         except BaseException as error:
+            if isinstance(error, TypeError):
+                name_nearest(error, options, parameters)
             # A caller who writes ahead owed replies before; an argument that is refused then changes nothing.
             is_refused = owed and isinstance(error, TypeError | ValueError | SMTPException)
             if not isinstance(error, Exception) or (self._owed and not is_refused):
                 self.close()
             raise
 
-    whole.__signature__ = signature(command)  # type: ignore[attr-defined]  # for those who do not unwrap
+    whole.__signature__ = shown  # type: ignore[attr-defined]  # for those who do not unwrap
     return cast(_F, whole)
 
 

@@ -9,14 +9,17 @@ from typing import Any, Final, Unpack
 from celery import Celery, Task, signals
 from celery.local import Proxy
 from celery.result import AsyncResult
+from kombu.messaging import Producer
 
+from ...cures import near_miss
 from ...errors import InputError, SmtpError
 from ...frames import conceals_settings
 from ...message import AnyMessage
-from ...options import spelled_out
+from ...options import UnknownOption, spelled_out
 from ...pooling.arguments import POOL_DEFAULTS, PoolOptions, parted
 from ...pooling.job import Envelope
 from ...retry import RetryPolicy
+from ...shortening import shown
 from ...wire.envelope import MailObject
 from ...wire.limits import SEND_TIMEOUT
 from ...wire.params import MailFromParams, RcptParams
@@ -25,6 +28,17 @@ from ..queueing.payload import MAX_SIZE, make_submission, pack
 from ..queueing.signing import Keys
 from ..queueing.tries import SendFailed
 from .task import DEFAULT_RETRY, MailTask, Servers, call, keys_of
+
+_OF_CELERY: Final = frozenset(
+    {
+        *arguments(Task.apply_async),
+        *arguments(Celery.send_task),
+        *arguments(Producer.publish),
+        *("queue", "exchange_type", "delivery_mode", "ignore_result", "argsrepr", "kwargsrepr"),
+    }
+)
+"""What a call of a task takes. It takes anything else too, and sends it on."""
+_OF_A_TASK: Final = frozenset({*vars(Task), "base", "filter", "lazy", "options", "pydantic", "shared"})
 
 _tasks: Final[weakref.WeakKeyDictionary[Any, dict[str, MailTask]]] = weakref.WeakKeyDictionary()
 """By app and by the name of the task."""
@@ -64,6 +78,7 @@ def enqueue(
     goes to the broker; what Celery raises where the broker does not answer.
     """
     signing_keys = Keys.of(signing_keys)  # from here on nobody sees them
+    _refuse_slips(options, _OF_CELERY, arguments(enqueue))
     if not is_target(task_or_app):
         raise InputError("messages go to a task or an application of Celery's")
     is_app = isinstance(task_or_app, Celery)
@@ -148,6 +163,7 @@ def register(
     parted(
         pool_options, *arguments(register)
     )  # says now what is none, also where the server is not known yet
+    _refuse_slips(task_options or {}, _OF_A_TASK)
     mail_task = MailTask(
         server=server,
         queue=queue,
@@ -183,6 +199,18 @@ def register(
         **(task_options or {}),
     }
     return app.task(bind=True, name=name, **options)(send)
+
+
+def _refuse_slips(
+    options: Mapping[str, Any], known: frozenset[str], ours: frozenset[str] = frozenset()
+) -> None:
+    """Celery takes every option, so that a slip, of ``all_or_nothing`` say, would pass unseen.
+
+    Raises ``InputError`` for a name that is one of these but for a slip; others may be somebody's own.
+    """
+    for name in options.keys() - known:
+        if meant := near_miss(str(name), known | ours):
+            raise UnknownOption(f"no such option: {shown(str(name))}; did you mean {meant}?")
 
 
 def is_target(value: object) -> bool:

@@ -16,6 +16,7 @@ from celery.exceptions import Reject
 
 from ...errors import ConnectError, DeliveryUnknown, InputError, SmtpError
 from ...mime import raw
+from ...options import unknown
 from ...pool import SmtpPool
 from ...pooling.arguments import PoolOptions, positive
 from ...retry import RetryPolicy
@@ -41,6 +42,7 @@ DEFAULT_RETRY: Final = RetryPolicy(attempts=10, backoff=30.0, max_backoff=600.0,
 
 KEYS_SETTING: Final = "pysmtpx_signing_keys"
 """Of Celery's settings; it shows no value whose name has "key" in it."""
+_OUR_SETTINGS: Final = "pysmtpx_"
 
 _ONE_TRY: Final = RetryPolicy(attempts=1)
 """The pool's. A second count inside each try would multiply with Celery's, and hold a process meanwhile."""
@@ -212,8 +214,19 @@ def call(name: str, payload: object, account: object, keys: Keys | None) -> dict
 
 
 def keys_of(app: Any) -> Keys | None:
-    """The signing keys in the settings of a Celery application. Raises ``InputError``."""
-    return Keys.of(app.conf.get(KEYS_SETTING))
+    """The signing keys in the settings of a Celery application.
+
+    Raises ``InputError``, also for another setting that begins as ours does: a
+    slip there would leave everything unsigned.
+    """
+    given = app.conf.get(KEYS_SETTING)
+    if given is None and (others := [name for name in app.conf if _is_of_ours(name)]):
+        raise unknown(others, [KEYS_SETTING], "setting of Celery's")
+    return Keys.of(given)
+
+
+def _is_of_ours(name: object) -> bool:
+    return isinstance(name, str) and name.startswith(_OUR_SETTINGS)
 
 
 def _is_deferred(server: object) -> bool:

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+from django.conf import global_settings, settings
 from django.core.checks import CheckMessage, Error, Warning, register
 from django.core.exceptions import ImproperlyConfigured
 
+from ...cures import near_miss
 from ...errors import SmtpError
 from ...net.tls import client_context
 from ...server import Server
 from ...shortening import shortened
 from .backend import EmailBackend
+from .celery_backend import SETTING as CELERY_SETTING
 from .celery_backend import CeleryEmailBackend, celery_app
-from .options import backends, mailer
+from .options import OWN_SETTING, backends, mailer
 
+_OF_DJANGO = "EMAIL_"
+_CALLED_ELSEWHERE = {
+    "EMAIL_USER": "EMAIL_HOST_USER",
+    "EMAIL_USERNAME": "EMAIL_HOST_USER",
+    "EMAIL_PASSWORD": "EMAIL_HOST_PASSWORD",
+    "EMAIL_SERVER": "EMAIL_HOST",
+    "EMAIL_TLS": "EMAIL_USE_TLS",
+    "EMAIL_SSL": "EMAIL_USE_SSL",
+}
 _STARTTLS_PORTS = (25, 587)
 _IMPLICIT_PORT = 465
 
@@ -22,9 +35,11 @@ _IMPLICIT_PORT = 465
 def check_mail(app_configs: Any, **_: Any) -> list[CheckMessage]:
     """What is wrong with the settings of this module's backends; ``manage.py check`` calls it."""
     found: list[CheckMessage | None] = []
+    is_ours = False
     for alias, backend in backends():
         if not issubclass(backend, EmailBackend | CeleryEmailBackend):
             continue
+        is_ours = True
         try:
             servers = _servers(backend() if alias is None else mailer(alias))
         except (ImproperlyConfigured, ValueError, TypeError) as error:
@@ -32,7 +47,21 @@ def check_mail(app_configs: Any, **_: Any) -> list[CheckMessage]:
             continue
         found += [check(server, alias) for server in servers for check in (_port, _line)]
         found += [_certificate(server, alias) for server in servers[:1]]  # the same for all
-    return [each for each in found if each is not None]
+    slips = _slips() if is_ours else ()
+    return [*(each for each in found if each is not None), *slips]
+
+
+def _slips() -> Iterator[CheckMessage]:
+    """Settings that are none but for a slip, where the one that was meant is not set."""
+    known = [name for name in dir(global_settings) if name.startswith(_OF_DJANGO)]
+    known += [OWN_SETTING, CELERY_SETTING]
+    for name in filter(settings.is_overridden, dir(settings)):
+        if name in known:
+            continue
+        meant = _CALLED_ELSEWHERE.get(name) or near_miss(name, known)
+        if meant and not settings.is_overridden(meant):
+            text = f"The setting {name} is none of Django's or ours; did you mean {meant}?"
+            yield Warning(shortened(text), id="pysmtpx.W002")
 
 
 def _servers(backend: EmailBackend | CeleryEmailBackend) -> list[Server]:

@@ -91,17 +91,19 @@ def sensitive_variables(*names: str) -> Callable[[_F], _F]:
 def own_options(given: dict[str, Any], known: type, alias: str | None, name: str) -> dict[str, Any]:
     """Take those of ``known`` out of the given options; without an alias they complete the setting ``name``.
 
-    Raises ``WrongOption`` for a setting that is no dict, and for options that
-    nobody knows; Django refuses only those of ``MAILERS``.
+    Raises what ``wrong`` makes for a setting that is no dict, and for options
+    that nobody knows.
     """
-    own = {each: given.pop(each) for each in known.__annotations__ & given.keys()}
+    names = known.__annotations__
+    own = {each: given.pop(each) for each in names & given.keys()}
+    if alias is None:
+        left = [each for each, value in given.items() if value is not None]
+    else:  # Django hands in some of its own, which begin so
+        left = [each for each in given if each not in DJANGO and not each.startswith("_")]
+    if left:
+        raise wrong("; ".join(unknown_name(each, {*names, *DJANGO}) for each in left), alias)
     if alias is not None:
         return own
-    names = known.__annotations__
-    if unknown := [
-        unknown_name(each, {*names, *DJANGO}) for each, value in given.items() if value is not None
-    ]:
-        raise wrong("; ".join(unknown), alias)
     values = getattr(settings, name, {})
     if not isinstance(values, Mapping):
         raise WrongOption(f"{name} must be a dict")

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from flask import Flask
 from flask.logging import default_handler
 
+from ...cures import near_miss
 from ...errors import InputError, SmtpError
 from ...frames import conceals_settings
 from ...pool import SmtpPool
 from ...retry import RetryPolicy
+from ...shortening import shown
 from ...wire.limits import SEND_TIMEOUT
 from ..configuration import Key, made, mechanisms, policy
 from ..pools import shared_pool
+
+_log: Final = logging.getLogger("pysmtpx")
 
 _HOST: Final = "127.0.0.1"
 _PORT: Final = 25
@@ -36,6 +40,47 @@ _POOL_KEYS: Final = {
 """Settings that are arguments of ``SmtpPool``."""
 _LOG_IN: Final = frozenset(("token", "auth"))
 """What logs a user in without a password."""
+_OURS: Final = "MAIL_"
+_CALLED_ELSEWHERE: Final = {
+    "HOST": "SERVER",
+    "USER": "USERNAME",
+    "TLS": "USE_TLS",
+    "STARTTLS": "USE_TLS",
+    "SSL": "USE_SSL",
+    "SSL_TLS": "USE_SSL",
+    "FROM": "DEFAULT_SENDER",
+}
+"""What other frameworks call the same, without the prefix."""
+
+
+class _Asked(Mapping[str, Any]):
+    """The keys of an application, and which of them were asked for: there is no list of those besides."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self._config = config
+        self.names: set[str] = set()
+
+    def __getitem__(self, name: str) -> Any:
+        self.names.add(name)
+        return self._config[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._config)
+
+    def __len__(self) -> int:
+        return len(self._config)
+
+    def warn_of_slips(self) -> None:
+        """Log each key that is none of ours but for a slip, where the one that was meant is not there.
+
+        Other extensions have keys that begin so too.
+        """
+        for name in self._config.keys() - self.names:
+            if isinstance(name, str) and name.startswith(_OURS):
+                elsewhere = _CALLED_ELSEWHERE.get(name.removeprefix(_OURS))
+                meant = f"{_OURS}{elsewhere}" if elsewhere else near_miss(name, self.names)
+                if meant and meant not in self._config:
+                    _log.warning("the setting %s is none of ours; did you mean %s?", shown(name), meant)
 
 
 class MailSettings:
@@ -51,6 +96,7 @@ class MailSettings:
     def __init__(
         self, config: Mapping[str, Any], *, debug: bool | int = False, testing: bool = False
     ) -> None:
+        config = asked = _Asked(config)
         self.app: Flask | None = None
         self.server: str = config.get("MAIL_SERVER", _HOST)
         self.port: Any = config.get("MAIL_PORT")
@@ -72,6 +118,7 @@ class MailSettings:
         for key, name in _POOL_KEYS.items():
             if config.get(key) is not None:
                 self.pool_options[name] = config[key]
+        asked.warn_of_slips()
 
     def pool(self) -> SmtpPool:
         """The pool of this process for these settings. Raises ``InputError`` where they cannot be right."""
@@ -83,7 +130,7 @@ class MailSettings:
     def task(self) -> Any:
         """The Celery task or application that takes the messages; None where they are sent from here."""
         if self.celery is not True:
-            return self.celery or None
+            return _queue(self.celery) if self.celery else None
         found = None if self.app is None else self.app.extensions.get("celery")
         if found is None:
             raise InputError('MAIL_CELERY is True, but app.extensions["celery"] holds no Celery application')
@@ -131,6 +178,17 @@ class MailSettings:
         if self.use_ssl or port == _SMTPS:
             return {"port": port, "tls": "implicit"}
         return {"port": port, "tls": "starttls" if self.use_tls else "none"}
+
+
+def _queue(value: Any) -> Any:
+    from ..celery.registration import is_target  # only who enqueues needs it
+
+    if not is_target(value):
+        raise InputError(
+            "MAIL_CELERY is a Celery application, or a task of one, or True for the one of Flask's"
+            " extensions; options go into MAIL_CELERY_OPTIONS"
+        )
+    return value
 
 
 def _number(name: str, value: Any) -> int:

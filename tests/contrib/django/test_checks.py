@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 from django.apps import AppConfig
+from django.conf import settings
 from django.core.checks import run_checks
+from django.test.utils import override_settings
 from support import certs
 
 CELERY = "pysmtpx.contrib.django.CeleryEmailBackend"
@@ -81,3 +83,31 @@ def test_a_hint_names_the_option_where_it_is_set(site: Any) -> None:
 def test_the_app(entry: str, label: str) -> None:
     config = AppConfig.create(entry)
     assert (config.name, config.label) == ("pysmtpx.contrib.django", label)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("EMAIL_HOTS", "EMAIL_HOST"),
+        ("EMAIL_HOST_PASWORD", "EMAIL_HOST_PASSWORD"),
+        ("EMAIL_USER", "EMAIL_HOST_USER"),
+        ("PYSMPTX", "PYSMTPX"),
+        ("PYSMTPX_CELRY", "PYSMTPX_CELERY"),
+        ("EMAIL_SIGNATURE", ""),
+        ("EMAIL_REPLY_TO", ""),
+        ("PROJECT_EMAIL_HOST", ""),
+    ],
+)
+def test_a_slip_in_the_name_of_a_setting(site: Any, name: str, meant: str) -> None:
+    site.use(host="localhost", port=25)
+    with override_settings(**{name: {}}):
+        found = run_checks(tags=["mail"])
+    expected = [f"The setting {name} is none of Django's or ours; did you mean {meant}?"] if meant else []
+    # Where the right one is set too, the other is somebody's own.
+    is_set = settings.is_overridden(meant) if meant else False
+    assert [each.msg for each in found if each.id == "pysmtpx.W002"] == ([] if is_set else expected)
+
+
+def test_a_setting_of_another_backend_is_nobodys_slip(site: Any) -> None:
+    with override_settings(EMAIL_HOTS="x"):
+        assert found(site, backend="django.core.mail.backends.dummy.EmailBackend") == []

@@ -189,6 +189,26 @@ def test_what_cannot_be_right_is_told_at_once(site: Any, options: dict[str, Any]
         assert "MAILERS['default']" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"max_conections": 3}, "did you mean max_connections?"),
+        ({"usernme": "ann"}, "did you mean username?"),
+        ({"retry": {"atempts": 3}}, "no such option in retry: 'atempts'; did you mean attempts?"),
+    ],
+)
+def test_an_unknown_option_is_told_with_the_one_that_was_meant(
+    site: Any, options: dict[str, Any], said: str
+) -> None:
+    """Also by MAILERS, where Django names the unknown one alone."""
+    if not site.by_mailers and "usernme" in options:
+        return  # a setting: the checks look at those
+    site.use(**{"host": "h.example", "port": 2525, **options})
+    with pytest.raises(ImproperlyConfigured) as caught:
+        site.connection()
+    assert said in str(caught.value)
+
+
 def test_a_token_in_place_of_its_path_is_not_shown(site: Any) -> None:
     for token in ("eyJhbGci.eyJzdWIi.c2lnbmF0", "opaque"):
         site.use(host="h.example", use_tls=True, port=587, username="ann", token=token)
