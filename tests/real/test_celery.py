@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from redis import Redis
 from support.celery_app import Worker, closing_app, pid_of
 from support.daemon import wait_until
 from support.redis import RedisServer
@@ -41,10 +42,12 @@ class Killer:
 
     First one process of the worker, when it has sent the whole of a message and
     waits for the reply. Then the whole worker, with a message under way in
-    both processes: it has taken no third one then, which Redis could lose.
+    both processes, and all before them acknowledged: it has taken no third one
+    then, which Redis could lose.
     """
 
     def __init__(self) -> None:
+        self.broker: Redis | None = None
         self._processes: dict[int, int] = {}
         self._addresses: dict[int, str] = {}
         self._is_halting = False
@@ -69,8 +72,11 @@ class Killer:
             os.kill(self._processes[event.connection], signal.SIGKILL)
 
     def _kill_all(self) -> None:
-        assert self.worker is not None
-        self.worker.kill()
+        worker, broker = self.worker, self.broker
+        assert worker is not None
+        assert broker is not None
+        wait_until(lambda: broker.hlen("unacked") == 2, 25, "what was sent before to be acknowledged")
+        worker.kill()
         self.killed.append("the worker")
 
 
@@ -78,6 +84,7 @@ class Killer:
 def test_two_thousand_messages_and_a_worker_killed_in_the_middle(redis: RedisServer) -> None:
     killer = Killer()
     with MailServer(verdict=killer) as server, closing_app(redis.url) as app, contextlib.ExitStack() as stack:
+        killer.broker = app.backend.client
         ids = [
             enqueue(app, content(n), sender="s@x.example", recipients=f"r{n}@x.example").id
             for n in range(MESSAGES)

@@ -24,8 +24,8 @@ from .daemon import Daemon, wait_until
 _BROKER, _SERVER = "PYSMTPX_TEST_BROKER", "PYSMTPX_TEST_SERVER"
 _TESTS = Path(__file__).parent.parent
 
-REDELIVERY = {"visibility_timeout": 4, "unacked_restore_interval": 1, "unacked_restore_throttle": 1}
-"""A message that nobody acknowledged for 4 seconds goes to another worker; looked at every second."""
+REDELIVERY = {"visibility_timeout": 8, "unacked_restore_interval": 1, "unacked_restore_throttle": 1}
+"""A message that nobody acknowledged for 8 seconds goes to another worker; looked at every second."""
 QUICK = pysmtpx.RetryPolicy(attempts=3, backoff=0.05, temporary=True)
 
 
