@@ -37,7 +37,10 @@ def connect(
     attempt = Attempt(deadline)
     try:
         channel, capabilities = open_channel(server, deadline, attempt)
-        return SmtpConnection(channel, server, capabilities)
+        connection = SmtpConnection(channel, server, capabilities)
+        if connection.outgoing is not None:
+            connection.outgoing.announce(server.host)
+        return connection
     except BaseException:  # an interrupt between the two, too
         attempt.drop()
         raise

@@ -25,6 +25,7 @@ from .options import (
     unknown,
 )
 from .outcome import Outcome
+from .outgoing import Outgoing, told, withheld_of
 from .sending import Mail, account_for, check_messages, plan_for, possible_in_flight, send_all
 from .server import Server
 from .wire import command
@@ -65,6 +66,7 @@ class SmtpConnection:
         # No call changes these.
         self._is_tls = channel.is_tls
         self._is_local = server.is_local if is_local is None else is_local
+        self._outgoing = server.outgoing
 
     @property
     def server(self) -> Server:
@@ -85,6 +87,11 @@ class SmtpConnection:
     def is_tls(self) -> bool:
         """Whether the line is encrypted."""
         return self._is_tls
+
+    @property
+    def outgoing(self) -> Outgoing | None:
+        """What is done to messages before they leave, by options of the server; None where nothing is."""
+        return self._outgoing
 
     @property
     def closed(self) -> bool:
@@ -314,9 +321,13 @@ class SmtpConnection:
             return delivery(plan)
 
         try:
+            deadline = Deadline.after(timeout)
             if type(mail.content) is Unwritten:
                 mail = written(mail, self._capabilities)
-            return channel.run(begin, Deadline.after(timeout))
+            if self._outgoing is None:
+                return channel.run(begin, deadline)
+            mail = self._outgoing.leaving(mail)
+            return told(channel.run(begin, deadline), withheld_of(mail))
         except SmtpError as error:
             account_for(error, mail)
             raise
@@ -361,6 +372,7 @@ class SmtpConnection:
             is_tls=self._is_tls,
             options=as_options(in_flight > 1, given["all_or_nothing"], given["allow_long_lines"]),
             is_local=self._is_local,
+            outgoing=self._outgoing,
             envelope={name: given[name] for name in ENVELOPE if given[name] is not None},
         )
         is_overlapped = self._server.overlap if overlap is None else bool(overlap)

@@ -397,6 +397,11 @@ def no_smtputf8() -> str:
     return "Use the owner's ASCII address, if there is one; else a server that offers SMTPUTF8."
 
 
+def nobody_left() -> str:
+    """A message of which ``allow_recipients`` leaves no recipient."""
+    return "Give redirect_to as well, and such messages go there."
+
+
 # -- addresses, names --------------------------------------------------------------------
 
 

@@ -4,7 +4,8 @@
 
     SmtpError
     ├── InputError (ValueError)            a caller's argument; nothing was written
-    │   └── MessageTooLarge                larger than the server's SIZE
+    │   ├── MessageTooLarge                larger than the server's SIZE
+    │   └── RecipientsWithheld             allow_recipients allows nobody of them
     ├── NotSupportedError                  the server does not offer what the call needs
     ├── ConnectError (ConnectionError)     no address answered, or the greeting refused us
     ├── TlsError                           handshake, certificate, or STARTTLS refused
@@ -52,7 +53,8 @@ class SmtpError(Exception):
 
     ``stage`` says where the conversation stood, ``reply`` is the server's reply
     that decided (None where there was none). Where a mail object was under way
-    the four tuples hold every recipient of it exactly once, in order.
+    the four tuples hold every recipient of it exactly once, in order, but for
+    those who are withheld.
     """
 
     _temporary = False
@@ -66,6 +68,8 @@ class SmtpError(Exception):
     unknown_recipients: tuple[str, ...] = ()
     """The end of data was written for these and no reply came."""
     unsent_recipients: tuple[str, ...] = ()
+    withheld_recipients: tuple[str, ...] = ()
+    """Not among the others: ``redirect_to`` or ``allow_recipients`` keeps mail from these."""
     transcript: tuple[str, ...] = ()
     """The last exchanges, oldest first, where the error came from a connection: ``C:`` what we wrote (of
     content only the number of octets, of secrets nothing), ``S:`` what the server said."""
@@ -107,12 +111,13 @@ class SmtpError(Exception):
 
     @property
     def accounts_for_anyone(self) -> bool:
-        """True where one of the four tuples names a recipient."""
+        """True where one of the tuples names a recipient."""
         return bool(
             self.accepted_recipients
             or self.rejected_recipients
             or self.unknown_recipients
             or self.unsent_recipients
+            or self.withheld_recipients
         )
 
     @property
@@ -158,6 +163,10 @@ class InputError(SmtpError, ValueError):
 
 class MessageTooLarge(InputError):
     """The content is larger than the server's SIZE allows (RFC 1870 6.1)."""
+
+
+class RecipientsWithheld(InputError):
+    """``allow_recipients`` allows none of the recipients; ``withheld_recipients`` are all of them."""
 
 
 class NotSupportedError(SmtpError):

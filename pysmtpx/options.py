@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, TypedDict, TypeVar, cast
 from .cures import nearest, unknown_name
 from .endpoint import TlsMode
 from .errors import InputError
+from .outgoing import Allowed, BeforeSend
 from .sasl.own import SaslMechanism
 from .wire.capabilities import Protocol
 from .wire.limits import CONNECT_TIMEOUT, SEND_TIMEOUT
@@ -43,6 +44,8 @@ class SessionOptions(TypedDict, total=False):
     connect_timeout: float
     overlap: bool
     without: str | Sequence[str] | None
+    redirect_to: str | Sequence[str] | None
+    allow_recipients: Allowed | None
 
 
 class ServerOptions(SessionOptions, total=False):
@@ -54,6 +57,7 @@ class ServerOptions(SessionOptions, total=False):
     password: str | None
     ssl_context: ssl.SSLContext | None
     client_certificate: str | tuple[str, str] | None
+    before_send: BeforeSend | Sequence[BeforeSend] | None
 
 
 class ServerChanges(ServerOptions, total=False):
@@ -82,6 +86,9 @@ SERVER_DEFAULTS: Final[ServerOptions] = {
     "connect_timeout": CONNECT_TIMEOUT,
     "overlap": False,
     "without": None,
+    "before_send": None,
+    "redirect_to": None,
+    "allow_recipients": None,
 }
 """All of them, as they are where they are not given."""
 

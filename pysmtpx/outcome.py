@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.message import Message
 from typing import Any, Literal, TypeAlias
 
@@ -40,6 +40,8 @@ class Outcome:
         assert isinstance(fate, SmtpError)
         # Never with the reply of the error, which refused the others.
         result = Ledger.told(fate).result() if fate.accepted_recipients else None
+        if result is not None and fate.withheld_recipients:
+            result = replace(result, withheld_recipients=fate.withheld_recipients)
         if fate.unknown_recipients:
             return cls(mail, "unknown", result, fate)
         if result is not None:
@@ -49,7 +51,7 @@ class Outcome:
 
     @property
     def accepted_recipients(self) -> tuple[str, ...]:
-        """Who has the message; each recipient is in one of the four tuples, once."""
+        """Who has the message; each recipient is in one of the four tuples, once, or withheld."""
         return self._told.accepted_recipients
 
     @property
@@ -66,6 +68,11 @@ class Outcome:
     def unsent_recipients(self) -> tuple[str, ...]:
         """To whom it was not sent."""
         return self.error.unsent_recipients if self.error is not None else ()
+
+    @property
+    def withheld_recipients(self) -> tuple[str, ...]:
+        """To whom it did not go, by ``redirect_to`` or ``allow_recipients``: in none of the four tuples."""
+        return self._told.withheld_recipients
 
     @property
     def _told(self) -> SendResult | SmtpError:

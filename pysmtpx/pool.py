@@ -24,6 +24,7 @@ from .options import (
     unknown,
 )
 from .outcome import Outcome
+from .outgoing import Outgoing, alike
 from .pooling.arguments import POOL_DEFAULTS, PoolOptions, PoolStats, parted, positive, servers, whole
 from .pooling.backoff import Backoff
 from .pooling.call import Call
@@ -102,6 +103,9 @@ class SmtpPool:
             PooledServer(each, Backoff(limits.connections, longest_dial_rest=longest))
             for each in servers(server, of_server)
         ]
+        self._outgoing = alike([each.server.outgoing for each in self._servers])
+        if self._outgoing is not None:
+            self._outgoing.announce(", ".join(each.name for each in self._servers))
         self._engine = Engine(
             self._servers,
             limits,
@@ -135,13 +139,20 @@ class SmtpPool:
         ``submit`` is for these.
         """
         return self._call(
-            _job(message, is_source=True, sender=sender, recipients=recipients, **options)
+            _job(
+                message,
+                outgoing=self._outgoing,
+                is_source=True,
+                sender=sender,
+                recipients=recipients,
+                **options,
+            )
         ).run()
 
     @spelled_out(MessageOptions, MESSAGE_DEFAULTS)
     def send_message(self, message: AnyMessage, **options: Unpack[MessageOptions]) -> SendResult:
         """``send`` for an ``email`` message, or the octets or file of one: see ``SmtpConnection``."""
-        return self._call(_job(message, **options)).run()
+        return self._call(_job(message, outgoing=self._outgoing, **options)).run()
 
     @spelled_out(MessageOptions, MESSAGE_DEFAULTS)
     def submit(self, message: Mail, **options: Unpack[MessageOptions]) -> Future[SendResult]:
@@ -158,7 +169,7 @@ class SmtpPool:
         """
         check_mail(message)
         future: Future[SendResult] = Future()
-        job = _job(message, future=future, **options)
+        job = _job(message, outgoing=self._outgoing, future=future, **options)
         job.freeze()
         self._engine.put(job)
         return future
@@ -185,7 +196,7 @@ class SmtpPool:
 
         def make(message: Mail, done: Callable[[Job], None]) -> Job:
             check_mail(message)
-            job = _job(message, done=done, **options)
+            job = _job(message, outgoing=self._outgoing, done=done, **options)
             job.freeze()
             return job
 
@@ -289,6 +300,11 @@ class SmtpPool:
         return tuple(each.server for each in self._servers)
 
     @property
+    def outgoing(self) -> Outgoing | None:
+        """What is done to messages before they leave, by options of the servers; None where nothing is."""
+        return self._outgoing
+
+    @property
     def closed(self) -> bool:
         """True once ``close`` was called."""
         return self._engine.is_closed
@@ -347,6 +363,7 @@ class SmtpPool:
 def _job(
     message: Any,
     *,
+    outgoing: Outgoing | None = None,
     is_source: bool = False,
     future: Future[SendResult] | None = None,
     done: Callable[[Job], None] | None = None,
@@ -369,6 +386,7 @@ def _job(
     return Job(
         message,
         envelope=envelope,
+        outgoing=outgoing,
         options=as_options(False, all_or_nothing, allow_long_lines),
         deadline=None if timeout is None else Deadline.after(timeout),
         future=future,

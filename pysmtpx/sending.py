@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from email.message import Message
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from .channel import MailStream
 from .errors import InputError, SmtpError
@@ -13,6 +13,7 @@ from .flow.pipeline import Done
 from .flow.plan import Options, Plan, make_plan
 from .message import written
 from .outcome import Outcome
+from .outgoing import Outgoing, told, withheld_of
 from .wire.capabilities import Capabilities, Protocol
 from .wire.content import Unwritten
 from .wire.envelope import MailObject
@@ -58,6 +59,7 @@ def plan_for(
     is_tls: bool,
     options: Options,
     is_local: bool = False,
+    outgoing: Outgoing | None = None,
     envelope: Mapping[str, Any] | None = None,
 ) -> Plan | SmtpError:
     """One message of a stream, ready to be written, or the error for which it cannot be.
@@ -72,6 +74,8 @@ def plan_for(
             check_mail(message)
             mail = message if isinstance(message, MailObject) else None
             mail = written(message, capabilities, **(envelope or {}))
+        if outgoing is not None:
+            mail = outgoing.leaving(mail)
         return make_plan(
             mail, capabilities, protocol=protocol, is_tls=is_tls, options=options, is_local=is_local
         )
@@ -86,9 +90,11 @@ def plan_for(
 
 
 def account_for(error: SmtpError, mail: MailObject) -> None:
-    """Name the recipients of a message that never came to MAIL."""
+    """Name the recipients of a message that never came to MAIL, and whom it is kept from."""
     if not error.accounts_for_anyone:
         error.unsent_recipients = mail.recipients
+    if type(mail) is not MailObject:
+        told(error, withheld_of(mail))
 
 
 def send_all(
@@ -115,7 +121,8 @@ def send_all(
                 break
             match plan_of(message):
                 case Plan() as plan:
-                    yield from map(_outcome, stream.push(message, plan))
+                    token = message if type(plan.mail) is MailObject else _Screened(message, plan.mail)
+                    yield from map(_outcome, stream.push(token, plan))
                     if not is_list:
                         yield from map(_outcome, stream.finish())
                 case unsent:
@@ -126,5 +133,15 @@ def send_all(
         raise failure
 
 
+class _Screened(NamedTuple):
+    """A message that does not go to all of its recipients."""
+
+    message: Mail
+    mail: MailObject
+
+
 def _outcome(done: Done) -> Outcome:
-    return Outcome.of(done.token, done.outcome)
+    token = done.token
+    if type(token) is _Screened:
+        return Outcome.of(token.message, told(done.outcome, withheld_of(token.mail)))
+    return Outcome.of(token, done.outcome)

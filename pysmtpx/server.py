@@ -15,8 +15,10 @@ from .endpoint import TlsMode
 from .errors import InputError
 from .frames import conceals
 from .options import SERVER_DEFAULTS, ServerChanges, ServerOptions, spelled_out, unknown
+from .outgoing import BeforeSend, Outgoing, checked_allowed, checked_hooks, checked_redirect
 from .sasl.credentials import Credentials
 from .sasl.own import SaslMechanism, checked
+from .wire.address import ForwardPath
 from .wire.capabilities import Protocol
 
 if TYPE_CHECKING:
@@ -62,6 +64,14 @@ class Server:
     offered: for a server that offers what it does badly. STARTTLS is none of
     them where ``tls`` would use it, since it would end in clear text.
 
+    ``before_send`` is a function, or a list of them: each gets the finished
+    octets of a message and its ``MailObject``, and returns the octets that
+    leave, or None; see docs/how-to/before-send.md. ``redirect_to`` is an
+    address, or a list, to which every message goes instead; ``allow_recipients``
+    are the addresses, domains (``example.org``) and domains with all below
+    (``.example.org``) that mail may go to, or a function of an address; see
+    docs/how-to/staging.md.
+
     Raises ``InputError`` for any value that cannot be right, and for values
     that contradict one another.
     """
@@ -86,6 +96,9 @@ class Server:
     connect_timeout: float
     overlap: bool
     without: tuple[str, ...]
+    before_send: tuple[BeforeSend, ...] | None
+    redirect_to: tuple[ForwardPath, ...] | None
+    allow_recipients: tuple[str, ...] | Callable[[str], bool] | None
 
     @conceals
     @spelled_out(ServerOptions, SERVER_DEFAULTS)
@@ -126,8 +139,9 @@ class Server:
         takes ``tls``, ``auth`` (mechanisms with commas), ``authzid``,
         ``insecure_auth`` (``true``), ``server_hostname``, ``roots``,
         ``fingerprint`` (with commas), ``local_hostname``, ``source_address``,
-        ``connect_timeout`` (seconds), ``overlap`` (``true``) and ``without``
-        (keywords with commas). ``overrides`` are arguments of ``Server`` and win over the URL.
+        ``connect_timeout`` (seconds), ``overlap`` (``true``), ``without``,
+        ``redirect_to`` and ``allow_recipients`` (each with commas).
+        ``overrides`` are arguments of ``Server`` and win over the URL.
 
         Raises ``InputError``, whose text never repeats the URL: it may hold a
         password.
@@ -164,6 +178,8 @@ class Server:
 
         With these and ``ssl_context`` given again, ``from_url`` makes an equal
         server of it; with ``auth`` too, where it holds a mechanism of your own.
+        With these, ``ssl_context`` and functions given again, ``from_url`` makes
+        an equal server of it.
         """
         return urls.build(self.protocol, self.username, self.host, self.port, _options(self))
 
@@ -184,6 +200,11 @@ class Server:
         if not is_pair and self.port == endpoint.default_port(self.host, self.protocol, self.tls):
             del values["port"]
         return Server(**{**values, **changes})
+
+    @property
+    def outgoing(self) -> Outgoing | None:
+        """What is done to messages before they leave; None where nothing is."""
+        return Outgoing.of(self.before_send, self.redirect_to, self.allow_recipients)
 
     def check(self, *, sender: str | None = None, recipients: str | Sequence[str] = ()) -> Check:
         """Look at this server, and say what is wrong and what would cure it; see ``pysmtpx.checking.check``.
@@ -282,6 +303,9 @@ _CHECKS: Final[dict[str, Callable[[Any], object]]] = {
     "connect_timeout": _seconds,
     "overlap": bool,
     "without": _keywords,
+    "before_send": checked_hooks,
+    "redirect_to": checked_redirect,
+    "allow_recipients": checked_allowed,
 }
 """What a value must be, and the form in which it is kept; others are checked together, or kept as given."""
 
@@ -344,4 +368,7 @@ def _options(server: Server) -> dict[str, str]:
     for name in ("authzid", "server_hostname", "roots", "local_hostname"):
         if value := getattr(server, name):
             options[name] = value
+    for name in ("redirect_to", "allow_recipients"):
+        if isinstance(value := getattr(server, name), tuple):
+            options[name] = ",".join(map(str, value))
     return options

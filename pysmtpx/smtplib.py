@@ -14,6 +14,7 @@ import socket
 import ssl
 import sys
 import warnings
+from collections.abc import Sequence
 from functools import cached_property, partial
 from smtplib import (
     SMTPAuthenticationError,
@@ -34,11 +35,13 @@ from typing import Any, TypeAlias
 from .drop_in import sockets, standard
 from .drop_in.commands import one_call
 from .drop_in.installing import Replacement
+from .drop_in.outgoing import Process
 from .drop_in.smtp import Conversations
 from .drop_in.sockets import Verification
 from .net.deadline import Deadline
 from .net.dial import Addresses
 from .options import suggesting
+from .outgoing import Allowed, BeforeSend, Outgoing
 
 __all__ = [
     "SMTP",
@@ -332,6 +335,28 @@ def allow_unverified_tls(allowed: bool = True) -> None:
     server's authority instead, where you can.
     """
     Verification.off = allowed
+
+
+def set_outgoing(
+    *,
+    before_send: BeforeSend | Sequence[BeforeSend] | None = None,
+    redirect_to: str | Sequence[str] | None = None,
+    allow_recipients: Allowed | None = None,
+) -> None:
+    """Have messages of ``sendmail`` and ``send_message`` redirected, kept back or changed.
+
+    It holds for the whole process. The options are those of ``pysmtpx.Server``;
+    without any all is as before. A connection may have its own, by the method of
+    the same name. Recipients from whom mail is kept are among those that
+    ``sendmail`` returns as refused, by a 550 that is our own. A RCPT of such a one
+    as a single command raises ``SMTPNotSupportedError``; ``before_send`` sees
+    nothing of single commands.
+
+    Raises ``InputError``, a ``ValueError``, for what cannot be right.
+    """
+    Process.outgoing = Outgoing.of(before_send, redirect_to, allow_recipients)
+    if Process.outgoing is not None:
+        Process.outgoing.announce("smtplib")
 
 
 _replacement = Replacement(SMTP=SMTP, SMTP_SSL=SMTP_SSL, LMTP=LMTP)

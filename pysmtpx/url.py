@@ -140,4 +140,6 @@ _OPTIONS: Final[dict[str, Callable[[str], object]]] = {
     "connect_timeout": _seconds,
     "overlap": _flag,
     "without": str,
+    "redirect_to": lambda text: text.split(","),
+    "allow_recipients": lambda text: text.split(",") if text else [],
 }

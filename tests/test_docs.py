@@ -56,6 +56,8 @@ ARRIVED = {
     "how-to/ways-to-a-server.md": 1,
     "how-to/logging.md": 1,
     "how-to/tests.md": 0,  # nor this
+    "how-to/before-send.md": 1,
+    "how-to/staging.md": 2,
     "how-to/gunicorn-and-gevent.md": 1,
     "troubleshooting.md": 0,
 }

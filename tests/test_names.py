@@ -48,6 +48,7 @@ ERRORS = {
     "NotSupportedError",
     "ProtocolError",
     "RecipientsRejected",
+    "RecipientsWithheld",
     "RejectedError",
     "SenderRejected",
     "ServiceUnavailable",

@@ -44,6 +44,11 @@ def dial(**options: Any) -> Try:
     return lambda url: pysmtpx.connect(url, **options).close()
 
 
+def deliver_to_nobody(url: str) -> None:
+    with pysmtpx.connect(url, allow_recipients=()) as smtp:
+        smtp.send(*MAIL)
+
+
 def verify(url: str) -> None:
     with pysmtpx.connect(url) as smtp:
         smtp.verify("bea@example.com")
@@ -62,6 +67,7 @@ def send_with_dsn(url: str) -> None:
 
 CAUSES: dict[str, list[tuple[dict[str, Any], Try]]] = {
     "InputError": [({}, send("ann@example.org", "bea@example.com, eve@example.com", MAIL[2]))],
+    "RecipientsWithheld": [({}, deliver_to_nobody)],
     "MessageTooLarge": [({"extensions": ["SIZE 10"]}, send())],
     "NotSupportedError": [
         ({"extensions": []}, send_with_dsn),

@@ -82,16 +82,32 @@ def _mechanism(value: Any) -> Any:
     if isinstance(value, str):
         if "." not in value:
             return value
-        value = _imported(value)
+        value = _named("auth", value)
     return value() if callable(value) and not hasattr(type(value), "dialogue") else value
 
 
-def _imported(path: str) -> Any:
-    module, _, name = path.rpartition(".")
+def comparable(value: Any) -> Any:
+    """A set of addresses as something that a ``Key`` takes; anything else is itself."""
+    return tuple(sorted(value, key=str)) if isinstance(value, set | frozenset) else value
+
+
+def hooks(what: str, value: Any) -> Any:
+    """Functions of ``before_send``, where they are named by dotted paths. Raises ``InputError``."""
+    if value is None or callable(value):
+        return value
+    if isinstance(value, str):
+        return _named(what, value)
+    return [_named(what, each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def _named(what: str, value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    module, _, name = value.rpartition(".")
     try:
         return getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"auth: {error}") from error
+        raise InputError(f"{what}: {error}") from error
 
 
 def _frozen(value: Any) -> Hashable:

@@ -18,10 +18,11 @@ from ..flow.hidden import Hidden
 from ..net.deadline import Deadline
 from ..net.dial import Addresses
 from ..options import name_nearest
+from ..outgoing import Allowed, BeforeSend, Outgoing
 from ..shortening import shortened
 from ..wire.content import Content
 from ..wire.limits import REPLY_LIMITS
-from . import arguments, redaction, standard
+from . import arguments, outgoing, redaction, standard
 from .flows import SocketDriver
 from .lines import Lines, features_of, wait_until
 from .results import Steps, is_acceptance, pair, reply_of
@@ -100,6 +101,7 @@ class Commands(standard.SMTP):
     _name_written = ""
     _name_dialled = ""
     _is_dialling = False
+    _outgoing: Outgoing | None = None
     _addresses: Addresses | None = None
     """Those of the server that may still be tried, while ``connect`` runs."""
 
@@ -109,6 +111,26 @@ class Commands(standard.SMTP):
         def _print_debug(self, *args: object) -> None: ...
         def _rset(self) -> None: ...
         def _get_socket(self, host: str, port: int, timeout: Any) -> Any: ...
+
+    @property
+    def outgoing(self) -> Outgoing | None:
+        """What is done to messages before they leave."""
+        return self._outgoing or outgoing.Process.outgoing
+
+    def set_outgoing(
+        self,
+        *,
+        before_send: BeforeSend | Sequence[BeforeSend] | None = None,
+        redirect_to: str | Sequence[str] | None = None,
+        allow_recipients: Allowed | None = None,
+    ) -> None:
+        """Have messages of this connection redirected, kept back or changed: see ``set_outgoing``.
+
+        Raises ``InputError``, a ``ValueError``.
+        """
+        self._outgoing = Outgoing.of(before_send, redirect_to, allow_recipients)
+        if self._outgoing is not None:
+            self._outgoing.announce("a connection of smtplib")
 
     @property
     def _host(self) -> str:
@@ -234,6 +256,8 @@ class Commands(standard.SMTP):
     def putcmd(self, cmd: str, args: str = "") -> None:
         """Send a command. Raises ``ValueError`` for a control character in it."""
         line = cmd if args == "" else f"{cmd} {args}"
+        if self.outgoing is not None and self.outgoing.screens:
+            outgoing.check_line(self.outgoing, line)
         if not (line.isascii() and line.isprintable()):
             arguments.check_one_line(line, secret=self._in_auth or redaction.begins_auth(cmd))
         self.send(f"{line}\r\n")

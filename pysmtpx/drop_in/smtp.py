@@ -32,6 +32,7 @@ from .arguments import SendmailArguments, check_arguments, make_plan, one_addres
 from .commands import Commands, one_call
 from .flows import lower
 from .lines import Lines
+from .outgoing import leaving
 from .results import Refused, is_acceptance
 from .sockets import make_context, secured, shared_context
 
@@ -125,7 +126,8 @@ class Conversations(Commands):
 
         ``msg`` is ASCII text or bytes; both go with CRLF line ends. Returns the
         refused recipients, each with its reply, where at least one was accepted;
-        under LMTP also those refused after the content (RFC 2033 4.2).
+        under LMTP also those refused after the content (RFC 2033 4.2), and those
+        from whom ``allow_recipients`` keeps mail.
 
         Raises ``SMTPHeloError``, ``SMTPSenderRefused`` (also, with 552, for a
         message over the server's SIZE, of which nothing is sent),
@@ -136,14 +138,24 @@ class Conversations(Commands):
         ``pysmtpx``.
         """
         sender, recipients = one_address(from_addr), recipients_of(to_addrs)
+        withheld: Refused = {}
         self._begin_transaction()
         try:
             self.ehlo_or_helo_if_needed()
             features = self._features if self.does_esmtp else None
+            if self.outgoing is not None:
+                recipients, msg, withheld = leaving(self.outgoing, sender, recipients, msg)
             given = check_arguments(sender, recipients, msg, mail_options, rcpt_options, features)
             if self._goes_stepwise or not recipients:
-                return self._send_stepwise(given)
-            return self._send_by_flow(given, pipelined=features is not None and "pipelining" in features)
+                refused = self._send_stepwise(given)
+            else:
+                refused = self._send_by_flow(
+                    given, pipelined=features is not None and "pipelining" in features
+                )
+            return refused | withheld if withheld else refused
+        except SMTPRecipientsRefused as error:
+            error.recipients |= withheld
+            raise
         except SMTPServerDisconnected as error:
             self._account_for(error, recipients)
             raise

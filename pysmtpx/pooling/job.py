@@ -18,6 +18,7 @@ from ..mime import raw
 from ..mime.parts import Part
 from ..net.deadline import Deadline, now
 from ..outcome import Outcome, Status
+from ..outgoing import Outgoing, Screen, told
 from ..retry import RetryPolicy
 from ..sending import account_for
 from ..wire.capabilities import Capabilities
@@ -62,11 +63,19 @@ class Forms:
     these: with a ``MailObject`` it raises ``UsageError``.
     """
 
-    def __init__(self, mail: MailObject | AnyMessage, envelope: Envelope | None) -> None:
+    def __init__(
+        self, mail: MailObject | AnyMessage, envelope: Envelope | None, outgoing: Outgoing | None = None
+    ) -> None:
         if isinstance(mail, MailObject) and envelope is not None and any(e is not None for e in envelope):
             raise envelope_twice(mail)
         self._mail, self._envelope = taken_apart(mail, envelope or _NONE)
-        self.whole = self._mail if isinstance(self._mail, MailObject) else None
+        self._outgoing = outgoing
+        self.withheld: tuple[str, ...] = ()
+        """Whom it is kept from."""
+        self._screen: Screen | None = None
+        self._finished: MailObject | None = None
+        """What leaves for a server that offers everything, where functions have a say in that."""
+        self.whole = self._mail if isinstance(self._mail, MailObject) and outgoing is None else None
         """To all recipients, for a server that offers everything; None before the first look at it."""
         self._flaw: SmtpError | None = None
         """Why no mail object can be made of the message."""
@@ -95,9 +104,10 @@ class Forms:
         if self._flaw is not None:
             raise self._flaw
         if self.whole is None:
-            assert not isinstance(self._mail, MailObject)
             try:
-                self.whole = self._prepare(self._mail, WIDE)
+                given = self._mail
+                whole = given if isinstance(given, MailObject) else self._prepare(given, WIDE)
+                self.whole = whole if self._outgoing is None else self._screened(whole, self._outgoing)
             except SmtpError as error:
                 self._flaw = error  # for good: what the caller changes later must not count
                 raise
@@ -109,10 +119,29 @@ class Forms:
         """The whole message, for a server with these capabilities."""
         whole = self.prepared() if self.whole is None else self.whole
         if self._original is None or capabilities.eightbitmime:
-            return whole
+            return whole if self._outgoing is None else self._leaving(whole, self._outgoing)
         if self._narrow is None:
-            self._narrow = self._prepare(self._original, NARROW, like=whole)
+            narrow = self._prepare(self._original, NARROW, like=whole)
+            if self._screen is not None:
+                narrow = self._screen.applied(narrow)
+            self._narrow = narrow if self._outgoing is None else self._outgoing.finished(narrow)
         return self._narrow
+
+    def _screened(self, whole: MailObject, outgoing: Outgoing) -> MailObject:
+        """As it goes; who is not sent to is decided once, and tries know their recipients by place."""
+        self._screen = outgoing.screen(whole)
+        if self._screen is None:
+            return whole
+        self.withheld = self._screen.withheld
+        return self._screen.applied(whole)
+
+    def _leaving(self, whole: MailObject, outgoing: Outgoing) -> MailObject:
+        """What leaves for a server that offers everything; made once."""
+        if self._finished is None:
+            self._finished = outgoing.finished(whole)
+            if self._original is None:
+                self.whole = self._finished  # and what it was read from is no more needed
+        return self._finished
 
     def _prepare(
         self, message: AnyMessage | Part, capabilities: Capabilities, like: MailObject | None = None
@@ -143,6 +172,7 @@ class Job:
         mail: MailObject | AnyMessage,
         *,
         envelope: Envelope | None = None,
+        outgoing: Outgoing | None = None,
         options: Options = DEFAULT,
         deadline: Deadline | None = None,
         future: Future[SendResult] | None = None,
@@ -151,7 +181,7 @@ class Job:
     ) -> None:
         self.mail: Any = mail
         """As the caller gave it; what is sent is another matter once it is frozen."""
-        self._forms = Forms(mail, envelope)
+        self._forms = Forms(mail, envelope, outgoing)
         self.deadline = deadline
         self.attempts = 0
         """Tries so far."""
@@ -313,6 +343,8 @@ class Job:
         self.newer_than = -math.inf
         if self._tries is None and isinstance(outcome, SendResult) and not outcome.rejected_recipients:
             self.outcome = outcome  # everybody has it, and nobody is owed another try
+            if self._forms.withheld:
+                self.outcome = told(outcome, self._forms.withheld)
             return None
         self._enter(outcome, policy)
         tries, whole = self._tries, self.whole
@@ -336,6 +368,8 @@ class Job:
                 return
         self._tries.enter(outcome, policy, whole=self._options.all_or_nothing)
         self.outcome = self._tries.outcome()
+        if self._forms.withheld:
+            self.outcome = told(self.outcome, self._forms.withheld)
 
     # -- the end --------------------------------------------------------------------------
 

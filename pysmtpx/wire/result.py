@@ -41,3 +41,5 @@ class SendResult:
     Under SMTP they are all the same; under LMTP each recipient has its own
     (RFC 2033 4.2).
     """
+    withheld_recipients: tuple[str, ...] = ()
+    """To whom it did not go: ``redirect_to`` sent it elsewhere, or ``allow_recipients`` kept it back."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, Unpack
 
 from celery import Celery, Task, signals
@@ -16,6 +17,7 @@ from ...errors import InputError, SmtpError
 from ...frames import conceals_settings
 from ...message import AnyMessage
 from ...options import UnknownOption, spelled_out
+from ...outgoing import Allowed, Outgoing
 from ...pooling.arguments import POOL_DEFAULTS, PoolOptions, parted
 from ...pooling.job import Envelope
 from ...retry import RetryPolicy
@@ -59,6 +61,8 @@ def enqueue(
     queue: str | None = None,
     max_size: int | None = None,
     signing_keys: Any = None,
+    redirect_to: str | Sequence[str] | None = None,
+    allow_recipients: Allowed | None = None,
     **options: Any,
 ) -> AsyncResult:
     """Hand a message to the task that sends it, and return at once.
@@ -72,6 +76,8 @@ def enqueue(
     ``signing_keys`` are those of ``register`` where they are not given;
     ``options`` are those of ``apply_async``. Content over ``max_size`` octets is
     refused. With signing keys the call carries a signature of the first.
+    ``redirect_to`` and ``allow_recipients`` are those of ``Server``; those of the
+    task's own server hold besides.
 
     Raises ``InputError`` (``MessageTooLarge`` for the size) and
     ``NotSupportedError`` for a message that could not be sent, before anything
@@ -95,6 +101,8 @@ def enqueue(
         allow_long_lines=allow_long_lines,
         max_size=max_size,
     )
+    if (outgoing := Outgoing.of(None, redirect_to, allow_recipients)) is not None:
+        submission = replace(submission, mail=outgoing.screened(submission.mail))
     kwargs = call(name, pack(submission, max_size), None, keys)
     # Celery would show the beginning of the message in its logs, events and headers.
     options.setdefault("kwargsrepr", MailTask.shown(submission.mail))

@@ -6,9 +6,10 @@ import importlib
 import logging
 import os
 import re
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Final, TypeAlias
 
@@ -17,6 +18,7 @@ from celery.exceptions import Reject
 from ...errors import ConnectError, DeliveryUnknown, InputError, SmtpError
 from ...mime import raw
 from ...options import unknown
+from ...outgoing import withheld_of
 from ...pool import SmtpPool
 from ...pooling.arguments import PoolOptions, positive
 from ...retry import RetryPolicy
@@ -27,7 +29,7 @@ from ...wire.limits import SLICE, Stage
 from ...wire.result import SendResult
 from ..configuration import made
 from ..pools import shared_pool
-from ..queueing.payload import Submission, unpack
+from ..queueing.payload import Submission, pack, unpack
 from ..queueing.signing import Keys
 from ..queueing.tries import Account, SendFailed
 
@@ -124,7 +126,14 @@ class MailTask:
         paths = submission.mail.recipients
         account = Account(paths, now) if plain is None else Account.from_plain(paths, plain)
         before = account.perhaps_delivered
-        fate = self._try(task, submission, account)
+        fate: SendResult | SmtpError
+        try:
+            if not self._is_in_doubt(task) and (screened := self._screened(submission, account)) is not None:
+                submission, account = screened
+                payload = pack(submission, sys.maxsize)
+            fate = self._try(task, submission, account)
+        except SmtpError as error:  # nobody is left of them, or there is no pool
+            fate = error
         delay = account.note(fate, self.policy, time.time(), whole=submission.all_or_nothing)
         if delay is not None and not task.request.called_directly:  # that has no next try
             self._again(
@@ -132,9 +141,25 @@ class MailTask:
             )
         return self._finish(task, self._report(task, submission, account))
 
+    def _is_in_doubt(self, task: Any) -> bool:
+        return not self.resend_redelivered and bool((task.request.delivery_info or {}).get("redelivered"))
+
+    def _screened(self, submission: Submission, account: Account) -> tuple[Submission, Account] | None:
+        """What ``redirect_to`` and ``allow_recipients`` leave of it, in all its tries; None: all of it.
+
+        Raises what ``Outgoing.screen`` and ``pool`` do.
+        """
+        outgoing = self.pool.outgoing
+        if outgoing is None or not outgoing.screens or account.perhaps_delivered:
+            return None
+        mail = outgoing.screened(submission.mail)
+        if mail is submission.mail:
+            return None
+        return replace(submission, mail=mail), account.for_those_left(mail.recipients, withheld_of(mail))
+
     def _try(self, task: Any, submission: Submission, account: Account) -> SendResult | SmtpError:
         mail = submission.part(account.owed)
-        if not self.resend_redelivered and (task.request.delivery_info or {}).get("redelivered"):
+        if self._is_in_doubt(task):
             return _doubt(mail, "it was handed to a worker before, which did not report")
         try:
             return self.pool.send(

@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Final, TypedDict, Unpack
 
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.mail.backends.base import BaseEmailBackend
 
 from ...errors import SmtpError
 from ...frames import conceals_settings
 from ...options import spelled_out
+from ...outgoing import Allowed, Outgoing
 from ..queueing.signing import Keys
 from .message import mail_object
-from .options import imported, known_alias, own_options, right, sensitive_variables, wrong
+from .options import OWN_SETTING, imported, known_alias, own_options, right, sensitive_variables, wrong
 from .sending import Result, Sending
 
 SETTING: Final = "PYSMTPX_CELERY"
 """The setting that holds the options where there is no ``MAILERS``: a dict."""
+_SCREENING: Final = ("redirect_to", "allow_recipients")
 
 
 class CeleryOptions(TypedDict, total=False):
@@ -28,6 +31,8 @@ class CeleryOptions(TypedDict, total=False):
     queue: str | None
     signing_keys: Any
     apply_async: Mapping[str, Any] | None
+    redirect_to: str | Sequence[str] | None
+    allow_recipients: Allowed | None
 
 
 class CeleryEmailBackend(Sending, BaseEmailBackend):  # type: ignore[misc]
@@ -35,7 +40,8 @@ class CeleryEmailBackend(Sending, BaseEmailBackend):  # type: ignore[misc]
 
     ``app`` is a Celery application or its dotted path (default: the current
     one), ``task`` the name of the task, ``queue`` where to put it,
-    ``signing_keys`` those of ``enqueue``, and ``apply_async`` a dict of more
+    ``signing_keys``, ``redirect_to`` and ``allow_recipients`` those of ``enqueue``
+    (the last two by default those of ``PYSMTPX``), and ``apply_async`` a dict of more
     keywords of it. By default they come from the dict ``PYSMTPX_CELERY`` of the settings, with ``alias`` from
     ``MAILERS``.
 
@@ -56,7 +62,13 @@ class CeleryEmailBackend(Sending, BaseEmailBackend):  # type: ignore[misc]
         self.alias = alias
         self.fail_silently = fail_silently
         keys = right(alias, lambda: Keys.of(own.get("signing_keys")))
-        self.options: dict[str, Any] = {**own, "signing_keys": keys}
+        screening = own if alias is not None else {**_of_the_other_backend(), **own}
+        self.options: dict[str, Any] = {
+            **own,
+            "signing_keys": keys,
+            **{name: screening.get(name) for name in _SCREENING},
+        }
+        right(alias, lambda: Outgoing.of(None, *(self.options[name] for name in _SCREENING)))
 
     def _is_ours(self, error: Exception | None) -> bool:
         from kombu.exceptions import KombuError
@@ -69,7 +81,7 @@ class CeleryEmailBackend(Sending, BaseEmailBackend):  # type: ignore[misc]
 
         app = celery_app(self.options.get("app"), self.alias)
         keywords = dict(self.options.get("apply_async") or {})
-        keywords |= {name: self.options.get(name) for name in ("queue", "signing_keys")}
+        keywords |= {name: self.options.get(name) for name in ("queue", "signing_keys", *_SCREENING)}
         if self.options.get("task"):
             keywords["name"] = self.options["task"]
         for message in messages:
@@ -80,6 +92,12 @@ class CeleryEmailBackend(Sending, BaseEmailBackend):  # type: ignore[misc]
                 yield message, error
             else:
                 yield message, None
+
+
+def _of_the_other_backend() -> Mapping[str, Any]:
+    """The options of the backend that sends: whom they keep mail from gets none by way of a queue."""
+    values = getattr(settings, OWN_SETTING, {})
+    return values if isinstance(values, Mapping) else {}
 
 
 def celery_app(app: Any, alias: str | None = None) -> Any:

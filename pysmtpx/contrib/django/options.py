@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import ssl
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from django.conf import settings
@@ -19,6 +19,7 @@ from ...cures import unknown_name
 from ...endpoint import TlsMode
 from ...errors import InputError, SmtpError
 from ...options import SendOptions, ServerOptions, SessionOptions
+from ...outgoing import BeforeSend
 from ...pool import SmtpPool
 from ...pooling.arguments import PoolLimits, positive
 from ...pooling.events import Event
@@ -26,7 +27,7 @@ from ...retry import RetryPolicy
 from ...server import Server
 from ...shortening import shortened
 from ...wire.limits import CONNECT_TIMEOUT
-from ..configuration import Key, arguments, made, mechanisms, policy
+from ..configuration import Key, arguments, comparable, hooks, made, mechanisms, policy
 
 Values = Mapping[str, Any]
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -42,12 +43,13 @@ class BackendOptions(SessionOptions, PoolLimits, total=False):
     """The options that Django's own backend does not have: those of a ``Server`` and an ``SmtpPool``.
 
     Left out are those for which Django has names, and ``protocol``: a project
-    submits its mail, and delivers none. The last three, ``token`` and a mechanism
+    submits its mail, and delivers none. The last four, ``token`` and a mechanism
     of the project's own in ``auth`` may be named by dotted paths.
     """
 
     all_or_nothing: bool
     ssl_context: ssl.SSLContext | Callable[[], ssl.SSLContext] | str | None
+    before_send: BeforeSend | str | Sequence[BeforeSend | str] | None
     on_event: Callable[[Event], None] | str | None
     retry: RetryPolicy | Mapping[str, Any] | str | None
 
@@ -122,7 +124,8 @@ class Options:
 
     def __init__(self, values: Values, alias: str | None) -> None:
         self.alias = alias
-        self.values: Values = {**values, "port": _number(values.get("port"))}
+        allowed = comparable(values.get("allow_recipients"))
+        self.values: Values = {**values, "port": _number(values.get("port")), "allow_recipients": allowed}
         del values  # error pages show what is in a frame
         self.key: Key = right(alias, lambda: Key(self.values))
         """What the pool depends on."""
@@ -175,6 +178,8 @@ class Options:
             options["auth"] = mechanisms(options["auth"])
         if "token" in options:
             options["token"] = _token(options["token"])
+        if "before_send" in options:
+            options["before_send"] = hooks("before_send", options["before_send"])
         if "ssl_context" in options:
             options["ssl_context"] = _context(options["ssl_context"])
         secret = None if "token" in options else values.get("password") or None

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Generator, Iterable, Sequence
 from typing import Any
 
-from ...errors import InputError, MessageTooLarge, SmtpError
+from ...errors import InputError, MessageTooLarge, RecipientsWithheld, SmtpError
 from ...outcome import Outcome
 from ...wire.result import SendResult
 from ..smtplib_errors import joined
@@ -57,7 +57,9 @@ class Sending:
 
     def _is_ours(self, error: Exception | None) -> bool:
         """Whether the line or the server is at fault, and not who wrote the message."""
-        is_theirs = isinstance(error, InputError) and not isinstance(error, MessageTooLarge)
+        is_theirs = isinstance(error, InputError) and not isinstance(
+            error, MessageTooLarge | RecipientsWithheld
+        )
         return isinstance(error, SmtpError) and not is_theirs
 
     def _send_each(self, messages: Sequence[Any]) -> Generator[tuple[Any, Result], None, None]:

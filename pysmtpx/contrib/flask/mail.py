@@ -144,7 +144,8 @@ class Connection:
             if task is not None:
                 from ..celery import enqueue  # only who enqueues needs it
 
-                message.send_task = enqueue(task, ours._message(), **envelope, **self.mail.celery_options)
+                options = {**self.mail.screening(), **self.mail.celery_options}
+                message.send_task = enqueue(task, ours._message(), **envelope, **options)
                 return
             if self.host is None or self.host.closed is True:  # one that nobody used for long may be
                 self.host = self.configure_host()

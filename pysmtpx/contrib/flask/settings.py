@@ -9,6 +9,7 @@ from typing import Any, Final
 from flask import Flask
 from flask.logging import default_handler
 
+from ...connecting import as_server
 from ...cures import near_miss
 from ...errors import InputError, SmtpError
 from ...frames import conceals_settings
@@ -16,7 +17,7 @@ from ...pool import SmtpPool
 from ...retry import RetryPolicy
 from ...shortening import shown
 from ...wire.limits import SEND_TIMEOUT
-from ..configuration import Key, made, mechanisms, policy
+from ..configuration import Key, comparable, hooks, made, mechanisms, policy
 from ..pools import shared_pool
 
 _log: Final = logging.getLogger("pysmtpx")
@@ -36,6 +37,9 @@ _POOL_KEYS: Final = {
     "MAIL_ROOTS": "roots",
     "MAIL_FINGERPRINT": "fingerprint",
     "MAIL_WITHOUT": "without",
+    "MAIL_BEFORE_SEND": "before_send",
+    "MAIL_REDIRECT_TO": "redirect_to",
+    "MAIL_ALLOW_RECIPIENTS": "allow_recipients",
 }
 """Settings that are arguments of ``SmtpPool``."""
 _LOG_IN: Final = frozenset(("token", "auth"))
@@ -83,6 +87,9 @@ class _Asked(Mapping[str, Any]):
                     _log.warning("the setting %s is none of ours; did you mean %s?", shown(name), meant)
 
 
+_SCREENING: Final = ("redirect_to", "allow_recipients")
+
+
 class MailSettings:
     """What an application's ``MAIL_`` keys say. Attributes may be changed; the next message goes by them.
 
@@ -118,6 +125,10 @@ class MailSettings:
         for key, name in _POOL_KEYS.items():
             if config.get(key) is not None:
                 self.pool_options[name] = config[key]
+        if "allow_recipients" in self.pool_options:
+            self.pool_options["allow_recipients"] = comparable(self.pool_options["allow_recipients"])
+        if "before_send" in self.pool_options:
+            self.pool_options["before_send"] = hooks("MAIL_BEFORE_SEND", self.pool_options["before_send"])
         asked.warn_of_slips()
 
     def pool(self) -> SmtpPool:
@@ -135,6 +146,17 @@ class MailSettings:
         if found is None:
             raise InputError('MAIL_CELERY is True, but app.extensions["celery"] holds no Celery application')
         return found
+
+    def screening(self) -> dict[str, Any]:
+        """Those by which mail does not go to everybody: for a task, whose server may not have them."""
+        given: dict[str, Any] = {
+            name: self.pool_options[name] for name in _SCREENING if name in self.pool_options
+        }
+        if not self.url:
+            return given
+        url = self.url if isinstance(self.url, str) else self.url[0]
+        server = as_server(url, None, given)
+        return {name: getattr(server, name) for name in _SCREENING}
 
     def _pool(self) -> SmtpPool:
         options = self._options()

@@ -26,7 +26,7 @@ _Plain = dict[str, Any]
 class Account(Tries):
     """How a message stands, for a try in this process and for the next one in any other."""
 
-    __slots__ = ("attempts", "began")
+    __slots__ = ("attempts", "began", "withheld")
 
     def __init__(self, recipients: tuple[str, ...], began: float) -> None:
         super().__init__(recipients)
@@ -34,6 +34,8 @@ class Account(Tries):
         """Tries so far."""
         self.began: float = began
         """When the first try began, in seconds of the wall clock: no other one is known to all machines."""
+        self.withheld: tuple[str, ...] = ()
+        """Whom the message is kept from; they are not among the recipients."""
 
     # -- tries ------------------------------------------------------------------------
 
@@ -50,6 +52,12 @@ class Account(Tries):
         """How many have the message, or may have it."""
         return len(self.ledger.accepted) + len(self.ledger.unknown)
 
+    def for_those_left(self, recipients: tuple[str, ...], withheld: tuple[str, ...]) -> Account:
+        """That of a message of which nothing is known yet, when it was decided to whom it goes."""
+        twin = Account(recipients, self.began)
+        twin.attempts, twin.withheld = self.attempts, withheld
+        return twin
+
     # -- plain values -------------------------------------------------------------------
 
     def to_plain(self) -> _Plain:
@@ -59,6 +67,7 @@ class Account(Tries):
             "attempts": self.attempts,
             "began": self.began,
             "owed": list(self.owed),
+            **({"withheld": list(map(str, self.withheld))} if self.withheld else {}),
             **self.ledger.to_plain(),
         }
 
@@ -82,16 +91,20 @@ class Account(Tries):
             raise ValueError
         if not 0 < len(owed) == len(set(owed)) or any(type(self.ledger.fates[i]) is Reply for i in owed):
             raise ValueError  # who has the message is owed none
-        self.owed, self.attempts = owed, attempts
+        withheld = plain.get("withheld", [])
+        if not isinstance(withheld, list) or not all(isinstance(each, str) for each in withheld):
+            raise ValueError
+        self.owed, self.attempts, self.withheld = owed, attempts, tuple(withheld)
         if self.ledger.unknown:
             self._doubt = DeliveryUnknown("an earlier try was left in doubt", stage=Stage.FINAL)
 
     # -- what it amounts to -------------------------------------------------------------
 
     def report(self, mail: MailObject) -> _Plain:
-        """What became of every recipient, each in one of the four lists, in plain values."""
+        """What became of every recipient, each in one of the lists, in plain values."""
         told = self.outcome()
         ledger, outcome = Ledger.told(told), Outcome.of(mail, told)
+        withheld = [str(path) for path in self.withheld or told.withheld_recipients]
         accepted = zip(ledger.accepted, ledger.accepted_replies, strict=True)
         return {
             "status": outcome.status,
@@ -101,7 +114,8 @@ class Account(Tries):
                 for each in ledger.rejected
             ],
             "unknown": [str(path) for path in ledger.unknown],
-            "unsent": [str(path) for path in ledger.unsent],
+            "unsent": [str(path) for path in ledger.unsent if path not in withheld],
+            "withheld": withheld,
             "error": None if outcome.error is None else _plain_error(outcome.error),
             "attempts": self.attempts,
         }
@@ -142,6 +156,7 @@ class SendFailed(SmtpError):
         self.rejected_recipients = tuple(_refused(each) for each in report.get("rejected", ()))
         self.unknown_recipients = _paths(report, "unknown")
         self.unsent_recipients = _paths(report, "unsent")
+        self.withheld_recipients = _paths(report, "withheld")
 
     @property
     def status(self) -> str:
