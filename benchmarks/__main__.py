@@ -14,7 +14,7 @@ import time
 
 import pysmtpx
 
-from . import calls, connections, core, curves, django_mail, face, imports, many, secured, stream
+from . import calls, cold, connections, core, curves, django_mail, face, imports, many, secured, stream
 from .curves import RESULTS
 from .report import Report, goals_table
 
@@ -25,6 +25,7 @@ MEASURES = {
     "in_flight": stream.in_flight,
     "pool": many.pool,
     "connections": connections.one_message,
+    "cold": cold.cold,
     "one": secured.one_at_a_time,
     "face": face.sendmail,
     "django": django_mail.send_mail,

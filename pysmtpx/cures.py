@@ -315,6 +315,14 @@ def no_mechanism() -> str:
     )
 
 
+def no_binding() -> str:
+    """What binds to the TLS channel is wanted alone, and there is nothing that both ends can bind to."""
+    return (
+        "Leave auth out, or name what does not end in -PLUS as well: Python's ssl has no tls-exporter"
+        " (RFC 9266), and a certificate signed by Ed25519 or RSASSA-PSS no tls-server-end-point (RFC 5929)."
+    )
+
+
 def refused_login(*, has_token: bool, is_temporary: bool = False) -> str:
     """AUTH was refused."""
     if is_temporary:

@@ -133,6 +133,9 @@ def _attempt(
         status = ""
     why = f"{mechanism.name} was refused{f' with status {status}' if status else ''}"
     cure = cures.refused_login(has_token=_takes_token(mechanism), is_temporary=reply.is_temporary)
+    if claim.binding and mechanism.binds and not exchange.is_answered and reply.code in _BINDING_REFUSED:
+        why += f", perhaps for the kind of channel binding, {claim.binding.kind}"
+        cure = cures.no_binding()
     raise AuthenticationError(why, stage=Stage.AUTH, reply=reply, cure=cure)
 
 

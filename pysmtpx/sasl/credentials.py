@@ -28,6 +28,7 @@ _PASSWORD: Final = re.compile(r"[^\x00\r\n\ud800-\udfff]+")
 _TOKEN: Final = re.compile(r"[\x21-\x7e]+")  # RFC 6750 2.1
 
 _EXPOSED: Final = "would show the secret to a line without TLS"
+_UNBOUND: Final = "needs a TLS channel that can be bound to"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ class Credentials:
             raise MechanismUnavailable(
                 f"no SASL mechanism can be used: {because or f'the server offers {_listed(offered)}'}",
                 stage=Stage.AUTH,
-                cure=cures.exposed() if _EXPOSED in reasons.values() else cures.no_mechanism(),
+                cure=_cure(tuple(reasons.values())),
             )
         return usable
 
@@ -129,10 +130,16 @@ def _obstacle(
     if mechanism.reveals and exposed:
         return _EXPOSED
     if mechanism.binds and binding is None:
-        return "needs a TLS channel that can be bound to"
+        return _UNBOUND
     if mechanism.digest and not _has_hash(mechanism.digest):
         return f"needs {mechanism.digest}, which is blocked on this machine"
     return _unprepared(credentials) if mechanism.is_scram else ""
+
+
+def _cure(reasons: tuple[str, ...]) -> str:
+    if _EXPOSED in reasons:
+        return cures.exposed()
+    return cures.no_binding() if _UNBOUND in reasons else cures.no_mechanism()
 
 
 def _has_hash(digest: str) -> bool:

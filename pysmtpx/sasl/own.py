@@ -70,7 +70,7 @@ def in_the_table(own: SaslMechanism, secret: Secret) -> Mechanism:
         dialogue = own.dialogue(login)
         if not isinstance(dialogue, Generator):
             raise InputError(f"{mechanism.name}: dialogue is no generator: it must yield its answers")
-        return dialogue
+        return _placed(dialogue, mechanism.name)
 
     return Mechanism(
         own.name,
@@ -81,3 +81,18 @@ def in_the_table(own: SaslMechanism, secret: Secret) -> Mechanism:
         proves_server=bool(own.proves_server),
         is_own=True,
     )
+
+
+def _placed(dialogue: Dialogue, name: str) -> Dialogue:
+    """The same, with a note of where an error comes from: its frames may hold secrets, and are not kept."""
+    try:
+        yield from dialogue
+    except Exception as error:
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        if trace is not None:
+            error.add_note(
+                f"in the dialogue of {name}: {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+            )
+        raise

@@ -437,7 +437,18 @@ def test_whoever_names_the_binding_alone_gets_nothing_else(code: int) -> None:
     names = ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS")
     credentials = Credentials("user", "hunter2", mechanisms=names)
     run = _run(credentials, (*names, "SCRAM-SHA-256"), [(PLUS, b"%d no\r\n" % code)], binding=BINDING)
-    _error(run, AuthenticationError, code=code, closed=False)
+    error = _error(run, AuthenticationError, code=code, closed=False)
+    assert "perhaps for the kind of channel binding, tls-server-end-point" in str(error)
+    assert "has no tls-exporter" in error.cure
+
+
+def test_where_there_is_nothing_to_bind_to_the_error_says_what_python_lacks() -> None:
+    credentials = Credentials("user", "hunter2", mechanisms=("SCRAM-SHA-512-PLUS",))
+    error = _error(
+        _run(credentials, ("SCRAM-SHA-512-PLUS",), []), MechanismUnavailable, code=None, closed=False
+    )
+    assert "needs a TLS channel that can be bound to" in str(error)
+    assert "has no tls-exporter" in error.cure
 
 
 def test_a_wrong_password_is_tried_no_third_time() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pickle
+import re
 from base64 import b64decode, b64encode
 from collections.abc import Generator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -254,8 +256,10 @@ def test_what_goes_wrong_in_it_reaches_the_caller() -> None:
         yield b"a"[7:8] + bytes(1 // 0)
 
     with serving(mechanisms=["X-BROKEN"], verdict=accepted) as server:
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(ZeroDivisionError) as caught:
             pysmtpx.connect(server.host, server.port, auth=Broken(broken))
+        (note,) = caught.value.__notes__
+        assert re.fullmatch(r"in the dialogue of X-BROKEN: .*test_own\.py:\d+", note)
         with pysmtpx.SmtpPool(server.host, port=server.port, auth=Broken(broken), retry=ONCE) as pool:
             with pytest.raises(ZeroDivisionError):
                 pool.send("a@x.example", "b@y.example", b"S: x\r\n\r\n.")
@@ -263,6 +267,22 @@ def test_what_goes_wrong_in_it_reaches_the_caller() -> None:
             error = future.exception(60)
             assert isinstance(error, pysmtpx.ConnectError)
             assert isinstance(error.__cause__, ZeroDivisionError)
+
+
+@dataclass
+class Unhashable(Pass):
+    """As a dataclass is, unless it is frozen."""
+
+    key: str = "k"
+
+
+def test_it_need_not_have_a_hash() -> None:
+    with serving(verdict=accepted) as server:
+        where = Server(server.host, server.port, auth=Unhashable())
+        with pysmtpx.SmtpPool([where, where.replace(port=server.port)]) as pool:
+            pool.send("a@x.example", "b@y.example", b"S: x\r\n\r\n.")
+            assert pool.submit(pysmtpx.MailObject("a@x.example", "b@y.example", b"S: x\r\n\r\n.")).result(60)
+        assert len(server.messages) == 2
 
 
 def test_the_config_of_the_embedded_server_has_every_mechanism_of_ours() -> None:

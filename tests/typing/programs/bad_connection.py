@@ -15,6 +15,7 @@ pysmtpx.connect("mail.example.org", max_connections=2)  # wrong: call-arg, repor
 pysmtpx.connect(b"mail.example.org")  # wrong: arg-type, reportArgumentType
 Server("mail.example.org", user="ann")  # wrong: call-arg, reportCallIssue
 Server("mail.example.org", password=b"secret")  # wrong: arg-type, reportArgumentType
+Server("mail.example.org", auth=object())  # wrong: arg-type, reportArgumentType
 Server("mail.example.org", 25, "smtp")  # wrong: call-arg, reportCallIssue
 Server.from_url("smtp://mail.example.org", pasword="secret")  # wrong: call-arg, reportCallIssue
 Server("mail.example.org").replace(hots="mx")  # wrong: call-arg, reportCallIssue

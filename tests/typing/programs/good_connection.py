@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Generator
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Unpack
@@ -34,6 +35,24 @@ server = Server(
     connect_timeout=10,
     overlap=True,
 )
+
+
+class Ticket:
+    """A mechanism of one's own: nothing has to be inherited."""
+
+    name = "X-TICKET"
+    reveals = False
+    proves_server = False
+
+    def dialogue(self, login: pysmtpx.SaslLogin) -> Generator[bytes | None, bytes, None]:
+        challenge = yield None
+        yield login.username.encode() + challenge
+
+
+own: pysmtpx.SaslMechanism = Ticket()
+by_ticket = Server("mail.example.org", username="ann", auth=own)
+by_either = Server("mail.example.org", username="ann", password="secret", auth=["SCRAM-SHA-512", Ticket()])
+
 other: Server = Server.from_url("smtps://mail.example.org", port=2465, connect_timeout=5.0)
 third: Server = other.replace(host="mx.example.org", tls="none")
 kept: tuple[str, int, bool] = (third.host, third.port, third.is_local)
