@@ -9,6 +9,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, Literal, TypeAlias, get_args
 
+from .embedded import checked, is_embedded
 from .errors import InputError
 from .shortening import shown
 from .wire.address import domain_or_literal, domain_to_ascii
@@ -37,13 +38,13 @@ _PORTS: Final = {"smtps": 465, "lmtp": 24, "loopback": 25, "submission": 587}
 
 
 def is_path(host: str) -> bool:
-    """Whether a host is the path of a UNIX socket."""
-    return host.startswith("/")
+    """Whether a host is the path of a UNIX socket, or the URL of a server of this process."""
+    return host.startswith("/") or is_embedded(host)
 
 
 @lru_cache(maxsize=1024)
 def is_local(host: str) -> bool:
-    """True for loopback and UNIX sockets: nobody can listen on the way."""
+    """True for loopback, UNIX sockets and this process: nobody can listen on the way."""
     if is_path(host) or host == "localhost" or host.endswith(".localhost"):  # RFC 6761 6.3
         return True
     address = ip_of(host)
@@ -132,6 +133,8 @@ def host_and_port(host: str, port: int | None) -> tuple[str, int | None]:
 def checked_host(value: object) -> str:
     """A path as it is, or a name or address in the form that is looked up."""
     host = checked_text("host", value)
+    if is_embedded(host):
+        return checked(host)
     if not is_path(host):
         return _name(host)
     userinfo, at, _ = host.rpartition("@")
@@ -192,7 +195,9 @@ def checked_port(host: str, value: object, *, lowest: int = 1) -> int:
     """The port, where it is a number in range."""
     if is_path(host):
         if value != 0:
-            raise InputError("a UNIX socket has no port")
+            raise InputError(
+                f"{'a server of this process' if is_embedded(host) else 'a UNIX socket'} has no port"
+            )
         return 0
     if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= 65535:
         raise InputError(f"a port is a number from {lowest} to 65535")

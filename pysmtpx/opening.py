@@ -9,6 +9,7 @@ from typing import Final
 
 from .channel import Channel
 from .driver import Driver
+from .embedded import dial_embedded, is_embedded
 from .errors import ConnectError, ConnectionLost, ProtocolError, SmtpError, Timeout, TlsError
 from .flow.session import Begun, Opening, begin_session, log_in
 from .net.deadline import AnswerTime, Deadline
@@ -144,6 +145,8 @@ def _most_hopeful(failures: list[tuple[str, SmtpError]]) -> SmtpError:
 
 
 def _dial(server: Server, deadline: Deadline, attempt: Attempt, addresses: Addresses) -> socket.socket:
+    if is_embedded(server.host):
+        return dial_embedded(server.host, attempt.keep)
     if server.path:
         return dial_unix(server.path, deadline, attempt.keep)
     return dial(server.host, server.port, deadline, server.source_address, attempt.keep, addresses)

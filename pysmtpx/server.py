@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from . import endpoint
 from . import url as urls
+from .embedded import is_embedded
 from .endpoint import TlsMode
 from .errors import InputError
 from .frames import conceals
@@ -33,8 +34,9 @@ class Server:
 
     ``host`` is a name or an IP address, perhaps with its port behind it
     (``mail.example.org:587``), or the path of a UNIX socket (begins with
-    ``/``). What is left out gets the safe default, and after construction
-    ``port`` and ``tls`` are the ones in effect:
+    ``/``), or for development a server of this process (``memory://name``,
+    ``maildir:///path``, ``console://``, ``null://``). What is left out gets the
+    safe default, and after construction ``port`` and ``tls`` are the ones in effect:
 
     * ``tls``: ``"implicit"`` on port 465 (RFC 8314 3.3), ``"none"`` on loopback
       and UNIX sockets, else ``"starttls"``.
@@ -122,6 +124,8 @@ class Server:
         put = object.__setattr__
         for name, value in values.items():
             put(self, name, value)
+        if is_embedded(host):
+            _check_embedded(self)
         if not _OF_ACCOUNT.isdisjoint(options):
             _check_account(self)
         if endpoint.is_path(host) or not _OF_LINE.isdisjoint(options):
@@ -134,7 +138,8 @@ class Server:
         """The server that a URL describes (RFC 3986).
 
         ``smtp://user:password@host:587``, ``smtps://host`` (implicit TLS),
-        ``lmtp://host`` and ``lmtp+unix:///path``. User, password and path are
+        ``lmtp://host`` and ``lmtp+unix:///path``; for development
+        ``memory://name``, ``maildir:///path``, ``console://`` and ``null://``. User, password and path are
         percent-encoded UTF-8, an IPv6 address stands in brackets. The query
         takes ``tls``, ``auth`` (mechanisms with commas), ``authzid``,
         ``insecure_auth`` (``true``), ``server_hostname``, ``roots``,
@@ -151,7 +156,7 @@ class Server:
 
     @property
     def path(self) -> str | None:
-        """The path of the UNIX socket, or None for a network address."""
+        """The path of the UNIX socket, the URL of a server of this process, or None for a network address."""
         return self.host if endpoint.is_path(self.host) else None
 
     @property
@@ -254,6 +259,9 @@ def _mechanism(value: Any) -> str | SaslMechanism:
     return checked(value)
 
 
+_NOT_EMBEDDED: Final = (*_SECRETS, "username", "auth", *_OF_TLS, "source_address")
+
+
 def _each(check: Callable[[object], str]) -> Callable[[Any], tuple[str, ...]]:
     """Each of several texts, which one text has with commas between them."""
 
@@ -324,6 +332,17 @@ def _check_account(server: Server) -> None:
     if (server.auth or server.authzid) and not secrets and not external:
         raise InputError("auth or authzid without username and password")
     _ = server.credentials  # checks the octets of each
+
+
+def _check_embedded(server: Server) -> None:
+    # Silently unused, it would leave the caller believing in it.
+    given = [name for name in _NOT_EMBEDDED if getattr(server, name)]
+    if server.tls != "none":
+        given.append("tls")
+    if server.protocol is not Protocol.SMTP:
+        given.append("protocol")
+    if given:
+        raise InputError(f"{server.host} is a server of this process, and takes no {given[0]}: leave it out")
 
 
 def _check_line(server: Server) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from urllib.parse import SplitResult, parse_qsl, quote, unquote_to_bytes, urlencode, urlsplit
 
 from . import cures
+from .embedded import SCHEMES, checked, is_embedded, written
 from .errors import InputError
 
 _SCHEMES: Final = ("smtp", "smtps", "lmtp", "lmtp+unix", "smtp+unix")
@@ -22,8 +23,10 @@ def parse(url: str) -> dict[str, Any]:
     path, an option or a fragment.
     """
     parts, port = _split(url)
+    if parts.scheme in SCHEMES:
+        return {**_query(parts.query), "host": _embedded(parts, url)}
     if parts.scheme not in _SCHEMES:
-        raise InputError(f"the scheme of the URL must be one of {', '.join(_SCHEMES)}")
+        raise InputError(f"the scheme of the URL must be one of {', '.join((*_SCHEMES, *SCHEMES))}")
     if "#" in url:
         raise InputError("the URL has a fragment; write # as %23")
     given = _userinfo(parts)
@@ -40,6 +43,9 @@ def parse(url: str) -> dict[str, Any]:
 
 def build(protocol: str, username: str | None, host: str, port: int, options: Mapping[str, str]) -> str:
     """The URL that ``parse`` reads back into these. It has no place for a password."""
+    if is_embedded(host):
+        query = urlencode(options, quote_via=quote, safe=",:[]")
+        return f"{written(host)}?{query}" if query else written(host)
     user = f"{quote(username, safe='')}@" if username else ""
     if host.startswith("/"):
         place = f"{protocol}+unix://{user}{quote(host)}"
@@ -91,6 +97,12 @@ def _place(parts: SplitResult, port: int | None) -> dict[str, Any]:
     if host.startswith("/"):
         raise InputError("the URL's host is a path; the scheme of a UNIX socket ends in +unix")
     return {"host": host, "port": port}
+
+
+def _embedded(parts: SplitResult, url: str) -> str:
+    if "#" in url or "@" in parts.netloc or ":" in parts.netloc:
+        raise InputError(f"{parts.scheme}:// is a server of this process: it has no user, port or fragment")
+    return checked(f"{parts.scheme}://{_decode(parts.netloc + parts.path)}")
 
 
 def _query(query: str) -> dict[str, Any]:

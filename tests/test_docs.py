@@ -55,6 +55,7 @@ ARRIVED = {
     "how-to/certificates.md": 0,
     "how-to/ways-to-a-server.md": 1,
     "how-to/logging.md": 1,
+    "how-to/development.md": 0,
     "how-to/tests.md": 0,  # nor this
     "how-to/before-send.md": 1,
     "how-to/staging.md": 2,

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from ..connecting import connect
 from ..connection import SmtpConnection
+from ..embedded import dial_embedded, is_embedded
 from ..errors import ConnectError, SmtpError
 from ..net.tls import channel_binding
 from ..server import Server
@@ -70,6 +71,8 @@ def _dialled(server: Server, address: str) -> socket.socket:
     seconds = min(LOOK_TIMEOUT, server.connect_timeout)
     if not server.path:
         return socket.create_connection((address, server.port), seconds, server.source_address)
+    if is_embedded(server.path):
+        return dial_embedded(server.path)
     sock = socket.socket(socket.AF_UNIX)
     try:
         sock.settimeout(seconds)

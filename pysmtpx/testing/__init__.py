@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from .protocol import ServerSession
     from .script import Cut, Drip, Event, Garbage, Stall
     from .server import MailServer
+    from .serving import Line as Line  # of a server without a listener: ``development``
+    from .serving import Serving as Serving
 
 __all__ = [
     "EXTENSIONS",
@@ -60,11 +62,13 @@ _HOMES: Final = {
     "Event": "script",
     "Garbage": "script",
     "Ledger": "ledger",
+    "Line": "serving",
     "MECHANISMS": "config",
     "MailServer": "server",
     "ReceivedMessage": "ledger",
     "ReceivedRecipient": "ledger",
     "ServerSession": "protocol",
+    "Serving": "serving",
     "Stall": "script",
     "StartTls": "actions",
     "Wait": "actions",

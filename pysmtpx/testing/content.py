@@ -25,6 +25,7 @@ class ContentJudge:
         stuffed: bool,
         line_limit: int | None,
         any_line_end: bool = False,
+        most: int = 0,
     ) -> None:
         self.size: int = 0
         """Octets after unstuffing."""
@@ -35,6 +36,8 @@ class ContentJudge:
         self._breach = breach
         self._found: set[str] = set()
         self._keep = keep
+        self._most = most
+        """Octets beyond which nothing is kept: it will be refused. 0 is no limit."""
         self._binary = binary
         self._stuffed = stuffed
         self._line_limit = line_limit
@@ -86,7 +89,9 @@ class ContentJudge:
 
     def _store(self, octets: bytes) -> None:
         self.size += len(octets)
-        if self._keep:
+        if self._most and self.size > self._most:
+            self._chunks.clear()
+        elif self._keep:
             self._chunks.append(octets)
 
     def _judge_line_ends(self, lines: bytes) -> None:

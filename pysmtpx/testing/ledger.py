@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -123,6 +123,13 @@ class Ledger:
         with self._changed:
             self.breaches.append(f"connection {connection.number}: {text}")
             self._changed.notify_all()
+
+    def deliver(self, sender: str, recipients: Sequence[str], content: bytes) -> str | None:
+        """Asked with each message before its end is answered; None lets it be accepted.
+
+        A server that stores messages answers here, such as ``"452 4.3.1 the disk is full"``.
+        """
+        return None
 
     def message(self, message: ReceivedMessage) -> None:
         """Enter a message that was accepted for at least one recipient, or for none."""

@@ -9,7 +9,7 @@ from .channel import Channel
 from .content import ContentJudge, DataReader
 from .envelope import Envelope
 from .ledger import ReceivedMessage, ReceivedRecipient
-from .script import code, is_positive
+from .script import code, is_positive, octets
 
 
 @dataclass(slots=True)
@@ -120,6 +120,7 @@ class Transactions:
         judge = ContentJudge(
             channel.breach,
             keep=channel.ledger.keep,
+            most=self.envelope.size_limit,
             binary=self.envelope.body == "BINARYMIME",
             stuffed=via == "DATA",
             line_limit=None if channel.config.lenient else channel.config.text_line_limit,
@@ -192,7 +193,7 @@ class Transactions:
             self._judge_message(body.judge)
         elif body.judge.size:
             self._channel.breach("content was sent, no recipient is accepted (RFC 2920 3.1)")
-        replies = [] if body.is_interjected else self._final_replies(body.judge)
+        replies = [] if body.is_interjected else self._final_replies(body.judge, content)
         if body.is_interjected:
             self._channel.last = "FINAL"  # that reply stands for this one, and MAIL may follow it in a group
         if envelope.sender is not None and replies and envelope.recipients:
@@ -213,10 +214,10 @@ class Transactions:
             channel.lapse("content is 8-bit, BODY=8BITMIME is not stated (RFC 6152 3)")
         return None
 
-    def _final_replies(self, judge: ContentJudge) -> list[bytes]:
+    def _final_replies(self, judge: ContentJudge, content: bytes) -> list[bytes]:
         """One reply in SMTP, one for each accepted recipient in LMTP (RFC 2033 4.2)."""
         channel, replies = self._channel, list[bytes]()
-        default = self._final_reply(judge)
+        default = self._final_reply(judge, content)
         if not channel.is_lmtp:
             return [channel.answer("FINAL", default, index=0)]
         for index, (address, _) in enumerate(self.envelope.recipients):
@@ -225,12 +226,15 @@ class Transactions:
                 break
         return replies
 
-    def _final_reply(self, judge: ContentJudge) -> bytes:
+    def _final_reply(self, judge: ContentJudge, content: bytes) -> bytes:
         channel, limit = self._channel, self.envelope.size_limit
         if not self.envelope.recipients:
             return channel.say(554, "5.5.1", "no valid recipients")
         if limit and judge.size > limit:
             return channel.say(552, "5.3.4", "message too large")
+        recipients = [address for address, _ in self.envelope.recipients]
+        if (answer := channel.ledger.deliver(self.envelope.sender or "", recipients, content)) is not None:
+            return octets(answer)
         return channel.say(250, "2.0.0", "delivered")
 
     def _received(self, sender: str, body: _Body, content: bytes, replies: list[bytes]) -> ReceivedMessage:

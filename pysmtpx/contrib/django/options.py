@@ -16,6 +16,7 @@ from django.utils.module_loading import import_string
 from django.views.decorators import debug
 
 from ...cures import unknown_name
+from ...embedded import is_embedded
 from ...endpoint import TlsMode
 from ...errors import InputError, SmtpError
 from ...options import SendOptions, ServerOptions, SessionOptions
@@ -166,7 +167,10 @@ class Options:
         if not isinstance(hosts, str | list | tuple):
             raise InputError("host is a name, or a list of names")
         options = self._server_options()
-        return [Server(host, **options) for host in ([hosts] if isinstance(hosts, str) else hosts)]
+        hosts = [hosts] if isinstance(hosts, str) else hosts
+        # Django's default for the port is not meant for a server that has none.
+        without_port = {**options, "port": None}
+        return [Server(host, **(without_port if is_embedded(str(host)) else options)) for host in hosts]
 
     def _server_options(self) -> dict[str, Any]:
         values = self.values

@@ -1,0 +1,25 @@
+"""A project that sends into this process while it is developed."""
+
+from __future__ import annotations
+
+import pytest
+from django.core import mail
+from support.django_site import Site
+
+from pysmtpx.contrib.django.options import WrongOption
+from pysmtpx.development import mailbox
+
+
+def test_mail_goes_to_a_mailbox_of_this_process(site: Site) -> None:
+    box = mailbox("django")
+    box.clear()
+    site.use(host="memory://django")
+    with site.connection() as connection:
+        mail.EmailMessage("hi", "text", "ann@x.example", ["bob@x.example"], connection=connection).send()
+    assert [message.addresses for message in box.messages] == [["bob@x.example"]]
+
+
+def test_tls_would_not_be_used_and_is_refused(site: Site) -> None:
+    site.use(host="memory://django", use_tls=True)
+    with pytest.raises((WrongOption, ValueError), match="takes no tls"):
+        site.connection()
