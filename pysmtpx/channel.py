@@ -62,9 +62,14 @@ class Channel:
         """What a log-in can be bound to; None without TLS."""
         return self._driver.stream.binding()
 
-    def note_log_in(self) -> None:
+    @property
+    def mechanism(self) -> str:
+        """The SASL mechanism that logged in; empty where nobody did."""
+        return self._driver.mechanism
+
+    def note_log_in(self, mechanism: str) -> None:
         """AUTH was accepted: what is refused from now on is not refused for want of it."""
-        self._driver.is_logged_in = True
+        self._driver.mechanism = mechanism
 
     # -- one conversation ---------------------------------------------------------------
 

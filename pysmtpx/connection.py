@@ -99,6 +99,11 @@ class SmtpConnection:
         return self._channel.closed
 
     @property
+    def mechanism(self) -> str:
+        """The SASL mechanism that logged in; empty where nobody did (RFC 4954)."""
+        return self._channel.mechanism
+
+    @property
     def round_trips(self) -> int:
         """Waits for the server after something was written, since the connection was made."""
         return self._channel.round_trips

@@ -63,8 +63,8 @@ class Driver:
         self.stream: Stream = stream
         self.why: str = ""
         """Why the connection is closed."""
-        self.is_logged_in = False
-        """AUTH was accepted."""
+        self.mechanism: str = ""
+        """That by which AUTH was accepted; empty before."""
         self.closing = False
         """Another thread asked for the end."""
         self.brisk: float | None = None
@@ -236,7 +236,7 @@ class Driver:
         if not error.transcript:
             error.transcript = lines(self._kept)
         if error.reply is not None and not error.cure:
-            state = {"is_tls": self.stream.is_tls, "is_logged_in": self.is_logged_in}
+            state = {"is_tls": self.stream.is_tls, "is_logged_in": bool(self.mechanism)}
             error.cure = cures.of_reply(error.reply, **state)
 
     def _close(self, _: Close) -> None:

@@ -80,8 +80,7 @@ def open_channel(
     try:
         channel, opening, begun = _begin_somewhere(server, deadline, attempt)
         if opening.credentials is not None:
-            channel.run(lambda: log_in(opening, begun), deadline)
-            channel.note_log_in()
+            channel.note_log_in(channel.run(lambda: log_in(opening, begun), deadline))
         return channel, begun.capabilities
     except BaseException:
         attempt.drop()

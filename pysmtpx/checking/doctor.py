@@ -138,6 +138,8 @@ def _connect(server: Server, seen: Check, envelope: _Envelope | None) -> Check:
                 seconds=seconds,
                 verified=connection.is_tls and _verifies(server),
                 logged_in=None if server.credentials is None else True,
+                # A server may have refused the first, and taken the one that does not bind to the channel.
+                mechanism=connection.mechanism or None,
                 envelope=() if envelope is None else tuple(_try(connection, envelope)),
                 **offered,  # type: ignore[arg-type]
             )

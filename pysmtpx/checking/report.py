@@ -109,7 +109,7 @@ class Check:
     roots: str = ""
     """Where the roots come from that certificates are checked against."""
     mechanism: str | None = None
-    """The SASL mechanism that is tried first; None where there is no log-in, or none that can be used."""
+    """The SASL mechanism that logged in, or would be tried first; None where none is wanted, or none can."""
     logged_in: bool | None = None
     """None where no log-in was asked for, or where it did not come to that."""
     seconds: float | None = None

@@ -71,12 +71,15 @@ def listen_to_greeting() -> Flow[Reply]:
     return reply
 
 
-def log_in(opening: Opening, begun: Begun) -> Flow[None]:
+def log_in(opening: Opening, begun: Begun) -> Flow[str]:
     """AUTH, where there is someone to log in: then the session is ready for MAIL.
 
-    Raises ``AuthenticationError`` and the other errors of ``authenticate``.
+    Returns the mechanism that did it, or nothing. Raises ``AuthenticationError``
+    and the other errors of ``authenticate``.
     """
-    if opening.credentials is not None:
+    if opening.credentials is None:
+        return ""
+    return (
         yield from authenticate(
             opening.credentials,
             begun.capabilities,
@@ -86,6 +89,7 @@ def log_in(opening: Opening, begun: Begun) -> Flow[None]:
             host=opening.host,
             port=opening.port,
         )
+    )
 
 
 def _greeting() -> Flow[None]:

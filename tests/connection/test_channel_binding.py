@@ -95,6 +95,28 @@ def test_below_tls_1_3_it_is_never_the_exporter(tmp_path: Path) -> None:
     assert binding.kind == "tls-server-end-point"
 
 
+@pytest.mark.parametrize("refused", [True, False])
+def test_check_and_the_connection_name_the_mechanism_that_did_it(refused: bool) -> None:
+    """Not the one that was tried first, where the server refused to bind."""
+
+    def verdict(event: Any) -> str | None:
+        return (
+            "535 5.7.8 no" if refused and event.verb == "AUTH" and event.address.endswith("-PLUS") else None
+        )
+
+    with MailServer(ssl_context=certs.server_context(), users={"user": "pencil"}, verdict=verdict) as server:
+        where = pysmtpx.Server("localhost", server.port, tls="starttls", ssl_context=certs.client_context())
+        account = where.replace(username="user", password="pencil")
+        used = "SCRAM-SHA-512" if refused else "SCRAM-SHA-512-PLUS"
+        with pysmtpx.connect(account) as connection:
+            assert connection.mechanism == used
+        seen = account.check()
+        assert (seen.mechanism, seen.logged_in) == (used, True)
+        with pysmtpx.connect(where) as connection:
+            assert connection.mechanism == ""
+        assert where.check().mechanism is None
+
+
 @pytest.mark.skipif(HAS_IT, reason="this Python has tls-exporter")
 @pytest.mark.parametrize("mode", ["implicit", "starttls"])
 def test_this_python_binds_to_the_certificate(mode: Any) -> None:
