@@ -37,10 +37,10 @@ def connect(
     attempt = Attempt(deadline)
     try:
         channel, capabilities = open_channel(server, deadline, attempt)
-        connection = SmtpConnection(channel, server, capabilities)
-        if connection.outgoing is not None:
-            connection.outgoing.announce(server.host)
-        return connection
+        outgoing = server.outgoing
+        if outgoing is not None:
+            outgoing.announce(server.host)
+        return SmtpConnection(channel, server, capabilities, server.is_local, outgoing)
     except BaseException:  # an interrupt between the two, too
         attempt.drop()
         raise

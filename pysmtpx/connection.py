@@ -58,15 +58,20 @@ class SmtpConnection:
     """
 
     def __init__(
-        self, channel: Channel, server: Server, capabilities: Capabilities, is_local: bool | None = None
+        self,
+        channel: Channel,
+        server: Server,
+        capabilities: Capabilities,
+        is_local: bool,
+        outgoing: Outgoing | None,
     ) -> None:
         self._channel = channel
         self._server = server
         self._capabilities = capabilities
         # No call changes these.
         self._is_tls = channel.is_tls
-        self._is_local = server.is_local if is_local is None else is_local
-        self._outgoing = server.outgoing
+        self._is_local = is_local
+        self._outgoing = outgoing
 
     @property
     def server(self) -> Server:
@@ -87,11 +92,6 @@ class SmtpConnection:
     def is_tls(self) -> bool:
         """Whether the line is encrypted."""
         return self._is_tls
-
-    @property
-    def outgoing(self) -> Outgoing | None:
-        """What is done to messages before they leave, by options of the server; None where nothing is."""
-        return self._outgoing
 
     @property
     def closed(self) -> bool:

@@ -231,7 +231,9 @@ class SmtpPool:
             leased.served += 1
             try:
                 server = leased.server
-                yield SmtpConnection(leased.channel, server.server, leased.capabilities, server.is_local)
+                yield SmtpConnection(
+                    leased.channel, server.server, leased.capabilities, server.is_local, self._outgoing
+                )
             except Exception:
                 self._put_back(leased)
                 raise

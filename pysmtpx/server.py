@@ -209,6 +209,8 @@ class Server:
     @property
     def outgoing(self) -> Outgoing | None:
         """What is done to messages before they leave; None where nothing is."""
+        if self.before_send is None and self.redirect_to is None and self.allow_recipients is None:
+            return None
         return Outgoing.of(self.before_send, self.redirect_to, self.allow_recipients)
 
     def check(self, *, sender: str | None = None, recipients: str | Sequence[str] = ()) -> Check:

@@ -42,3 +42,10 @@ def test_a_message_costs_no_more_calls_than_the_goal_says(rows, name):
     found = re.search(r"\| ([\d,]+) \| [^|]+ \| [\d.]+ × \|", rows[name])
     assert found is not None
     assert int(found[1]) <= calls.MOST[name]
+
+
+@pytest.mark.parametrize("name", calls.CROSSED)
+def test_a_call_crosses_no_more_files_than_the_goal_says(rows, name):
+    files, moves = map(int, rows[name].split(" | ")[1:3])
+    most_files, most_moves = calls.CROSSED[name]
+    assert (files <= most_files, moves <= most_moves) == (True, True), (files, moves)
