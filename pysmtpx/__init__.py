@@ -44,9 +44,10 @@ if TYPE_CHECKING:
     from .options import MessageOptions, SendOptions, ServerOptions, TransactionOptions
     from .outcome import Outcome
     from .pool import SmtpPool
-    from .pooling.arguments import PoolOptions, PoolStats
+    from .pooling.arguments import PoolOptions, PoolStats, ServerStats
     from .pooling.events import Event
     from .retry import RetryPolicy
+    from .route import Route
     from .sasl.mechanisms import SaslLogin
     from .sasl.own import SaslMechanism
     from .server import Server
@@ -95,6 +96,7 @@ __all__ = [
     "Reply",
     "RetryPolicy",
     "ReversePath",
+    "Route",
     "SaslLogin",
     "SaslMechanism",
     "SendOptions",
@@ -102,6 +104,7 @@ __all__ = [
     "SenderRejected",
     "Server",
     "ServerOptions",
+    "ServerStats",
     "ServiceUnavailable",
     "SmtpConnection",
     "SmtpError",
@@ -133,12 +136,14 @@ _HOMES: Final = {
     "Reply": "wire.reply",
     "RetryPolicy": "retry",
     "ReversePath": "wire.address",
+    "Route": "route",
     "SaslLogin": "sasl.mechanisms",
     "SaslMechanism": "sasl.own",
     "SendOptions": "options",
     "SendResult": "wire.result",
     "Server": "server",
     "ServerOptions": "options",
+    "ServerStats": "pooling.arguments",
     "SmtpConnection": "connection",
     "SmtpPool": "pool",
     "Stage": "wire.limits",

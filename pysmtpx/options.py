@@ -8,6 +8,7 @@ checkers and editors know each of them, and is ``spelled_out``, so that
 
 from __future__ import annotations
 
+import math
 import os
 import ssl
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -89,6 +90,26 @@ SERVER_DEFAULTS: Final[ServerOptions] = {
     "before_send": None,
     "redirect_to": None,
     "allow_recipients": None,
+}
+"""All of them, as they are where they are not given."""
+
+
+class RouteOptions(TypedDict, total=False):
+    """The keywords of ``Route``, which says what they mean: a server as one of several."""
+
+    weight: float
+    max_connections: int | None
+    max_messages: int | None
+    rate: float | None
+    recipient_rate: float | None
+
+
+ROUTE_DEFAULTS: Final[RouteOptions] = {
+    "weight": 1.0,
+    "max_connections": None,
+    "max_messages": None,
+    "rate": None,
+    "recipient_rate": None,
 }
 """All of them, as they are where they are not given."""
 
@@ -178,6 +199,23 @@ def complete(given: Mapping[str, object], defaults: _T, *others: str) -> _T:
     if not given.keys() <= defaults.keys():
         raise unknown(given, {*defaults, *others})
     return cast(_T, {**defaults, **given})
+
+
+def whole(name: str, value: object) -> int:
+    """A number to count with; ``InputError`` unless it is one from 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InputError(f"{name} is a whole number from 1")
+    return value
+
+
+def positive(name: str, value: object) -> float | None:
+    """A number above 0, or None; ``InputError`` for anything else."""
+    if value is None:
+        return None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or value <= 0:  # type: ignore[arg-type, operator]
+        raise InputError(f"{name} is a finite number above 0, or None")
+    return float(value)  # type: ignore[arg-type]
 
 
 def spelled_out(options: type, defaults: Mapping[str, object] | None = None) -> Callable[[_F], _F]:

@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Final, Self, Unpack
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, Unpack
 
 from .connection import SmtpConnection
 from .errors import InputError, UsageError
@@ -20,12 +20,14 @@ from .options import (
     MESSAGE_DEFAULTS,
     MessageOptions,
     TransactionOptions,
+    positive,
     spelled_out,
     unknown,
+    whole,
 )
 from .outcome import Outcome
 from .outgoing import Outgoing, alike
-from .pooling.arguments import POOL_DEFAULTS, PoolOptions, PoolStats, parted, positive, servers, whole
+from .pooling.arguments import BALANCES, POOL_DEFAULTS, PoolOptions, PoolStats, parted
 from .pooling.backoff import Backoff
 from .pooling.call import Call
 from .pooling.connection import Lease, PooledConnection, PooledServer
@@ -36,6 +38,7 @@ from .pooling.job import Envelope, Job
 from .pooling.ratelimit import RateLimit
 from .pooling.selection import Limits
 from .retry import RetryPolicy
+from .route import Route, routes
 from .sending import Mail, check_mail, check_messages
 from .server import Server
 from .wire.envelope import MailObject, Source
@@ -46,6 +49,7 @@ from .wire.result import SendResult
 if TYPE_CHECKING:
     from .checking.report import Check
 
+_One: TypeAlias = str | os.PathLike[str] | Server | Route
 _WINDOW: Final = 64
 """Messages between the iterable and the caller of ``send_many``, at least."""
 _WINDOW_SECONDS: Final = 30.0
@@ -57,9 +61,10 @@ _SECONDS_OF_A_MESSAGE: Final = 1.0
 class SmtpPool:
     """Connections to one server, or to several, kept and shared; a context manager, safe in any thread.
 
-    ``server`` is what ``connect`` takes, or a sequence of these: used by
-    ``balance``, the first that works (``"priority"``) or all (``"even"``).
-    At most ``max_connections`` are open over all of them, those that are being
+    ``server`` is what ``connect`` takes, or a ``Route``, or a sequence of these:
+    used by ``balance``, the first that takes mail (``"failover"``, also called
+    ``"priority"``), the least busy (``"even"``), or each for its share of the
+    messages (``"weighted"``). At most ``max_connections`` are open over all of them, those that are being
     dialled counted. Each is closed after ``max_messages``, ``max_age`` seconds
     or ``max_idle`` seconds without use; None is no limit. A server that cannot
     be reached is dialled again after a second, then after twice as long, up to
@@ -78,7 +83,7 @@ class SmtpPool:
     @spelled_out(PoolOptions, POOL_DEFAULTS)
     def __init__(
         self,
-        server: str | os.PathLike[str] | Server | Sequence[str | os.PathLike[str] | Server],
+        server: _One | Sequence[_One],
         *,
         retry: RetryPolicy | None = None,
         **options: Unpack[PoolOptions],
@@ -92,17 +97,15 @@ class SmtpPool:
         )
         self._rate = positive("rate", given["rate"])
         recipient_rate = positive("recipient_rate", given["recipient_rate"])
-        if given["balance"] not in ("priority", "even"):
-            raise InputError('balance is "priority" or "even"')
+        if given["balance"] not in BALANCES:
+            raise InputError('balance is "failover" (or "priority"), "even" or "weighted"')
         if retry is not None and not isinstance(retry, RetryPolicy):
             raise InputError("retry is a RetryPolicy")
         longest = positive("max_reconnect_delay", given["max_reconnect_delay"])
         if longest is None:
             raise InputError("max_reconnect_delay is a finite number above 0")
-        self._servers = [
-            PooledServer(each, Backoff(limits.connections, longest_dial_rest=longest))
-            for each in servers(server, of_server)
-        ]
+        self._routes = routes(server, of_server)
+        self._servers = [_pooled(route, limits.connections, longest) for route in self._routes]
         self._outgoing = alike([each.server.outgoing for each in self._servers])
         if self._outgoing is not None:
             self._outgoing.announce(", ".join(each.name for each in self._servers))
@@ -111,12 +114,11 @@ class SmtpPool:
             limits,
             retry or RetryPolicy(),
             Events(given["on_event"]),
-            by_priority=given["balance"] == "priority",
+            by_priority=given["balance"] in ("failover", "priority"),
+            is_weighted=given["balance"] == "weighted",
             in_flight=whole("in_flight", given["in_flight"]),
             most_queued=whole("max_queued", given["max_queued"]),
-            rate=None
-            if self._rate is None and recipient_rate is None
-            else RateLimit(self._rate, recipient_rate),
+            rate=_rate_limit(self._rate, recipient_rate),
         )
 
     # -- sending ----------------------------------------------------------------------
@@ -289,6 +291,7 @@ class SmtpPool:
             workers=queue.workers,
             queued=queue.queued,
             under_way=queue.under_way,
+            servers=self._engine.connections.server_stats(),
             **{name: counts.get(name, 0) for name in names},
         )
 
@@ -300,6 +303,11 @@ class SmtpPool:
     def servers(self) -> tuple[Server, ...]:
         """Where it sends."""
         return tuple(each.server for each in self._servers)
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """The same, each with its weight and limits."""
+        return tuple(self._routes)
 
     @property
     def outgoing(self) -> Outgoing | None:
@@ -360,6 +368,21 @@ class SmtpPool:
         except BaseException:
             self.close(0)
             raise
+
+
+def _pooled(route: Route, most: int, longest_dial_rest: float) -> PooledServer:
+    most = min(most, route.max_connections or most)
+    return PooledServer(
+        route.server,
+        Backoff(most, longest_dial_rest=longest_dial_rest),
+        weight=route.weight,
+        most_messages=route.max_messages,
+        limit=_rate_limit(route.rate, route.recipient_rate),
+    )
+
+
+def _rate_limit(rate: float | None, recipient_rate: float | None) -> RateLimit | None:
+    return None if rate is None and recipient_rate is None else RateLimit(rate, recipient_rate)
 
 
 def _job(

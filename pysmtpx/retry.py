@@ -7,7 +7,7 @@ import math
 import random as _random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from .errors import (
     ConnectError,
@@ -43,6 +43,9 @@ class RetryPolicy:
     refusal for good (5xx), a certificate or password that was refused, and what
     is wrong with the call itself are never tried again.
 
+    Where there are several servers, those who were refused by one of them for
+    what ``move_on`` names are sent to by the next at once, as another try.
+
     Raises ``InputError`` for values that make no sense.
     """
 
@@ -60,6 +63,15 @@ class RetryPolicy:
     """Refusals for now (4xx) too, for the recipients that were refused so."""
     unknown: bool = False
     """``DeliveryUnknown`` too. This may deliver twice."""
+    move_on: Literal["quota", "temporary", "never"] = "quota"
+    """What lets another server have what one refused.
+
+    ``"quota"``: replies that are about the server and not about the message: a
+    quota or rate (432, 451, 452 and 454 with 4.7.x, 4.4.5, 5.4.5), or its own
+    trouble (421, 4.3.x). ``"temporary"``: every refusal for now (4xx).
+    """
+    quota_rest: float = 600.0
+    """Seconds for which a server that named a quota is left alone, as long as there is another one."""
     retryable: Callable[[SmtpError], bool] | None = None
     """Has a last word on each error that would be tried again; it can forbid that, and allow nothing more.
 
@@ -74,9 +86,12 @@ class RetryPolicy:
         _check_number("jitter", self.jitter, most=1)
         if self.total is not None:
             _check_number("total", self.total)
+        _check_number("quota_rest", self.quota_rest)
         for name in ("temporary", "unknown"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name} is True or False")
+        if self.move_on not in ("quota", "temporary", "never"):
+            raise InputError('move_on is "quota", "temporary" or "never"')
         if self.retryable is not None and not callable(self.retryable):
             raise InputError("retryable is a function of an error, or None")
 
@@ -110,14 +125,15 @@ class RetryPolicy:
             _telling.once(_log.exception, text, type(error).__name__)
             return False
 
-    def pause(self, attempts: int, began: float, moment: float) -> float | None:
+    def pause(self, attempts: int, began: float, moment: float, *, at_once: bool = False) -> float | None:
         """Seconds from ``moment`` until the next try, after so many; None where there is to be none.
 
         ``began``, when the first one did, is in seconds of the same clock.
+        ``at_once``: another server is to have it, which needs no pause.
         """
         if attempts >= self.attempts:
             return None
-        delay = self.delay(attempts)
+        delay = 0.0 if at_once else self.delay(attempts)
         if self.total is not None and moment + delay > began + self.total:
             return None
         return delay

@@ -60,6 +60,7 @@ ARRIVED = {
     "how-to/before-send.md": 1,
     "how-to/staging.md": 2,
     "how-to/gunicorn-and-gevent.md": 1,
+    "how-to/several-servers.md": 9,
     "troubleshooting.md": 0,
 }
 """How many messages a page sends to the servers that it names."""

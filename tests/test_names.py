@@ -29,6 +29,8 @@ VALUES = {
     "Reply",
     "RetryPolicy",
     "ReversePath",
+    "Route",
+    "ServerStats",
     "SaslLogin",
     "SaslMechanism",
     "SendResult",

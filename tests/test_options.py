@@ -31,6 +31,12 @@ def test_the_table_has_the_fields_of_a_server():
     assert list(options.SERVER_DEFAULTS) == SERVER[2:]
 
 
+def test_the_table_has_the_fields_of_a_route():
+    names = [field.name for field in fields(pysmtpx.Route)]
+    assert names == ["server", *options.RouteOptions.__annotations__]
+    assert keywords(pysmtpx.Route) == list(options.ROUTE_DEFAULTS) == names[1:]
+
+
 def test_each_type_of_the_table_can_be_found():
     hints = typing.get_type_hints(options.ServerChanges)
     assert hints["connect_timeout"] is float

@@ -231,6 +231,12 @@ class TestValue:
         assert server.replace(port=2525).tls == "starttls"
         assert server.replace(host="localhost").tls == "none"
         assert server.replace(protocol="lmtp").port == 24
+        implicit = Server.from_url("smtps://mail.example.org")
+        for changes in ({"username": "u", "password": "p"}, {"host": "other.example.org"}, {"overlap": True}):
+            changed = implicit.replace(**changes)  # type: ignore[arg-type]
+            assert (changed.port, changed.tls) == (465, "implicit"), "nothing was said against it"
+        assert implicit.replace(tls="starttls").port == 587
+        assert implicit.replace(port=587).tls == "starttls"
         assert server.replace(password="x").credentials.password == "x"  # type: ignore[union-attr]
         assert account(port=2525, tls="none").replace(host="other.example") == Server(
             "other.example", 2525, tls="none", username="ann", password=SECRET

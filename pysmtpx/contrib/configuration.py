@@ -9,8 +9,10 @@ from operator import itemgetter
 from typing import Any, TypeVar
 
 from ..errors import InputError, SmtpError
+from ..frames import conceals
 from ..options import unknown
 from ..retry import RetryPolicy
+from ..route import Route
 
 _Made = TypeVar("_Made")
 
@@ -108,6 +110,14 @@ def _named(what: str, value: Any) -> Any:
         return getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(f"{what}: {error}") from error
+
+
+@conceals
+def listed_routes(what: str, values: Any) -> list[Route]:
+    """The routes that a setting lists: URLs, dicts or what a pool takes. Raises ``InputError``."""
+    if not isinstance(values, list | tuple):
+        raise InputError(f"{what} is a list of URLs or dicts")
+    return [made(what, lambda each=each: Route.of(each)) for each in values]  # type: ignore[misc]
 
 
 def _frozen(value: Any) -> Hashable:

@@ -357,7 +357,7 @@ def _is_regular(plan: Plan) -> bool:
         plan.options.bdat
         and not plan.options.all_or_nothing
         and plan.window >= _count(plan)
-        and (plan.limit is None or plan.limit >= len(plan.mail.recipients))
+        and (plan.limit is None or plan.limit.first(plan.mail.recipients) == len(plan.mail.recipients))
         and (size := bdat_size(plan)) is not None
         and size <= SLICE
     )

@@ -45,6 +45,42 @@ def as_options(bdat: bool, all_or_nothing: bool, allow_long_lines: bool) -> Opti
 _LMTP: Final = Protocol.LMTP
 
 
+class Limit(NamedTuple):
+    """What a server says that it takes in one transaction; None is no limit."""
+
+    recipients: int | None = None
+    """RCPTMAX (RFC 9422 4.2), or what was learnt."""
+    domains: int | None = None
+    """RCPTDOMAINMAX (RFC 9422 4.3): different domains of recipients."""
+
+    def first(self, recipients: Sequence[str], places: Sequence[int] | None = None) -> int:
+        """How many of these, from the first one on, go in one transaction; of those at ``places``."""
+        places = range(len(recipients)) if places is None else places
+        count = len(places)
+        if self.recipients is not None:
+            count = min(count, self.recipients)
+        if self.domains is None:
+            return count
+        seen: set[str] = set()
+        for number in range(count):
+            seen.add(domain_of(recipients[places[number]]))
+            if len(seen) > self.domains:
+                return number
+        return count
+
+    def at_most(self, recipients: int) -> Limit:
+        """The same with so many recipients at most."""
+        return self._replace(recipients=min(recipients, self.recipients or recipients))
+
+
+NO_LIMIT: Final = Limit()
+
+
+def domain_of(path: str) -> str:
+    """What counts as its domain; a mailbox without one has that of the server."""
+    return path.rpartition("@")[2].lower()
+
+
 class Plan(NamedTuple):
     """One transaction, ready to be written. A tuple: one is made for every message."""
 
@@ -57,8 +93,8 @@ class Plan(NamedTuple):
     """Commands that may be unanswered; 1 is the sequential path."""
     body: Body | None
     """The BODY that was stated (RFC 6152, RFC 3030), None where none was."""
-    limit: int | None
-    """Recipients that the server takes in one transaction, where it says so (RFC 9422 4.2)."""
+    limit: Limit | None
+    """What the server takes in one transaction, where it says so."""
 
     @property
     def is_one_transaction(self) -> bool:
@@ -97,8 +133,10 @@ def make_plan(
         _check_paths(mail.sender, mail.recipients)
     if not content.replayable:
         content.check_unspent()
-    if capabilities.rcpt_max is not None:
-        _check_count(mail, capabilities.rcpt_max, options)
+    limit: Limit | None = None
+    if capabilities.rcpt_max is not None or capabilities.rcpt_domain_max is not None:
+        limit = Limit(capabilities.rcpt_max, capabilities.rcpt_domain_max)
+        _check_count(mail, limit, options)
     try:
         measure = content.measure
     except SmtpError as error:
@@ -121,7 +159,7 @@ def make_plan(
         *command.rcpts(mail.recipients, mail.rcpt_params, smtputf8=utf8),
     )
     window = WINDOW if capabilities.pipelining else 1
-    return Plan(mail, envelope, options, protocol is _LMTP, window, body, capabilities.rcpt_max)
+    return Plan(mail, envelope, options, protocol is _LMTP, window, body, limit)
 
 
 def make_envelope(
@@ -151,15 +189,17 @@ def is_foreign(error: SmtpError) -> bool:
     return error.accounts_for_anyone or not isinstance(error, InputError | NotSupportedError)
 
 
-def _check_count(mail: MailObject, limit: int, options: Options) -> None:
+def _check_count(mail: MailObject, limit: Limit, options: Options) -> None:
     """Refuse what would need a second transaction and cannot have one."""
-    if len(mail.recipients) <= limit:
+    if limit.first(mail.recipients) == len(mail.recipients):
         return
     if options.all_or_nothing or not mail.content.replayable:
         why = "all or nothing was asked" if options.all_or_nothing else "the content can be read only once"
+        what = f"{limit.recipients} recipients"
+        if limit.recipients is None or limit.recipients >= len(mail.recipients):
+            what = f"recipients at {limit.domains} domains"
         raise NotSupportedError(
-            f"the server takes {limit} recipients in a transaction (RFC 9422 4.2), and {why}",
-            keyword="LIMITS",
+            f"the server takes {what} in a transaction (RFC 9422 4.2, 4.3), and {why}", keyword="LIMITS"
         )
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import math
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypedDict
+from typing import Any, Final, Literal, TypeAlias, TypedDict
 
-from ..connecting import as_server
-from ..errors import InputError
 from ..options import SERVER_DEFAULTS, ServerOptions, unknown
-from ..server import Server
+from ..wire.reply import Reply
 from .backoff import LONGEST_DIAL_REST
 from .events import Event
+
+Balance: TypeAlias = Literal["failover", "priority", "even", "weighted"]
+"""Which of several servers is next; the first two are the same."""
+BALANCES: Final[tuple[Balance, ...]] = ("failover", "priority", "even", "weighted")
+
+
+State: TypeAlias = Literal["usable", "resting", "unreachable", "refused"]
 
 
 class PoolLimits(TypedDict, total=False):
@@ -26,7 +29,7 @@ class PoolLimits(TypedDict, total=False):
     max_reconnect_delay: float
     rate: float | None
     recipient_rate: float | None
-    balance: Literal["priority", "even"]
+    balance: Balance
     in_flight: int
     max_queued: int
 
@@ -61,6 +64,25 @@ POOL_DEFAULTS: Final[PoolOptions] = {**OWN_DEFAULTS, "port": None, **SERVER_DEFA
 
 
 @dataclass(frozen=True, slots=True)
+class ServerStats:
+    """One server of a pool at one moment."""
+
+    server: str
+    """Host and port, or path."""
+    state: State
+    """``"resting"``: it takes no more for now, it said; ``"refused"``: it does not take our credentials."""
+    connections: int
+    idle: int
+    dialling: int
+    messages: int
+    """That were handed to it, each try counted."""
+    rest: float
+    """Seconds until a server that rests is asked again."""
+    reply: Reply | None
+    """By which it said that it takes no more, or was not to be reached; None if it is usable."""
+
+
+@dataclass(frozen=True, slots=True)
 class PoolStats:
     """A pool at one moment; messages are counted since it was made."""
 
@@ -80,6 +102,8 @@ class PoolStats:
     unsent: int
     retried: int
     """Tries after the first."""
+    servers: tuple[ServerStats, ...] = ()
+    """In the order in which they were given."""
 
 
 def parted(options: PoolOptions, *others: str) -> tuple[OwnOptions, ServerOptions]:
@@ -92,28 +116,3 @@ def parted(options: PoolOptions, *others: str) -> tuple[OwnOptions, ServerOption
     own: Any = {name: value for name, value in options.items() if name in OWN_DEFAULTS}
     rest: Any = {name: value for name, value in options.items() if name not in OWN_DEFAULTS}
     return {**OWN_DEFAULTS, **own}, rest
-
-
-def servers(given: Any, options: Mapping[str, Any]) -> list[Server]:
-    """The servers of a pool; one, or a sequence of them, as ``connect`` takes them."""
-    several = [given] if isinstance(given, str | os.PathLike | Server) else list(given)
-    if not several:
-        raise InputError("a pool needs a server")
-    return [as_server(each, None, options) for each in several]
-
-
-def whole(name: str, value: object) -> int:
-    """A number to count with; ``InputError`` unless it is one from 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InputError(f"{name} is a whole number from 1")
-    return value
-
-
-def positive(name: str, value: object) -> float | None:
-    """A number above 0, or None; ``InputError`` for anything else."""
-    if value is None:
-        return None
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or value <= 0:  # type: ignore[arg-type, operator]
-        raise InputError(f"{name} is a finite number above 0, or None")
-    return float(value)  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ from random import random
 from typing import Final
 
 from ..errors import AuthenticationError, SmtpError
+from ..wire.reply import Reply
 
 QUIET: Final = 10.0
 """Seconds without a complaint after which one more connection is tried."""
@@ -30,6 +31,10 @@ class Backoff:
         """Connections that it seems to allow, from 1 to the most that are wanted."""
         self.rest_until = -math.inf
         """Nothing is sent to it, nor is it dialled, until then."""
+        self.passed_over_at = self.passed_over_until = -math.inf
+        """It said that it takes no more for now: others have the mail until then, if there are any."""
+        self.passed_over_for: Reply | None = None
+        """By this it said so."""
         self.refused: AuthenticationError | None = None
         """By this it refused our credentials, and has not accepted them since."""
         self._share = share
@@ -100,6 +105,12 @@ class Backoff:
             self._dial_at = now + self._dial_rest * (1 - _JITTER * self._share())
 
     # -- sending ----------------------------------------------------------------------
+
+    def pass_over(self, now: float, seconds: float, reply: Reply | None) -> None:
+        """It takes no more for now; of several replies the one that asks for most counts."""
+        if now + seconds >= self.passed_over_until:
+            self.passed_over_until, self.passed_over_for = now + seconds, reply
+        self.passed_over_at = now
 
     def slowed(self, now: float, open_now: int) -> None:
         """It asked for less: one connection fewer, after a rest of 50 ms, then twice as long, up to 30 s."""

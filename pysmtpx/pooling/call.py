@@ -106,8 +106,12 @@ class Call(Lease):
                     isinstance(error, Timeout) and error.stage is Stage.INPUT
                 ):
                     break
-                if self._note(again(error), ""):
+                if self._note(again(error)):
                     return None
+                continue
+            limit = connection.server.limit
+            if limit is not None and limit.begin(self._job.recipients_count) is None:
+                self._connections.give_back(connection)  # another call was faster
                 continue
             if self._rate is None or self._has_come(self._rate):
                 connection.served += 1
@@ -156,12 +160,12 @@ class Call(Lease):
         is_excused = self._outcomes.is_excused(job, connection, outcome, by_bdat=self._by_bdat)
         self.newer_than = job.newer_than
         self._connections.give_back(connection)
-        return not is_excused and self._note(outcome, connection.server.name)
+        return not is_excused and self._note(outcome, connection)
 
-    def _note(self, outcome: SendResult | SmtpError, server: str) -> bool:
+    def _note(self, outcome: SendResult | SmtpError, connection: PooledConnection | None = None) -> bool:
         """What a try came to, which counts; whether it was the last one."""
-        job = self._job
-        delay = self._outcomes.note(job, outcome)
+        job, server = self._job, "" if connection is None else connection.server.name
+        delay = self._outcomes.note(job, outcome, connection)
         if delay is None or self._whom_to_tell is not None:
             self._outcomes.ended(job, server)
             return True

@@ -19,6 +19,7 @@ from ..wire.capabilities import Capabilities
 from ..wire.limits import MIN_RECIPIENTS
 from ..wire.result import SendResult
 from .backoff import Backoff
+from .ratelimit import RateLimit
 from .replies import Refusal, is_break, is_hang_up_on_recipients
 
 _PARTING: Final = 1.0
@@ -31,9 +32,26 @@ _LIMITED_CONNECTIONS: Final = 8
 class PooledServer:
     """One server, and what is known of it. Changed under the lock of the pool's connections."""
 
-    def __init__(self, server: Server, backoff: Backoff) -> None:
+    def __init__(
+        self,
+        server: Server,
+        backoff: Backoff,
+        *,
+        weight: float = 1.0,
+        most_messages: int | None = None,
+        limit: RateLimit | None = None,
+    ) -> None:
         self.server = server
         self.backoff = backoff
+        self.weight = weight
+        self.most_messages = most_messages
+        """Taken by one connection to it; None is no bound."""
+        self.limit = limit
+        """Messages and recipients a second, of its own."""
+        self.taken_before = 0
+        """Messages that were taken for connections which are no more."""
+        self.taken_at, self.taken_then = -math.inf, -1
+        """When it was first seen to have taken so many, if that was looked at."""
         self.is_local = server.is_local
         self.name = server.path or f"{server.host}:{server.port}"
         self.unwell = Unwell()
@@ -196,7 +214,13 @@ class PooledConnection:
 
     def must_rest(self, moment: float) -> bool:
         """True if it is too old, or its server wants to be left alone for a while."""
-        return self.ends <= moment or self.server.backoff.rest_until > moment
+        backoff = self.server.backoff
+        return self.ends <= moment or backoff.rest_until > moment or backoff.passed_over_until > moment
+
+    @property
+    def is_passed_over(self) -> bool:
+        """Its server said after it was leased that it takes no more for now."""
+        return self.server.backoff.passed_over_at > self.since + self.rest
 
     def is_over(self, moment: float, longest_idle: float | None) -> bool:
         """True if it is too old, or has been idle for too long."""

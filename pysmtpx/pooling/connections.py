@@ -14,15 +14,28 @@ from ..errors import ConnectError, ConnectionLost, SmtpError, Timeout
 from ..lock import Lock
 from ..net.deadline import Deadline, now
 from ..opening import Attempt, open_channel
+from ..retry import RetryPolicy
 from ..server import Server
 from ..wire.capabilities import Capabilities
 from ..wire.limits import Stage
 from ..wire.result import SendResult
+from .arguments import ServerStats, State
 from .blame import Blame, Suspicion, blame_for
 from .connection import Lease, PooledConnection, PooledServer
 from .events import Event, Events
-from .replies import is_policy, is_slowdown, refusal_of
-from .selection import Limits, Situation, again, choose, has_hope, last_error
+from .replies import is_policy, is_slowdown, refusal_of, rest_after
+from .selection import (
+    Limits,
+    Situation,
+    again,
+    choose,
+    has_hope,
+    is_ahead,
+    is_passed_over,
+    last_error,
+    may_have,
+    taken,
+)
 
 _JITTER: Final = 0.2
 """The share of its age by which a connection may end early: made together, they must not end together."""
@@ -66,6 +79,7 @@ class Connections:
         inside: dict[int, Any],
         *,
         by_priority: bool = True,
+        is_weighted: bool = False,
         opener: Opener | None = None,
         share: Callable[[], float] = random,
     ) -> None:
@@ -74,7 +88,9 @@ class Connections:
         self._events = events
         self._inside = inside
         self._by_priority = by_priority
-        self._is_plain = by_priority or len(self._servers) == 1
+        self._is_weighted = is_weighted and len(self._servers) > 1
+        self._is_plain = (by_priority or len(self._servers) == 1) and all(s.limit is None for s in servers)
+        self.has_several = len(self._servers) > 1
         self._longest_idle = math.inf if limits.idle is None else limits.idle
         self._opener = opener or open_channel
         self._share = share
@@ -153,6 +169,8 @@ class Connections:
                         best = each
             if best is None or best.made <= lease.newer_than or server.backoff.rest_until > moment:
                 return None
+            if server.backoff.passed_over_until > moment:
+                return None
             self._take_locked(lease, best, moment)
             return best
 
@@ -179,6 +197,8 @@ class Connections:
             raise again(failure) if isinstance(failure, SmtpError) else failure
         moment = now()
         lease.thread = threading.get_ident()
+        if self._is_weighted:
+            self._look_locked(moment)
         choice = choose(lease, self._situation(moment))
         if isinstance(choice, PooledConnection):
             self._take_locked(lease, choice, moment)
@@ -209,8 +229,22 @@ class Connections:
 
     def _situation(self, moment: float) -> Situation:
         return Situation(
-            self._servers, self._connections, self._waiting, self._limits, self._by_priority, moment
+            self._servers,
+            self._connections,
+            self._waiting,
+            self._limits,
+            self._by_priority,
+            moment,
+            self._is_weighted,
         )
+
+    def _look_locked(self, moment: float) -> None:
+        """Note which servers have taken something since the last look."""
+        now = self._situation(moment)
+        for server in self._servers:
+            count = taken(server, now)
+            if count != server.taken_then:
+                server.taken_at, server.taken_then = moment, count
 
     def _wait(self, lease: Lease, seconds: float, deadline: Deadline) -> None:
         left, is_dialling = deadline.remaining(), lease.dial is not None
@@ -248,13 +282,24 @@ class Connections:
         self._calls_waiting = calls
 
     def must_yield(self, connection: PooledConnection) -> bool:
-        """Whether a call waits for a connection and this one is to be it: the stream on it ends."""
+        """Whether the stream on it ends: a call waits for a connection, and this one is to be it.
+
+        Or its server has had its share by weight, and others are to go on.
+        """
+        if self._is_weighted and self._has_had_its_share(connection):
+            return True
         # Read without the lock: what is missed now is seen at the next message.
         if self._calls_waiting > 0 and not connection.is_yielding:
             with self._lock:
                 yielding = sum(c.is_yielding for c in self._connections)
                 connection.is_yielding = yielding < self._calls_waiting
         return connection.is_yielding
+
+    def _has_had_its_share(self, connection: PooledConnection) -> bool:
+        with self._lock:
+            moment = now()
+            self._look_locked(moment)
+            return is_ahead(connection.server, self._servers, self._situation(moment))
 
     # -- dialling ---------------------------------------------------------------------
 
@@ -321,7 +366,7 @@ class Connections:
 
     def _opened(self, connection: PooledConnection, channel: Channel, capabilities: Capabilities) -> None:
         limits, server = self._limits, connection.server
-        budgets = (limits.messages, capabilities.mail_max)
+        budgets = (limits.messages, server.most_messages, capabilities.mail_max)
         with self._lock:
             connection.budget = min((b for b in budgets if b is not None), default=math.inf)
             connection.made = connection.since = now()
@@ -421,6 +466,7 @@ class Connections:
                 is_known = connection in self._connections
                 if is_known:
                     self._connections.remove(connection)
+                    connection.server.taken_before += connection.served
                 self._wake_next_locked()
             if is_known:
                 seconds = now() - connection.made
@@ -501,6 +547,20 @@ class Connections:
             server.backoff.slowed(now(), sum(c.server is server for c in self._connections))
         server.is_well = is_taken and server.backoff.is_over
 
+    def moves_on(self, server: PooledServer, outcome: SendResult | SmtpError, policy: RetryPolicy) -> bool:
+        """Whether another server may have at once what this one refused, which is passed over from now on."""
+        if isinstance(outcome, SendResult) and not outcome.rejected_recipients:
+            return False
+        seconds = rest_after(outcome, policy)
+        if seconds is None:
+            return False
+        moment = now()
+        with self._lock:
+            server.backoff.pass_over(moment, seconds, outcome.reply)
+            self._wake_next_locked()
+            situation = self._situation(moment)
+            return any(may_have(other, situation) for other in self._servers if other is not server)
+
     def judge(self, suspicion: Suspicion, outcome: SendResult | SmtpError) -> None:
         """See by what became of a message on a new connection whether the old one was to blame."""
         with self._lock:
@@ -561,6 +621,13 @@ class Connections:
         """What the last dial failed with, if no server could be reached since."""
         return last_error(self._servers)
 
+    def server_stats(self) -> tuple[ServerStats, ...]:
+        """The servers at this moment."""
+        moment = now()
+        with self._lock:
+            situation = self._situation(moment)
+            return tuple(_stats(server, situation) for server in self._servers)
+
     def counts(self) -> Counts:
         """The connections at this moment."""
         with self._lock:
@@ -568,6 +635,28 @@ class Connections:
             dialling = sum(c.channel is None for c in self._connections)
             idle = sum(c.is_idle for c in self._connections)
             return Counts(total - dialling, idle, dialling, len(self._waiting))
+
+
+def _stats(server: PooledServer, now: Situation) -> ServerStats:
+    mine, backoff = now.on(server), server.backoff
+    reply = backoff.passed_over_for
+    state: State = "usable"
+    if backoff.refused is not None:
+        state, reply = "refused", backoff.refused.reply
+    elif server.error is not None:
+        state, reply = "unreachable", server.error.reply
+    elif is_passed_over(server, now):
+        state = "resting"
+    return ServerStats(
+        server=server.name,
+        state=state,
+        connections=sum(c.channel is not None for c in mine),
+        idle=sum(c.is_idle for c in mine),
+        dialling=sum(c.channel is None for c in mine),
+        messages=taken(server, now),
+        rest=max(0.0, backoff.passed_over_until - now.moment),
+        reply=None if state == "usable" else reply,
+    )
 
 
 def closed() -> SmtpError:

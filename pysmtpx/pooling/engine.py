@@ -40,6 +40,7 @@ class Engine:
         events: Events,
         *,
         by_priority: bool = True,
+        is_weighted: bool = False,
         in_flight: int = 1,
         most_queued: int = 1000,
         rate: RateLimit | None = None,
@@ -52,7 +53,13 @@ class Engine:
         self.inside: dict[int, Call | None] = {}
         """Threads in the middle of a call or at work for the pool: from these it calls its caller."""
         self.connections = Connections(
-            servers, limits, events, self.inside, by_priority=by_priority, opener=opener
+            servers,
+            limits,
+            events,
+            self.inside,
+            by_priority=by_priority,
+            is_weighted=is_weighted,
+            opener=opener,
         )
         self.outcomes = Outcomes(self.connections, events, policy)
         self.queue = Queue(most_queued, limits.connections, self._start, rate)

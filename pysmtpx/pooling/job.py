@@ -12,7 +12,7 @@ from email.message import Message
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from ..errors import ConnectionLost, DeliveryUnknown, InputError, SmtpError
-from ..flow.plan import DEFAULT, Options, Plan, make_plan
+from ..flow.plan import DEFAULT, NO_LIMIT, Options, Plan, make_plan
 from ..message import NARROW, WIDE, AnyMessage, prepare
 from ..mime import raw
 from ..mime.parts import Part
@@ -267,7 +267,7 @@ class Job:
             self._account_for(flaw, whole)
             raise flaw from cause
         learnt = server.recipient_limit
-        return plan if learnt is None else plan._replace(limit=min(learnt, plan.limit or learnt))
+        return plan if learnt is None else plan._replace(limit=(plan.limit or NO_LIMIT).at_most(learnt))
 
     def _account_for(self, error: SmtpError, whole: MailObject | None) -> None:
         whole = whole or self.whole
@@ -334,10 +334,13 @@ class Job:
             self.newer_than = now()
         self.suspicion = blame.suspicion or self.suspicion
 
-    def note(self, outcome: SendResult | SmtpError, policy: RetryPolicy, moment: float) -> float | None:
+    def note(
+        self, outcome: SendResult | SmtpError, policy: RetryPolicy, moment: float, *, moves: bool = False
+    ) -> float | None:
         """Enter what a try came to, which counts; seconds until the next one, or None: it is over.
 
-        The four tuples of an error are made to account for the whole message.
+        ``moves``: another server may have at once what this one refused for its
+        own sake. The four tuples of an error are made to account for the whole message.
         """
         self.attempts += 1
         self.newer_than = -math.inf
@@ -346,18 +349,18 @@ class Job:
             if self._forms.withheld:
                 self.outcome = told(outcome, self._forms.withheld)
             return None
-        self._enter(outcome, policy)
+        self._enter(outcome, policy, moves)
         tries, whole = self._tries, self.whole
         if tries is None or whole is None or not tries.owed or self.is_recalled:
             return None
-        delay = policy.pause(self.attempts, self.began, moment)
+        delay = policy.pause(self.attempts, self.began, moment, at_once=moves)
         if delay is None or (self.deadline is not None and self.deadline.remaining() <= delay):
             return None
         if _is_spent(whole):
             return None
         return delay
 
-    def _enter(self, outcome: SendResult | SmtpError, policy: RetryPolicy) -> None:
+    def _enter(self, outcome: SendResult | SmtpError, policy: RetryPolicy, moves: bool = False) -> None:
         if self._tries is None:
             try:
                 self._tries = Tries(self._forms.prepared().recipients)
@@ -366,7 +369,7 @@ class Job:
                     self._account_for(outcome, None)
                 self.outcome = outcome
                 return
-        self._tries.enter(outcome, policy, whole=self._options.all_or_nothing)
+        self._tries.enter(outcome, policy, whole=self._options.all_or_nothing, moves=moves)
         self.outcome = self._tries.outcome()
         if self._forms.withheld:
             self.outcome = told(self.outcome, self._forms.withheld)

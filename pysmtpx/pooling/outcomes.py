@@ -60,10 +60,15 @@ class Outcomes:
             self._connections.judge(suspicion, outcome)
         return False
 
-    def note(self, job: Job, outcome: SendResult | SmtpError) -> float | None:
-        """Note a try; seconds until the next one, or None: it is over."""
+    def note(
+        self, job: Job, outcome: SendResult | SmtpError, connection: PooledConnection | None = None
+    ) -> float | None:
+        """Note a try, on this connection; seconds until the next one, or None: it is over."""
+        moves = False
         try:
-            return job.note(outcome, self._policy, now())
+            if connection is not None and self._connections.has_several:
+                moves = self._connections.moves_on(connection.server, outcome, self._policy)
+            return job.note(outcome, self._policy, now(), moves=moves)
         except Exception:
             _log.exception("the outcome of a message could not be weighed; it stands as it is")
             job.outcome = outcome

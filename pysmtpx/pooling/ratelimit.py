@@ -67,10 +67,38 @@ class RateLimit:
             if now() - moment <= _LATE:
                 return moment
             if moment == self._last:  # nobody has one behind it: it is free again
-                for bucket, full in zip((self._messages, self._recipients), self._before, strict=True):
-                    if bucket is not None:
-                        bucket.full = full
+                self._restore_locked()
             return self._reserve_locked(recipients)
+
+    # -- without a wait: for whoever has a choice -------------------------------------------
+
+    @property
+    def ready(self) -> float:
+        """The moment from which on a message may begin."""
+        return max(_full(self._messages), _full(self._recipients))
+
+    def begin(self, recipients: int = 1) -> float | None:
+        """Begin a message now: its moment; None if it may not be yet."""
+        with self._lock:
+            return None if self.ready > now() else self._reserve_locked(recipients)
+
+    def add(self, recipients: int, moment: float) -> None:
+        """The message that was begun then has so many more recipients, for which what comes next waits."""
+        if recipients and self._recipients is not None:
+            with self._lock:
+                self._recipients.spend(recipients, moment)
+
+    def withdraw(self, moment: float) -> None:
+        """There was no message to begin then; its time is free again if nobody has one behind it."""
+        with self._lock:
+            if moment == self._last:
+                self._restore_locked()
+
+    def _restore_locked(self) -> None:
+        """As it was before the last one."""
+        for bucket, full in zip((self._messages, self._recipients), self._before, strict=True):
+            if bucket is not None:
+                bucket.full = full
 
     def _reserve_locked(self, recipients: int) -> float:
         costs = ((self._messages, 1), (self._recipients, recipients))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from ..errors import ConnectionLost, DeliveryUnknown, ProtocolError, ServiceUnavailable, SmtpError, Timeout
+from ..retry import RetryPolicy
 from ..wire.limits import MIN_RECIPIENTS, Stage
 from ..wire.reply import EnhancedCode, Reply
 from ..wire.result import SendResult
@@ -13,9 +14,17 @@ _SHUTDOWN: Final = 421
 _UNRECOGNIZED: Final = 500
 _OUT_OF_SEQUENCE: Final = (500, 501, 502, 503)
 _TRANSACTION: Final = (Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.CONTENT, Stage.FINAL)
+_LOCAL_ERROR: Final = 451
+_THROTTLED: Final = 454
 _SLOWER: Final = frozenset({432, 451, 452, 454})
 _TOO_MANY: Final = 432
 """Exchange says it if its threads or connections for us are used up."""
+_QUOTAS: Final = frozenset({(4, 5), (1, 90), (7, 232), (7, 233), (7, 236)})
+"""Subject and detail. Gmail's 5.4.5 is the daily limit (RFC 3463 3.5: congestion); Exchange Online's 5.1.90
+is that of recipients, and 5.7.232, 233 and 236 are those of a tenant."""
+_DOUBTFUL_REST: Final = 5.0
+"""Seconds for which a server is passed over that refused what may also be about the message, as greylisting
+is; then one message asks again."""
 
 
 class Refusal(NamedTuple):
@@ -84,6 +93,55 @@ def is_policy(outcome: SendResult | SmtpError) -> bool:
     return enhanced is not None and enhanced.subject == 7
 
 
+def rest_after(outcome: SendResult | SmtpError, policy: RetryPolicy) -> float | None:
+    """Seconds for which a server is passed over that said this; None if nothing is to go elsewhere."""
+    if policy.move_on == "never":
+        return None
+    said = _said(outcome)
+    if not any(goes_elsewhere(reply, stage, policy) for reply, stage in said):
+        return None
+    is_sure = any(_is_quota(reply, stage) for reply, stage in said)
+    return policy.quota_rest if is_sure else min(policy.quota_rest, _DOUBTFUL_REST)
+
+
+def goes_elsewhere(reply: Reply, stage: Stage, policy: RetryPolicy) -> bool:
+    """Whether another server may have what one refuses by this: it is about the server, or so by policy."""
+    if policy.move_on == "temporary" and reply.is_temporary:
+        return True
+    if policy.move_on == "never" or reply.code < 400:
+        return False
+    if _is_quota(reply, stage) or _asks_for_less(reply, stage):
+        return True
+    return reply.code in _SLOWER and reply.enhanced is not None and reply.enhanced.subject == 7
+
+
+def _is_quota(reply: Reply, stage: Stage) -> bool:
+    """Whether it can only mean how much was sent by us.
+
+    421 may be about the connection. 451 with 4.7.x is also greylisting, at RCPT,
+    and what a filter says behind the content. Amazon SES says 454 with no
+    enhanced code for the rate and for the daily quota.
+    """
+    enhanced = reply.enhanced
+    if reply.code < 400 or reply.code == _SHUTDOWN:
+        return False
+    if enhanced is None:
+        return reply.code == _THROTTLED and stage in _TRANSACTION
+    if (enhanced.subject, enhanced.detail) in _QUOTAS:
+        return True
+    if enhanced.subject != 7 or reply.code not in _SLOWER:
+        return False
+    return reply.code != _LOCAL_ERROR or stage in (Stage.MAIL, Stage.DATA)
+
+
+def _said(outcome: SendResult | SmtpError) -> list[tuple[Reply, Stage]]:
+    """The replies that refused something, each with its stage."""
+    replies = [(rejected.reply, rejected.stage) for rejected in outcome.rejected_recipients]
+    if isinstance(outcome, SmtpError) and outcome.reply is not None:
+        replies.append((outcome.reply, outcome.stage or Stage.COMMAND))
+    return replies
+
+
 def is_slowdown(outcome: SendResult | SmtpError) -> bool:
     """Whether the server asks us to go slower, in a reply to anybody; not where it took the message for one.
 
@@ -97,10 +155,7 @@ def is_slowdown(outcome: SendResult | SmtpError) -> bool:
     """
     if isinstance(outcome, SendResult):
         return False
-    replies = [(rejected.reply, rejected.stage) for rejected in outcome.rejected_recipients]
-    if outcome.reply is not None:
-        replies.append((outcome.reply, outcome.stage or Stage.COMMAND))
-    return any(_asks_for_less(reply, stage) for reply, stage in replies)
+    return any(_asks_for_less(reply, stage) for reply, stage in _said(outcome))
 
 
 def _asks_for_less(reply: Reply, stage: Stage) -> bool:

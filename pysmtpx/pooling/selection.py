@@ -12,6 +12,12 @@ from .connection import Lease, PooledConnection, PooledServer
 
 _PATIENCE: Final = 5.0
 """Seconds that a call waits for a server that is left alone; if it is longer it fails at once."""
+_AHEAD: Final = 10
+"""Messages by which a server may be ahead of its share: a stream need not end for each."""
+_STALLED: Final = 1.0
+"""Seconds in which a server has taken nothing, after which nobody waits for its share."""
+_TURN: Final = 0.05
+"""Seconds until whoever waits for the share of a busy server looks again."""
 _TRUST: Final = 5.0
 """Seconds for which a password that was accepted is not doubted, so that several may log in at once."""
 
@@ -38,6 +44,7 @@ class Situation(NamedTuple):
     limits: Limits
     by_priority: bool
     moment: float
+    is_weighted: bool = False
 
     def on(self, server: PooledServer) -> list[PooledConnection]:
         """The connections to one server, those being dialled included."""
@@ -59,13 +66,20 @@ def choose(lease: Lease, now: Situation) -> Choice:
         return ended
     ahead = _ahead(lease, now.waiting)
     when = math.inf
+    waited_for: list[PooledServer] = []
+    has_first = False
     for server in order(now):
+        if has_first and (now.by_priority or is_passed_over(server, now)):
+            break  # it is only busy: those behind it must not take over
+        if now.is_weighted and is_ahead(server, waited_for, now):
+            when = min(when, now.moment + _TURN)
+            continue
         choice = _on(server, lease, ahead, now)
         if not isinstance(choice, float):
             return choice
         when = min(when, choice)
-        if now.by_priority and _is_usable(server, now):
-            break
+        has_first = has_first or _is_usable(server, now)
+        waited_for.append(server)
     _judge(lease, when, now)
     return when - now.moment
 
@@ -77,6 +91,8 @@ def _ahead(lease: Lease, waiting: Sequence[Lease]) -> Sequence[Lease]:
 
 def _on(server: PooledServer, lease: Lease, ahead: Sequence[Lease], now: Situation) -> Choice:
     """The same for one server; a number is the moment at which it may be tried again."""
+    if server.limit is not None and server.limit.ready > now.moment:
+        return server.limit.ready
     mine = now.on(server)
     idle = [c for c in mine if c.is_idle]
     # It chose to dial although these were idle, as where two servers are used evenly.
@@ -98,7 +114,24 @@ def _on(server: PooledServer, lease: Lease, ahead: Sequence[Lease], now: Situati
     if len(now.connections) < now.limits.connections:
         return server
     is_renewal = lease.newer_than > -math.inf
-    return _made_room(now.connections if now.by_priority or is_renewal else [], math.inf)
+    return _made_room(now.connections if now.by_priority or is_renewal else _spare(server, now), math.inf)
+
+
+def _spare(server: PooledServer, now: Situation) -> list[PooledConnection]:
+    """What others can do without: what is passed over, or has more connections than its weight allows it."""
+    spare = [c for c in now.connections if is_passed_over(c.server, now)]
+    if now.is_weighted and len(now.on(server)) < _allotted(server, now):
+        spare += [c for c in now.connections if _has_too_many(c.server, now)]
+    return [c for c in spare if c.server is not server]
+
+
+def _has_too_many(server: PooledServer, now: Situation) -> bool:
+    return len(now.on(server)) > _allotted(server, now)
+
+
+def _allotted(server: PooledServer, now: Situation) -> int:
+    """The connections that are its part by weight, as far as these can be shared: one at least."""
+    return max(1, math.floor(now.limits.connections * server.weight / sum(s.weight for s in now.servers)))
 
 
 def _made_room(connections: Sequence[PooledConnection], when: float) -> Choice:
@@ -138,11 +171,56 @@ def has_hope(server: PooledServer, error: SmtpError, now: Situation) -> bool:
 
 
 def order(now: Situation) -> Sequence[PooledServer]:
-    """The servers: as they are given, or the least busy first."""
-    if now.by_priority or len(now.servers) == 1:
+    """The servers: as they are given, or the one first that is owed most; those to be passed over last."""
+    if len(now.servers) == 1:
         return now.servers
-    busy = [c.server for c in now.connections if not c.is_idle]
-    return sorted(now.servers, key=lambda server: (busy.count(server), server.last_lease))
+    found = list(now.servers)
+    if now.is_weighted:
+        found.sort(key=lambda server: taken(server, now) / server.weight)
+    elif not now.by_priority:
+        busy = [c.server for c in now.connections if not c.is_idle]
+        found.sort(key=lambda server: (busy.count(server), server.last_lease))
+    found.sort(key=lambda server: max(server.backoff.passed_over_until, now.moment))
+    return found
+
+
+def is_passed_over(server: PooledServer, now: Situation) -> bool:
+    """Whether it said that it takes no more for now; if all have, the one whose time ends first is asked."""
+    return server.backoff.passed_over_until > now.moment
+
+
+def may_have(server: PooledServer, now: Situation) -> bool:
+    """Whether it can be given at once what another one refused for its own sake."""
+    return not is_passed_over(server, now) and _is_usable(server, now)
+
+
+def taken(server: PooledServer, now: Situation) -> int:
+    """Messages that it was given, each try counted."""
+    return server.taken_before + sum(c.served for c in now.on(server))
+
+
+def is_ahead(server: PooledServer, others: Sequence[PooledServer], now: Situation) -> bool:
+    """Whether it has had so much more than its share that these others come first, even if they are busy."""
+    mine = taken(server, now) - _AHEAD
+    return any(
+        mine * other.weight > taken(other, now) * server.weight
+        for other in others
+        if other is not server and may_have(other, now) and _keeps_up(other, now) and _has_room(other, now)
+    )
+
+
+def _has_room(server: PooledServer, now: Situation) -> bool:
+    """Whether it has a connection, or can get one."""
+    if now.on(server) or len(now.connections) < now.limits.connections:
+        return True
+    return any(_has_too_many(other, now) for other in now.servers)
+
+
+def _keeps_up(server: PooledServer, now: Situation) -> bool:
+    """Whether it takes messages, as far as it may: nobody waits for one that is slow or limited."""
+    if server.limit is not None and server.limit.ready > now.moment:
+        return False
+    return now.moment - server.taken_at < _STALLED or server.taken_then != taken(server, now)
 
 
 def _judge(lease: Lease, when: float, now: Situation) -> None:

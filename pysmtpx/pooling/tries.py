@@ -8,6 +8,7 @@ from ..errors import DeliveryUnknown, InputError, NotSupportedError, SmtpError
 from ..flow.recipients import DOUBT, Ledger, recipients_rejected
 from ..retry import RetryPolicy
 from ..wire.result import RejectedRecipient, SendResult
+from .replies import goes_elsewhere
 
 _SHUTDOWN: Final = 421
 """Not about the recipient: the server is closing the connection (RFC 5321 3.8)."""
@@ -30,10 +31,13 @@ class Tries:
         self._doubt: SmtpError | None = None
         """The error that left somebody in doubt last."""
 
-    def enter(self, outcome: SendResult | SmtpError, policy: RetryPolicy, *, whole: bool) -> None:
+    def enter(
+        self, outcome: SendResult | SmtpError, policy: RetryPolicy, *, whole: bool, moves: bool = False
+    ) -> None:
         """Enter what a try for those ``owed`` came to, and settle who is owed another one.
 
-        ``whole``: all or nothing was asked, so all of them or nobody.
+        ``whole``: all or nothing was asked, so all of them or nobody. ``moves``:
+        there is another server for those whom this one refused for its own sake.
         """
         recipients = self.ledger.recipients
         is_first = len(self.ledger.unsent) == len(self.owed) == len(recipients)
@@ -46,7 +50,7 @@ class Tries:
                 self._refusal = outcome
             if told.unknown:
                 self._doubt = outcome
-        again = [self.owed[place] for place in _owed(told, outcome, policy)]
+        again = [self.owed[place] for place in _owed(told, outcome, policy, moves)]
         # To a part of them it would be neither all nor nothing.
         self.owed = [] if whole and len(again) < len(recipients) else again
 
@@ -69,7 +73,7 @@ class Tries:
         return self.ledger.outcome(self._last, refusal=refusal, doubt=self._doubt)
 
 
-def _owed(told: Ledger, outcome: SendResult | SmtpError, policy: RetryPolicy) -> list[int]:
+def _owed(told: Ledger, outcome: SendResult | SmtpError, policy: RetryPolicy, moves: bool) -> list[int]:
     """Of those to whom a try went, the places of whoever may be sent to again."""
     if told.accepted_count == len(told.recipients):
         return []
@@ -82,6 +86,7 @@ def _owed(told: Ledger, outcome: SendResult | SmtpError, policy: RetryPolicy) ->
     for place, fate in enumerate(told.fates):
         if isinstance(fate, RejectedRecipient):
             may = fate.reply.code == _SHUTDOWN or (policy.temporary and fate.temporary)
+            may = may or (moves and goes_elsewhere(fate.reply, fate.stage, policy))
         elif fate is None:
             may = may_unsent
         else:

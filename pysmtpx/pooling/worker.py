@@ -155,21 +155,30 @@ class Sender:
         """The next message for this connection; None if there is none, or it must end."""
         if is_spent(connection):
             return None
+        if self._connections.has_several and connection.is_passed_over:
+            return None
         has_taken = self._under_way or connection.has_heard
         if has_taken and (connection.must_rest(now()) or self._connections.must_yield(connection)):
             return None
         if not eager and self._in_flight == 1 and not connection.server.overlap_works:
             return None  # another connection found out, in the middle of this stream
+        limit, moment = connection.server.limit, None
+        if limit is not None and (moment := limit.begin()) is None:
+            return None
         while (job := self._queue.take(self._worker, connection.made, eager=eager)) is not None:
             if job.is_recalled:
                 self._drop(job)
             elif job.begin(now()):
+                if limit is not None and moment is not None:
+                    limit.add(job.recipients_count - 1, moment)
                 connection.served += 1
                 job.connection = connection
                 self._under_way.append(job)
                 return job
             else:
                 self._queue.done(job)
+        if limit is not None and moment is not None:
+            limit.withdraw(moment)
         return None
 
     def _settle(self, connection: PooledConnection, known: list[Done]) -> None:
@@ -188,7 +197,7 @@ class Sender:
         if is_excused:
             self._back.append(job)
         else:
-            self._conclude(job, outcome, connection.server.name)
+            self._conclude(job, outcome, connection)
 
     def _broken(self, connection: PooledConnection, error: BaseException, *, took: bool) -> None:
         """Something was raised that is no outcome: what was taken and is not known by now is in doubt."""
@@ -206,14 +215,16 @@ class Sender:
             for_each(known, lambda done: self._settle_one(connection, done))
         finally:
             jobs, self._under_way = self._under_way, []
-            name = connection.server.name
-            for_each(jobs, lambda job: self._conclude(job, job.in_doubt(error), name))
+            for_each(jobs, lambda job: self._conclude(job, job.in_doubt(error), connection))
 
     # -- what became of it ------------------------------------------------------------
 
-    def _conclude(self, job: Job, outcome: SendResult | SmtpError, server: str = "") -> None:
+    def _conclude(
+        self, job: Job, outcome: SendResult | SmtpError, connection: PooledConnection | None = None
+    ) -> None:
         """Note an outcome: the message is to be tried again later, or has it."""
-        delay = self._outcomes.note(job, outcome)
+        server = "" if connection is None else connection.server.name
+        delay = self._outcomes.note(job, outcome, connection)
         if delay is not None and self._queue.put_later(job, now() + delay):
             self._outcomes.retried(job, server, delay)
             return

@@ -40,6 +40,8 @@ class Capabilities:
     """The largest message taken, in octets; None where no limit is stated (RFC 1870 4)."""
     rcpt_max: int | None = field(init=False, repr=False, compare=False)
     """Recipients in one transaction (RFC 9422 4.2), or None."""
+    rcpt_domain_max: int | None = field(init=False, repr=False, compare=False)
+    """Domains of recipients (RFC 9422 4.3), or None."""
     pipelining: bool = field(init=False, repr=False, compare=False)
     """Commands may be sent without waiting for each reply (RFC 2920)."""
     chunking: bool = field(init=False, repr=False, compare=False)
@@ -57,7 +59,9 @@ class Capabilities:
         values = self.keywords.get("SIZE", ())
         # "10 MB" and "10 000 000" are no numbers. Zero says that no fixed limit is in force.
         put(self, "size_limit", (_number(values[0]) or None) if len(values) == 1 else None)
-        put(self, "rcpt_max", self._limit("RCPTMAX"))
+        is_limited = "LIMITS" in self.keywords
+        put(self, "rcpt_max", self._limit("RCPTMAX") if is_limited else None)
+        put(self, "rcpt_domain_max", self._limit("RCPTDOMAINMAX") if is_limited else None)
         # What every message asks for is looked up here, once.
         keywords = self.keywords
         put(self, "pipelining", "PIPELINING" in keywords)
@@ -152,11 +156,6 @@ class Capabilities:
     def mail_max(self) -> int | None:
         """Transactions on one connection (RFC 9422 4.1), or None."""
         return self._limit("MAILMAX")
-
-    @property
-    def rcpt_domain_max(self) -> int | None:
-        """Recipient domains on one connection (RFC 9422 4.3), or None."""
-        return self._limit("RCPTDOMAINMAX")
 
     def _first(self, keyword: str) -> str:
         return next(iter(self.keywords.get(keyword, ())), "")

@@ -6,6 +6,8 @@ import itertools
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.judge import Line
 from support.opening import open_session
 
@@ -89,6 +91,51 @@ def test_a_limit_that_is_stated_is_never_passed(count: int) -> None:
     assert result.accepted_recipients == PATHS
     assert transactions(line) == [list(PATHS[i : i + count]) for i in range(0, 5, count)]
     line.session.ledger.assert_clean()
+
+
+@given(
+    domains=st.lists(
+        st.sampled_from(["x.example", "Y.example", "y.example", "z.example"]), min_size=1, max_size=12
+    ),
+    count=st.integers(1, 3),
+    most=st.sampled_from([None, 1, 2, 5]),
+    lmtp=st.booleans(),
+)
+def test_no_transaction_has_more_domains_than_the_server_says(
+    domains: list[str], count: int, most: int | None, lmtp: bool
+) -> None:
+    """LIMITS RCPTDOMAINMAX (RFC 9422 4.3), beside RCPTMAX: the strict server counts both."""
+    paths = tuple(f"r{place}@{domain}" for place, domain in enumerate(domains))
+    limit = f"LIMITS RCPTDOMAINMAX={count}" + (f" RCPTMAX={most}" if most else "")
+    result, line = converse(limit=limit, paths=paths, lmtp=lmtp)
+    assert result.accepted_recipients == paths
+    line.session.ledger.assert_clean()
+    different = len({domain.lower() for domain in domains})
+    if most is None:  # no more transactions than it takes
+        assert len(transactions(line)) == -(-different // count)
+
+
+def test_what_is_within_the_limit_on_domains_keeps_its_order() -> None:
+    paths = ("a@x.example", "b@y.example", "c@x.example")
+    _, line = converse(limit="LIMITS RCPTDOMAINMAX=2", paths=paths)
+    assert transactions(line) == [list(paths)]
+
+
+def test_recipients_of_one_domain_go_together() -> None:
+    paths = ("a@x.example", "b@y.example", "c@x.example", "b@y.example")
+    refused = lambda event: "550 no" if event.verb == "RCPT" and event.address == "c@x.example" else None  # noqa: E731
+    result, line = converse(refused, limit="LIMITS RCPTDOMAINMAX=1", paths=paths)
+    assert transactions(line) == [["a@x.example"], ["b@y.example", "b@y.example"]]
+    assert result.accepted_recipients == ("a@x.example", "b@y.example", "b@y.example")
+    assert [each.recipient for each in result.rejected_recipients] == ["c@x.example"]
+
+
+@pytest.mark.parametrize("mail", [{"all_or_nothing": True}, {"content": iter([BODY])}])
+def test_what_cannot_be_parted_by_domain_is_refused_before_a_byte(mail: dict[str, Any]) -> None:
+    error, line = converse(limit="LIMITS RCPTDOMAINMAX=1", paths=("a@x.example", "b@y.example"), **mail)
+    assert type(error) is NotSupportedError
+    assert "at 1 domains" in str(error)
+    assert transactions(line) == []
 
 
 @pytest.mark.parametrize("reply", ["452 4.2.2 mailbox full", "552 5.2.2 mailbox full", "451 4.5.3 later"])

@@ -104,6 +104,18 @@ def test_recipients_beyond_the_servers_limit_are_in_one_result() -> None:
         assert len(future.result(20).accepted_recipients) == 5
 
 
+def test_domains_beyond_the_servers_limit_are_in_one_result() -> None:
+    """LIMITS RCPTDOMAINMAX (RFC 9422 4.3)."""
+    extensions = ["PIPELINING", "CHUNKING", "LIMITS RCPTDOMAINMAX=1"]
+    paths = ["a@x.example", "b@y.example", "c@x.example"]
+    for in_flight in (1, 4):
+        with MailServer(extensions=extensions) as server, pool_of(server, in_flight=in_flight) as pool:
+            assert len(pool.send(SENDER, paths, BODY).accepted_recipients) == 3
+            assert len(pool.submit(mail(*paths)).result(20).accepted_recipients) == 3
+            asked = [["a@x.example", "c@x.example"], ["b@y.example"]] * 2
+            assert [message.addresses for message in server.messages] == asked
+
+
 def test_idle_for_too_long(clock: Clock) -> None:
     with MailServer() as server, pool_of(server, max_connections=2, max_idle=60.0) as pool:
         pool.send(SENDER, "a@x.example", BODY)

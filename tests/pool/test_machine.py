@@ -27,7 +27,7 @@ from hypothesis.stateful import (
 )
 from support.pools import BODY, SENDER, connected_to, outcome
 
-from pysmtpx import MailObject, RetryPolicy, SendResult, SmtpError, Timeout
+from pysmtpx import MailObject, RetryPolicy, Route, SendResult, SmtpError, Timeout
 from pysmtpx.pool import SmtpPool
 from pysmtpx.pooling import backoff
 from pysmtpx.testing import Cut, Event, Garbage, MailServer
@@ -58,15 +58,20 @@ _FAULTS: Final = st.one_of(
 )
 
 
+_QUOTAS: Final = st.tuples(
+    st.sampled_from(["MAIL", "RCPT", "FINAL"]),
+    st.sampled_from(["452 4.7.1 over quota", "550 5.4.5 limit of the day", "451 4.7.1 later"]),
+)
+_BALANCES: Final = ("failover", "even", "weighted")
 _NO_MORE: Final = ("452 4.5.3 too many", "450 no more", "421 too many", "503 no")
 _IDLE_ENDS: Final = ("451 4.4.2 idle", "421 4.4.2 idle", "500 what")
 
 
 class Script:
-    """The server's mind: answers that are due, a gate, and the most connections at once."""
+    """The mind of the servers: answers that are due, a gate, and the most connections at once."""
 
     def __init__(self) -> None:
-        self.server: MailServer
+        self.servers: list[MailServer] = []
         self.due: list[tuple[str, Any]] = []
         self.gate = threading.Event()
         self.gate.set()
@@ -93,9 +98,12 @@ class Script:
         return None
 
     def sockets(self) -> list[Any]:
-        """What the server serves."""
-        with self.server._lock:
-            return list(self.server._serving.values())
+        """What the servers serve."""
+        found: list[Any] = []
+        for server in self.servers:
+            with server._lock:
+                found += server._serving.values()
+        return found
 
     def open_now(self) -> int:
         """Connections that the client has not closed; the kernel knows before the server has read it."""
@@ -119,8 +127,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.threads = threading.active_count()
         self.descriptors = len(os.listdir("/proc/self/fd"))
         self.script = Script()
-        self.server = MailServer(verdict=self.script, strict=False)
-        self.script.server = self.server.start()
+        self.servers = self.script.servers
         self.pool: SmtpPool
         self.number = 0
         self.forks = 0
@@ -129,17 +136,37 @@ class PoolMachine(RuleBasedStateMachine):
         self.told: dict[str, str] = {}
         """The fate of each recipient whose message has its outcome."""
 
-    @initialize(most=st.sampled_from([10**6, 10**6, 3]), no_more=st.sampled_from(_NO_MORE))
-    def make_server(self, most: int, no_more: str) -> None:
-        self.script.most, self.script.no_more = most, no_more
-
     @initialize(
-        in_flight=st.sampled_from([1, 4]), temporary=st.booleans(), backoff=st.sampled_from([0.0, 0.05])
+        most=st.sampled_from([10**6, 10**6, 3]),
+        no_more=st.sampled_from(_NO_MORE),
+        in_flight=st.sampled_from([1, 4]),
+        temporary=st.booleans(),
+        backoff=st.sampled_from([0.0, 0.05]),
+        weights=st.sampled_from([(1,), (1,), (1, 1), (3, 1), (2, 1, 1)]),
+        balance=st.sampled_from(_BALANCES),
+        own=st.sampled_from([None, 1]),
     )
-    def make_pool(self, in_flight: int, temporary: bool, backoff: float) -> None:
-        policy = RetryPolicy(backoff=backoff, temporary=temporary)
+    def make_pool(
+        self,
+        most: int,
+        no_more: str,
+        in_flight: int,
+        temporary: bool,
+        backoff: float,
+        weights: tuple[int, ...],
+        balance: Any,
+        own: int | None,
+    ) -> None:
+        self.script.most, self.script.no_more = most, no_more
+        self.servers += [MailServer(verdict=self.script, strict=False).start() for _ in weights]
+        policy = RetryPolicy(backoff=backoff, temporary=temporary, quota_rest=0.02)
+        routes = [
+            Route(server.url, weight=weight, max_connections=own if len(weights) > 1 else None)
+            for server, weight in zip(self.servers, weights, strict=True)
+        ]
         self._make: Callable[[], SmtpPool] = lambda: SmtpPool(
-            self.server.url,
+            routes,
+            balance=balance,
             max_connections=CAP,
             max_reconnect_delay=0.01,
             retry=policy,
@@ -236,6 +263,11 @@ class PoolMachine(RuleBasedStateMachine):
     def faults(self, faults: list[tuple[str, Any]]) -> None:
         self.script.due.extend(faults)
 
+    @rule(quotas=st.lists(_QUOTAS, min_size=1, max_size=4))
+    def quotas(self, quotas: list[tuple[str, str]]) -> None:
+        """A server says that it takes no more of us; with a single one that is a refusal as any other."""
+        self.script.due.extend(quotas)
+
     @rule()
     def hold(self) -> None:
         """The server answers no MAIL and no end of data until something else needs it to."""
@@ -282,7 +314,7 @@ class PoolMachine(RuleBasedStateMachine):
         try:
             if self.pool.stats().connections:
                 return 2
-            if is_quiet and connected_to(self.server.port):
+            if is_quiet and any(connected_to(server.port) for server in self.servers):
                 return 6
             result = self.pool.send(mail.sender, mail.recipients, BODY, timeout=20)
             return 0 if result.accepted_recipients == mail.recipients else 3
@@ -312,7 +344,8 @@ class PoolMachine(RuleBasedStateMachine):
     @invariant()
     def the_account_is_true(self) -> None:
         self._hear()
-        delivered = Counter(path for message in self.server.messages for path in message.delivered)
+        messages = [message for server in self.servers for message in server.messages]
+        delivered = Counter(path for message in messages for path in message.delivered)
         assert set(delivered.values()) <= {1}, "delivered twice"
         for path, fate in self.told.items():
             assert fate == "unknown" or delivered[path] == (fate == "accepted"), f"{path}: {fate}"
@@ -359,11 +392,12 @@ class PoolMachine(RuleBasedStateMachine):
                 self.the_cap_holds()
         finally:
             self.script.gate.set()
-            self.server.stop()
+            for server in self.servers:
+                server.stop()
         self.the_account_is_true()
         assert not self.futures
         assert set(self.resolved.values()) <= {1}
-        assert self.server.breaches == []
+        assert [server.breaches for server in self.servers] == [[]] * len(self.servers)
         assert threading.active_count() == self.threads, threading.enumerate()
         assert len(os.listdir("/proc/self/fd")) == self.descriptors
 

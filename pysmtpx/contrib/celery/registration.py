@@ -147,7 +147,9 @@ def register(
     outcome is known before Celery ends the process.
 
     ``retry`` decides what is tried again, by Celery's own retry, for those
-    recipients who are still owed the message. The pool itself makes one try.
+    recipients who are still owed the message. The pool itself makes one try, or
+    one at each of several servers for what a server refuses for its own sake
+    (``move_on`` of ``retry``).
 
     The task returns a report as a dict, see ``docs/celery.md``. Where nobody
     accepted the message, or somebody perhaps has it, it raises ``SendFailed``,

@@ -17,11 +17,13 @@ from celery.exceptions import Reject
 
 from ...errors import ConnectError, DeliveryUnknown, InputError, SmtpError
 from ...mime import raw
-from ...options import unknown
+from ...options import positive, unknown
 from ...outgoing import withheld_of
 from ...pool import SmtpPool
-from ...pooling.arguments import PoolOptions, positive
+from ...pooling.arguments import PoolOptions
+from ...pooling.replies import rest_after
 from ...retry import RetryPolicy
+from ...route import Route
 from ...server import Server
 from ...wire.content import Content
 from ...wire.envelope import MailObject
@@ -35,7 +37,7 @@ from ..queueing.tries import Account, SendFailed
 
 _log: Final = logging.getLogger("pysmtpx")
 
-_Address: TypeAlias = str | os.PathLike[str] | Server
+_Address: TypeAlias = str | os.PathLike[str] | Server | Route
 Servers: TypeAlias = _Address | Sequence[_Address] | Callable[[], _Address | Sequence[_Address]]
 """What a pool takes, or a function that returns it, or the name of one."""
 
@@ -46,8 +48,6 @@ KEYS_SETTING: Final = "pysmtpx_signing_keys"
 """Of Celery's settings; it shows no value whose name has "key" in it."""
 _OUR_SETTINGS: Final = "pysmtpx_"
 
-_ONE_TRY: Final = RetryPolicy(attempts=1)
-"""The pool's. A second count inside each try would multiply with Celery's, and hold a process meanwhile."""
 _DOTTED: Final = re.compile(r"[^\W\d][\w.]*:[^\W\d]\w*")
 """``package.module:function``. No host name, path or URL has this form."""
 _LONGEST_WAIT: Final = 900.0
@@ -98,8 +98,22 @@ class MailTask:
 
     def _made(self) -> SmtpPool:
         resolved = [_resolved(self.server)]  # whatever that raises is none of the options' fault
+        servers = len(resolved[0]) if isinstance(resolved[0], list | tuple) else 1
+        # A second count inside each try would multiply with Celery's, and hold a process meanwhile: the
+        # pool's is one try, and one at each further server for what is no matter of the message.
+        policy = replace(
+            self.policy,
+            attempts=servers,
+            backoff=0.0,
+            temporary=False,
+            unknown=False,
+            retryable=self._is_for_another,
+        )
         # Taken out of the list, since error pages show what is in a frame: a URL may have a password.
-        return made("the pool", lambda: SmtpPool(resolved.pop(), retry=_ONE_TRY, **self.pool_options))
+        return made("the pool", lambda: SmtpPool(resolved.pop(), retry=policy, **self.pool_options))
+
+    def _is_for_another(self, error: SmtpError) -> bool:
+        return rest_after(error, self.policy) is not None and self.policy.allows(error)
 
     def close(self) -> None:
         """Close the pool of this process, where there is one; the next message gets a new one."""

@@ -8,7 +8,7 @@ at the settings too. Signals: ``message_sent``, ``recipient_refused``,
 from __future__ import annotations
 
 from . import checks as checks  # Django knows them from now on
-from .backend import EmailBackend, servers
+from .backend import EmailBackend, routes, servers
 from .celery_backend import CeleryEmailBackend
 from .config import MailConfig
 from .signals import message_failed, message_sent, recipient_refused
@@ -20,5 +20,6 @@ __all__ = [
     "message_failed",
     "message_sent",
     "recipient_refused",
+    "routes",
     "servers",
 ]

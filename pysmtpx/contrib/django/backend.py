@@ -16,6 +16,7 @@ from ...options import spelled_out
 from ...outcome import Outcome
 from ...pool import SmtpPool
 from ...pooling.selection import again
+from ...route import Route
 from ...server import Server
 from ...wire.envelope import MailObject
 from ...wire.limits import Stage
@@ -204,8 +205,13 @@ def servers(alias: str | None = None) -> list[Server]:
 
     Raises what the backend raises.
     """
+    return [each.server for each in routes(alias)]
+
+
+def routes(alias: str | None = None) -> list[Route]:
+    """The same, each with the weight and limits that ``servers`` of the settings states."""
     backend = EmailBackend() if alias is None else mailer(alias)
     if not isinstance(backend, EmailBackend):
         raise wrong("its backend is none that knows a server", alias)
-    found: list[Server] = backend.options.servers()
+    found: list[Route] = backend.options.routes()
     return found

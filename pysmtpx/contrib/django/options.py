@@ -19,16 +19,26 @@ from ...cures import unknown_name
 from ...embedded import is_embedded
 from ...endpoint import TlsMode
 from ...errors import InputError, SmtpError
-from ...options import SendOptions, ServerOptions, SessionOptions
+from ...options import SendOptions, ServerOptions, SessionOptions, positive
 from ...outgoing import BeforeSend
 from ...pool import SmtpPool
-from ...pooling.arguments import PoolLimits, positive
+from ...pooling.arguments import PoolLimits
 from ...pooling.events import Event
 from ...retry import RetryPolicy
+from ...route import Route
 from ...server import Server
 from ...shortening import shortened
 from ...wire.limits import CONNECT_TIMEOUT
-from ..configuration import Key, arguments, comparable, hooks, made, mechanisms, policy
+from ..configuration import (
+    Key,
+    arguments,
+    comparable,
+    hooks,
+    listed_routes,
+    made,
+    mechanisms,
+    policy,
+)
 
 Values = Mapping[str, Any]
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -44,8 +54,11 @@ class BackendOptions(SessionOptions, PoolLimits, total=False):
     """The options that Django's own backend does not have: those of a ``Server`` and an ``SmtpPool``.
 
     Left out are those for which Django has names, and ``protocol``: a project
-    submits its mail, and delivers none. The last four, ``token`` and a mechanism
-    of the project's own in ``auth`` may be named by dotted paths.
+    submits its mail, and delivers none. ``ssl_context``, ``before_send``,
+    ``on_event``, ``retry``, ``token`` and a mechanism of the project's own in
+    ``auth`` may be named by dotted paths. ``servers`` lists what ``Route.of``
+    takes: URLs, which may state weight and limits, or dicts. Host, port, user,
+    password and TLS of Django's are not used then.
     """
 
     all_or_nothing: bool
@@ -53,8 +66,11 @@ class BackendOptions(SessionOptions, PoolLimits, total=False):
     before_send: BeforeSend | str | Sequence[BeforeSend | str] | None
     on_event: Callable[[Event], None] | str | None
     retry: RetryPolicy | Mapping[str, Any] | str | None
+    servers: Sequence[str | Server | Route | Mapping[str, Any]] | None
 
 
+_OF_ACCOUNT_AND_PLACE: Final = frozenset(("port", "tls", "username", "password"))
+"""Options of the one server that Django knows; each of several has its own."""
 _OF_SERVER: Final = BackendOptions.__annotations__.keys() & ServerOptions.__annotations__.keys()
 _OF_POOL: Final = BackendOptions.__annotations__.keys() & {*PoolLimits.__annotations__, "on_event", "retry"}
 
@@ -147,8 +163,12 @@ class Options:
         return options
 
     def servers(self) -> list[Server]:
-        """The servers, in the order of the hosts. Raises what ``wrong`` makes."""
-        return right(self.alias, self._servers)
+        """The servers, in their order. Raises what ``wrong`` makes."""
+        return [each.server for each in self.routes()]
+
+    def routes(self) -> list[Route]:
+        """What the pool sends to, in order. Raises what ``wrong`` makes."""
+        return right(self.alias, self._routes)
 
     def pool(self) -> SmtpPool:
         """A new pool; opens nothing. Raises what ``wrong`` makes."""
@@ -160,9 +180,12 @@ class Options:
             options["retry"] = _policy(options["retry"])
         if "on_event" in options:
             options["on_event"] = _function("on_event", options["on_event"])
-        return SmtpPool(self._servers(), **options)
+        return SmtpPool(self._routes(), **options)
 
-    def _servers(self) -> list[Server]:
+    def _routes(self) -> list[Route]:
+        if self.values.get("servers"):
+            shared = {k: v for k, v in self._server_options().items() if k not in _OF_ACCOUNT_AND_PLACE}
+            return [each.with_defaults(shared) for each in listed_routes("servers", self.values["servers"])]
         hosts = self.values["host"]
         if not isinstance(hosts, str | list | tuple):
             raise InputError("host is a name, or a list of names")
@@ -170,7 +193,9 @@ class Options:
         hosts = [hosts] if isinstance(hosts, str) else hosts
         # Django's default for the port is not meant for a server that has none.
         without_port = {**options, "port": None}
-        return [Server(host, **(without_port if is_embedded(str(host)) else options)) for host in hosts]
+        return [
+            Route(Server(host, **(without_port if is_embedded(str(host)) else options))) for host in hosts
+        ]
 
     def _server_options(self) -> dict[str, Any]:
         values = self.values

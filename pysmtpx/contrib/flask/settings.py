@@ -17,7 +17,7 @@ from ...pool import SmtpPool
 from ...retry import RetryPolicy
 from ...shortening import shown
 from ...wire.limits import SEND_TIMEOUT
-from ..configuration import Key, comparable, hooks, made, mechanisms, policy
+from ..configuration import Key, comparable, hooks, listed_routes, made, mechanisms, policy
 from ..pools import shared_pool
 
 _log: Final = logging.getLogger("pysmtpx")
@@ -116,7 +116,7 @@ class MailSettings:
         self.max_emails: int | None = config.get("MAIL_MAX_EMAILS")
         self.suppress: bool = config.get("MAIL_SUPPRESS_SEND", testing)
         self.ascii_attachments: bool = config.get("MAIL_ASCII_ATTACHMENTS", False)
-        self.url: str | tuple[str, ...] | None = config.get("MAIL_URL")
+        self.url: Any = config.get("MAIL_URL")
         self.timeout: float | None = config.get("MAIL_TIMEOUT", SEND_TIMEOUT)
         self.retry: RetryPolicy | Mapping[str, Any] | None = config.get("MAIL_RETRY")
         self.celery: Any = config.get("MAIL_CELERY")
@@ -166,7 +166,7 @@ class MailSettings:
 
     def _target(self) -> Any:
         if self.url:
-            return self.url if isinstance(self.url, str) else tuple(self.url)
+            return self.url if isinstance(self.url, str) else tuple(listed_routes("MAIL_URL", self.url))
         if not self.server:
             raise InputError("MAIL_SERVER names no server")
         if "://" in self.server:

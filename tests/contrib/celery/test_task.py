@@ -17,7 +17,7 @@ from support.daemon import CLOSED_PORT
 from support.places import resolve_to
 
 import pysmtpx
-from pysmtpx import ForwardPath, InputError, MailObject, RetryPolicy, SmtpPool
+from pysmtpx import ForwardPath, InputError, MailObject, RetryPolicy, Route, SmtpPool
 from pysmtpx.contrib.celery import SendFailed, enqueue, register
 from pysmtpx.contrib.queueing.payload import make_submission, pack
 from pysmtpx.testing import Cut, Event, MailServer, Stall
@@ -300,6 +300,29 @@ def test_the_process_has_one_pool_for_a_task_until_it_ends(eager: Celery, end: A
         (connection,) = server.ledger.connections
         assert server.ledger.wait_until(lambda: connection.ending == "QUIT", 5)
         assert enqueue(task, mail()).get()["status"] == "accepted"
+
+
+@pytest.mark.parametrize("answer", ["452 4.7.1 too much", "550 5.4.5 Daily user sending limit exceeded"])
+def test_a_quota_of_one_server_moves_on_within_the_try(eager: Celery, answer: str) -> None:
+    """Celery counts one try, and what is about the message waits for Celery's next."""
+    with MailServer(replies={"MAIL": answer}) as first, MailServer() as second:
+        routes = [Route(first.url, weight=2), second.url]
+        task = register(eager, routes, retry=QUICK, balance="weighted")
+        for _ in range(2):
+            report = enqueue(task, mail()).get()
+            assert (report["status"], report["attempts"]) == ("accepted", 1)
+        assert len(second.messages) == 2
+        assert sum(line.count("MAIL") for line in first.ledger.commands) == 1
+
+
+def test_what_two_servers_refuse_is_counted_as_one_try(eager: Celery) -> None:
+    replies = {"MAIL": "452 4.7.1 too much"}
+    with MailServer(replies=replies) as first, MailServer(replies=replies) as second:
+        task = register(eager, [first.url, second.url], retry=ONCE)
+        result = enqueue(task, mail())
+        assert isinstance(result.result, SendFailed)
+        assert result.result.report["attempts"] == 1
+        assert [line.count("MAIL") for each in (first, second) for line in each.ledger.commands] == [1, 1]
 
 
 def test_tasks_with_other_names_and_servers_live_side_by_side(eager: Celery) -> None:

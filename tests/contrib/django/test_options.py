@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from django.core import mail
 from django.core.exceptions import ImproperlyConfigured
+from django.core.mail import EmailMessage
 from django.views.debug import ExceptionReporter
 from support import certs
 from support.django_site import BACKEND
@@ -17,9 +18,10 @@ from support.frames import is_ours
 from support.ticket import Ticket
 
 from pysmtpx import RetryPolicy, Server, SmtpPool
-from pysmtpx.contrib.django import CeleryEmailBackend, EmailBackend, servers
+from pysmtpx.contrib.django import CeleryEmailBackend, EmailBackend, routes, servers
 from pysmtpx.contrib.django.celery_backend import CeleryOptions
 from pysmtpx.contrib.django.options import BackendOptions
+from pysmtpx.testing import MailServer
 
 pytestmark = pytest.mark.everywhere
 
@@ -263,7 +265,7 @@ def test_the_servers_for_a_task(site: Any) -> None:
 def test_the_options_are_those_of_a_server_and_a_pool_under_the_names_that_django_has() -> None:
     names = {"host", "port", "username", "password", "tls", "client_certificate", "protocol", "server"}
     theirs = {*signature(Server).parameters, *signature(SmtpPool).parameters} - names - {"server_options"}
-    assert set(BackendOptions.__annotations__) == theirs | {"all_or_nothing"}
+    assert set(BackendOptions.__annotations__) == theirs | {"all_or_nothing", "servers"}
     assert BackendOptions.__annotations__.keys() <= signature(EmailBackend).parameters.keys()
     assert CeleryOptions.__annotations__.keys() <= signature(CeleryEmailBackend).parameters.keys()
 
@@ -302,3 +304,49 @@ def test_error_pages_show_no_secret(site: Any, wrong: dict[str, Any]) -> None:
                 assert not shown, frame["function"]
     else:
         pytest.fail("nothing was raised")
+
+
+def test_servers_with_weights_limits_and_credentials_of_their_own(site: Any) -> None:
+    """Of Django's own options only the certificate and the time-out are for them."""
+    listed = [
+        "smtps://ann:one@a.example?weight=3&max_connections=2&rate=5",
+        {"url": "smtp://b.example", "username": "bob", "password": "two", "local_hostname": "b.example.org"},
+    ]
+    site.use(
+        host="ignored.example",
+        username="ignored",
+        password="ignored",
+        servers=listed,
+        balance="weighted",
+        local_hostname="www.example.org",
+        timeout=7,
+    )
+    pool = site.connection().pool
+    first, second = pool.routes
+    assert (first.weight, first.max_connections, first.rate) == (3, 2, 5)
+    assert (first.server.tls, first.server.username, first.server.password) == ("implicit", "ann", "one")
+    assert (second.server.tls, second.server.username, second.server.password) == ("starttls", "bob", "two")
+    assert [each.local_hostname for each in pool.servers] == ["www.example.org", "b.example.org"]
+    assert {each.connect_timeout for each in pool.servers} == {7}
+    assert site.connection().pool is pool
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["smtp://a.example", [{"weight": 1}], ["smtp://a.example?weight=s3cret"], [{"host": "a", "x": 1}]],
+)
+def test_what_is_no_list_of_servers(site: Any, wrong: Any) -> None:
+    site.use(host="h.example", servers=wrong)
+    with pytest.raises(ImproperlyConfigured) as caught:
+        site.connection()
+    assert "s3cret" not in str(caught.value)
+
+
+def test_mail_goes_by_the_listed_servers(site: Any) -> None:
+    with MailServer(replies={"MAIL": "452 4.7.1 too much"}) as first, MailServer() as second:
+        site.use(servers=[first.url, {"url": second.url, "weight": 2}], retry={"quota_rest": 60.0})
+        assert site.connection().send_messages([EmailMessage("s", "b", "s@x.example", ["a@x.example"])]) == 1
+        assert len(second.messages) == 1
+        found = routes(site.connection().alias)
+        assert [each.weight for each in found] == [1, 2]
+        assert [each.server for each in found] == servers(site.connection().alias)

@@ -712,3 +712,39 @@ def test_header_and_envelope_name_the_same_domain(
     # Beside a local part that needs UTF-8 the domain may be in letters too.
     domain = written.rpartition("@")[2].strip(">")
     assert (domain if form.endswith(("a@{}", "a@{}>")) else ForwardPath(f"a@{domain}").domain) == expected
+
+
+def test_servers_with_weights_and_credentials_of_their_own(make_app: MakeApp) -> None:
+    users = {"ann": "s3cret"}
+    with MailServer(users=users, require_auth=True) as first, MailServer() as second:
+        entry = {"url": f"smtp://127.0.0.1:{first.port}?weight=3", "username": "ann", "password": "s3cret"}
+        listed = [{**entry, "insecure_auth": True}, f"{second.url}?max_connections=1"]
+        mail = Mail()
+        app = make_app(first, mail, MAIL_URL=listed, MAIL_POOL={"balance": "weighted"})
+        with app.app_context():
+            for _ in range(8):
+                mail.send(message())
+        assert (len(first.messages), len(second.messages)) == (6, 2)
+        assert [each.weight for each in pool_of(app).routes] == [3, 1]
+        assert pool_of(make_app(first, MAIL_URL=listed, MAIL_POOL={"balance": "weighted"})) is pool_of(app)
+
+
+def test_a_quota_moves_on_to_the_next_url(make_app: MakeApp) -> None:
+    with MailServer(replies={"MAIL": "452 4.7.1 too much"}) as first, MailServer() as second:
+        mail = Mail()
+        app = make_app(first, mail, MAIL_URL=[first.url, second.url])
+        with app.app_context():
+            mail.send(message())
+        assert len(second.messages) == 1
+        assert pool_of(app).stats().servers[0].state == "resting"
+
+
+@pytest.mark.parametrize(
+    "wrong", [[{"weight": 1}], ["smtp://h.example?weight=s3cret"], [{"url": "smtp://h", "x": 1}]]
+)
+def test_what_is_no_list_of_servers(make_app: MakeApp, wrong: Any) -> None:
+    with MailServer() as server:
+        app = make_app(server, MAIL_URL=wrong)
+        with pytest.raises(InputError) as caught:
+            pool_of(app)
+        assert "s3cret" not in str(caught.value)

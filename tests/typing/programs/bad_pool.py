@@ -10,6 +10,9 @@ from pysmtpx import MailFromParams, RcptToParams, SmtpPool
 SmtpPool("mail.example.org", max_conections=2)  # wrong: call-arg, reportCallIssue
 SmtpPool("mail.example.org", retry=3)  # wrong: arg-type, reportArgumentType
 SmtpPool("mail.example.org", balance="random")  # wrong: arg-type, reportArgumentType
+pysmtpx.Route("mail.example.org", wieght=3)  # wrong: call-arg, reportCallIssue
+pysmtpx.Route("mail.example.org", rate="fast")  # wrong: arg-type, reportArgumentType
+pysmtpx.RetryPolicy(move_on="always")  # wrong: arg-type, reportArgumentType
 SmtpPool("mail.example.org", timeout=3)  # wrong: call-arg, reportCallIssue
 SmtpPool("mail.example.org", pasword="secret")  # wrong: call-arg, reportCallIssue
 SmtpPool("mail.example.org", on_event=print, tls="ssl")  # wrong: arg-type, reportArgumentType

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pysmtpx import RetryPolicy, Server
-from pysmtpx.contrib.django import CeleryEmailBackend, EmailBackend, servers
+from pysmtpx import RetryPolicy, Route, Server
+from pysmtpx.contrib.django import CeleryEmailBackend, EmailBackend, routes, servers
 from pysmtpx.contrib.django.options import BackendOptions
 
 PYSMTPX: BackendOptions = {"max_connections": 2, "retry": {"attempts": 3}, "token": "shop.mail.token"}
@@ -23,3 +23,8 @@ backend = EmailBackend(
 )
 queue = CeleryEmailBackend(task="shop.send", queue="mail", apply_async={"priority": 1})
 found: list[Server] = servers()
+listed: list[Route] = routes()
+SEVERAL: BackendOptions = {
+    "servers": ["smtps://a.example.org?weight=2", {"url": "smtps://b.example.org", "password": "secret"}],
+    "balance": "weighted",
+}

@@ -43,13 +43,17 @@ def report_to(pool: SmtpPool, message: EmailMessage, **options: Unpack[pysmtpx.S
 
 
 with SmtpPool(
-    ["smtps://a.example.org", pysmtpx.Server("b.example.org")],
+    [
+        "smtps://a.example.org",
+        pysmtpx.Server("b.example.org"),
+        pysmtpx.Route("c.example.org", weight=2, max_connections=1, rate=None),
+    ],
     max_connections=8,
     max_messages=None,
     max_age=60,
     rate=0.5,
-    balance="even",
-    retry=RetryPolicy(attempts=2),
+    balance="weighted",
+    retry=RetryPolicy(attempts=2, move_on="temporary", quota_rest=60),
     on_event=told,
     in_flight=1,
     port=587,

@@ -1,0 +1,126 @@
+"""A server as one of several of a pool: how much of the mail it is to have, and what it may be asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self, Unpack
+
+from .connecting import as_server
+from .errors import InputError
+from .frames import conceals
+from .options import ROUTE_DEFAULTS, RouteOptions, complete, positive, spelled_out, whole
+from .server import Server
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Route:
+    """One of the servers of a ``SmtpPool``, with limits of its own.
+
+    ``server`` is what ``connect`` takes; a URL may state the limits in its
+    query: ``smtps://ann:secret@mail.example.org?weight=3&max_connections=2``.
+    ``weight`` is its share of the messages beside the weights of the others,
+    where the pool has ``balance="weighted"``. ``max_connections`` are the most
+    that are open to it, those being dialled counted, and ``max_messages`` the
+    most on each of them. ``rate`` and ``recipient_rate`` are the most messages
+    and recipients a second that it is sent, strictly. None is no limit besides
+    those of the pool, which hold for all its servers together.
+
+    Raises ``InputError`` for what cannot be right.
+    """
+
+    server: Server
+    weight: float
+    max_connections: int | None
+    max_messages: int | None
+    rate: float | None
+    recipient_rate: float | None
+
+    @conceals
+    @spelled_out(RouteOptions, ROUTE_DEFAULTS)
+    def __init__(self, server: str | os.PathLike[str] | Server, **options: Unpack[RouteOptions]) -> None:
+        limits: Mapping[str, Any] = options
+        if not isinstance(server, Server):
+            server, stated = _parted(os.fspath(server))
+            limits = {**stated, **options}
+        given: Any = complete(limits, ROUTE_DEFAULTS)
+        weight = positive("weight", given["weight"])
+        if weight is None:
+            raise InputError("weight is a finite number above 0")
+        put = object.__setattr__
+        put(self, "server", server if isinstance(server, Server) else as_server(server, None, {}))
+        put(self, "weight", weight)
+        for name in ("max_connections", "max_messages"):
+            put(self, name, None if given[name] is None else whole(name, given[name]))
+        for name in ("rate", "recipient_rate"):
+            put(self, name, positive(name, given[name]))
+
+    @classmethod
+    @conceals
+    def of(cls, value: Any) -> Self:
+        """The route for what a setting lists: a URL, a ``Server``, a ``Route``, or a dict.
+
+        A dict has ``url`` or ``host``, and options of ``Route`` and of ``Server``,
+        so that a password need not stand in a URL. Raises ``InputError``.
+        """
+        if isinstance(value, cls):
+            return value
+        if not isinstance(value, Mapping):
+            return cls(value)
+        options = dict(value)
+        if ("url" in options) == ("host" in options):
+            raise InputError("a server is a URL, or a dict with either url or host")
+        target = options.pop("url", None) or options.pop("host", None)
+        limits: Any = {name: options.pop(name) for name in ROUTE_DEFAULTS if name in options}
+        return cls(target, **limits)._with(options)
+
+    @conceals
+    def with_defaults(self, options: Mapping[str, Any]) -> Self:
+        """The same, where its server has these options unless something else was said of it."""
+        plain, mine = Server(self.server.host), self.server
+        left = {name: options[name] for name in options if getattr(mine, name) == getattr(plain, name)}
+        return self._with(left)
+
+    def _with(self, options: Mapping[str, Any]) -> Self:
+        """The same with these options of its server."""
+        if not options:
+            return self
+        limits: Any = {name: getattr(self, name) for name in ROUTE_DEFAULTS}
+        return type(self)(as_server(self.server, None, options), **limits)
+
+
+@conceals
+def routes(given: Any, options: Mapping[str, Any]) -> list[Route]:
+    """The routes of a pool: one server or route, or a sequence of them; ``options`` are for each server."""
+    several = [given] if isinstance(given, str | os.PathLike | Server | Route) else list(given)
+    if not several:
+        raise InputError("a pool needs a server")
+    return [(each if isinstance(each, Route) else Route(each))._with(options) for each in several]
+
+
+@conceals
+def _parted(text: str) -> tuple[str, dict[str, Any]]:
+    """A URL without what is said of its limits, and that."""
+    if "://" not in text or "?" not in text:
+        return text, {}
+    place, _, query = text.partition("?")
+    kept: list[str] = []
+    limits: dict[str, Any] = {}
+    for pair in query.split("&"):
+        name, _, value = pair.partition("=")
+        if name not in ROUTE_DEFAULTS:
+            kept.append(pair)
+        elif name in limits:
+            raise InputError("the URL gives an option twice")
+        else:
+            limits[name] = _number(name, value)
+    return (f"{place}?{'&'.join(kept)}" if kept else place), limits
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        return int(text) if name.startswith("max_") else float(text)
+    except ValueError:
+        pass  # its text quotes the value, which may be the rest of a password
+    raise InputError(f"{name} in a URL is a number")
