@@ -6,9 +6,9 @@ the options of Python; ``worded`` says the same to whoever sets them elsewhere.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from shlex import quote
 from typing import Final, Literal, TypeAlias
 
 from .shortening import shortened, shown
@@ -174,16 +174,17 @@ _WORDINGS: Final[dict[str, tuple[str, str, str, str]]] = {
 }
 """What stands for an option of Python in each ``Face``, in their order."""
 _FACES: Final[tuple[Face, ...]] = ("command", "flask", "django", "mailers")
-_URL_BEFORE: Final = r'smtps?://[^\s"]+, or (?=tls=)'
+_USE_A_URL: Final = ("Use smtp://", "Use smtps://")
 
 
 def worded(text: str, face: Face) -> str:
     """A text of this module with the options as that face calls them."""
     column = _FACES.index(face)
-    if face in ("django", "mailers"):  # they take no URL
-        text = re.sub(_URL_BEFORE, "", text)
-    longest_first = "|".join(map(re.escape, sorted(_WORDINGS, key=len, reverse=True)))
-    return re.sub(longest_first, lambda found: _WORDINGS[found[0]][column], text)
+    if face in ("django", "mailers") and text.startswith(_USE_A_URL):  # they take none
+        text = f"Use {text.partition(', or ')[2]}"
+    for phrase in sorted(_WORDINGS, key=len, reverse=True):  # a longer one may hold a shorter one
+        text = text.replace(phrase, _WORDINGS[phrase][column])
+    return text
 
 
 def some(texts: Sequence[str], most: int) -> str:
@@ -273,11 +274,22 @@ def other_fingerprint(expected: Sequence[str]) -> str:
     )
 
 
-def client_certificate(*, is_given: bool) -> str:
-    """The server demands a certificate of ours, or does not take the one that it was given."""
+def client_certificate(*, is_given: bool, look: str = "") -> str:
+    """The server demands a certificate of ours, or does not take the one that it was given.
+
+    ``look`` is a command that tells whose it takes, where that is not known.
+    """
     if is_given:
-        return "Ask who runs the server which authority it must come from, and whether it has run out."
-    return "Give yours: client_certificate=(file, key_file), in PEM."
+        text = "Ask who runs the server which authority it must come from, and whether it has run out."
+    else:
+        text = "Give yours: client_certificate=(file, key_file), in PEM."
+    return f'{text} "Acceptable client certificate CA names" of this tells whose: {look}' if look else text
+
+
+def openssl(host: str, port: int, *, starttls: Literal["", "smtp", "lmtp"] = "") -> str:
+    """The command that shows how TLS begins at a server."""
+    where = f"-unix {quote(host)}" if host.startswith("/") else f"-connect {quote(_place(host, port))}"
+    return f"openssl s_client {where}{f' -starttls {starttls}' if starttls else ''} </dev/null"
 
 
 def handshake(why: str) -> str:
@@ -285,6 +297,8 @@ def handshake(why: str) -> str:
     upper = why.upper()
     if "WRONG_VERSION_NUMBER" in upper or "HTTP_REQUEST" in upper:
         return "What came is not TLS: this port seems to begin in clear, or to be for something else."
+    if "EOF" in upper:
+        return "The server hung up: it may be busy, refuse this address, or speak no TLS on this port."
     if "VERSION" in upper or "PROTOCOL" in upper or "HANDSHAKE_FAILURE" in upper:
         return "The server's TLS may be too old, or share no cipher with ours: at least TLS 1.2 is needed."
     return ""

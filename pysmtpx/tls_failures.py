@@ -6,20 +6,23 @@ import re
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from . import cures
 from .driver import Driver
 from .errors import ProtocolError, SmtpError, TlsError
-from .flow.session import listen_to_greeting
+from .flow.session import Opening, ask_for_tls, listen_to_greeting
 from .net.deadline import Deadline
-from .net.dial import dial, dial_unix
+from .net.dial import dial, dial_unix, own_name
 from .net.stream import Stream
 from .net.tls import Tls, default_context, is_alert, roots_of
-from .net.wait import pass_alarm
+from .net.tls_first import client_hello
+from .net.wait import READ, WRITE, Waiter, pass_alarm
 from .server import Server
 from .shortening import shortened
+from .wire.capabilities import Protocol
 from .wire.certificate import Certificate, read_certificate
+from .wire.certificate_request import RequestReader
 from .wire.reply import Reply
 
 _SECONDS: Final = 5.0
@@ -27,6 +30,7 @@ _SECONDS: Final = 5.0
 _SHOWN: Final = 80
 """Characters of a name."""
 _NAMES: Final = 3
+_RECEIVE: Final = 16 * 1024
 
 _NOT_IN_TIME: Final = (9, 10)
 _MISMATCHES: Final = (62, 64)
@@ -54,7 +58,7 @@ def explain(error: TlsError, place: Place) -> None:
     if isinstance(cause, ssl.SSLCertVerificationError):
         _explain_theirs(error, cause, place.server)
     elif isinstance(cause, ssl.SSLError) and is_alert(cause):
-        _explain_ours(error, cause.reason or "", place.server)
+        _explain_ours(error, cause.reason or "", place)
     elif isinstance(cause, ssl.SSLError) and not isinstance(cause, _ENDS) and place.server.tls == "implicit":
         _explain_clear_text(error, place)
 
@@ -88,19 +92,80 @@ def _facts(own: Certificate) -> str:
 # -- our certificate ---------------------------------------------------------------------------
 
 
-def _explain_ours(error: TlsError, reason: str, server: Server) -> None:
-    """``ssl`` does not tell which authorities the server named."""
+def _explain_ours(error: TlsError, reason: str, place: Place) -> None:
+    server = place.server
+    is_vague = "HANDSHAKE_FAILURE" in reason  # all that a server says for want of it under TLS 1.2
+    if not is_vague and not any(word in reason for word in _ABOUT_OURS):
+        return
+    asked = _asked_for(place)
     is_given = server.client_certificate is not None
-    if "CERTIFICATE_REQUIRED" in reason or (server.ssl_context is None and not is_given):
-        what = "it demands a certificate of ours, and was given none"
+    # To none at all the answer is handshake_failure (RFC 5246 7.4.6); a context may hold one of ours.
+    if "CERTIFICATE_REQUIRED" in reason or (not is_given and (is_vague or server.ssl_context is None)):
+        what = f"it demands a certificate of ours{_whose(asked)}, and was given none"
         is_given = False
     else:
-        what = f"it does not take our certificate{_ours(server)}"
-    if any(word in reason for word in _ABOUT_OURS):
-        error.args = (f"{error.args[0]}; {what}",)
-        error.cure = cures.client_certificate(is_given=is_given)
-    elif "HANDSHAKE_FAILURE" in reason:  # all that a server says for want of it under TLS 1.2
+        what = f"it does not take our certificate{_ours(server)}{_whose(asked)}"
+    if is_vague and asked is None:
         error.cure = f"{cures.handshake(reason)} Or {what}: client_certificate=(file, key_file)."
+        return
+    error.args = (f"{error.args[0]}; {what}",)
+    error.cure = cures.client_certificate(is_given=is_given, look=_look(server) if asked is None else "")
+
+
+def _whose(asked: tuple[str, ...] | None) -> str:
+    if not asked:
+        return "" if asked is None else " (it names no authority)"
+    named = [shortened(name, _SHOWN) for name in asked[:_NAMES]]
+    more = [f"{len(asked) - _NAMES} more"] if len(asked) > _NAMES else []
+    return f" (it takes those issued by {' or '.join([*named, *more])})"
+
+
+def _look(server: Server) -> str:
+    """What tells the authorities where we cannot, as of a server that has TLS 1.3 alone."""
+    protocol: Literal["", "smtp", "lmtp"] = "lmtp" if server.protocol is Protocol.LMTP else "smtp"
+    return cures.openssl(server.host, server.port, starttls="" if server.tls == "implicit" else protocol)
+
+
+def _asked_for(place: Place) -> tuple[str, ...] | None:
+    """Whose certificates the server takes; None where that cannot be told.
+
+    ``ssl`` does not tell, and under TLS 1.3 nobody else sees. Up to TLS 1.2 the server asks in clear, so this
+    is listened to by another dial, which goes no further.
+    """
+    try:
+        return _request(place._replace(deadline=place.deadline.within(_SECONDS)))
+    except (SmtpError, OSError, ValueError) as failure:
+        if not isinstance(failure, SmtpError):
+            pass_alarm(failure)
+        return None
+
+
+def _request(place: Place) -> tuple[str, ...] | None:
+    server, deadline = place.server, place.deadline
+    sock = _dialled(place)
+    try:
+        if server.tls != "implicit" and not _is_ready(sock, place):
+            return None
+        sock.setblocking(False)
+        waiter, reader = Waiter(sock), RequestReader()
+        hello = client_hello(server.server_hostname or server.host, ssl.TLSVersion.TLSv1_2)
+        while hello and waiter.wait(WRITE, max(0.0, deadline.remaining())):
+            hello = hello[sock.send(hello) :]
+        while waiter.wait(READ, max(0.0, deadline.remaining())):
+            data = sock.recv(_RECEIVE)
+            if not data or reader.feed(data):
+                break
+        return reader.authorities
+    finally:
+        sock.close()
+
+
+def _is_ready(sock: socket.socket, place: Place) -> bool:
+    """Whether STARTTLS was answered by a yes."""
+    server = place.server
+    opening = Opening(server.protocol, server.local_hostname or own_name(sock), "opportunistic")
+    driver = Driver(Stream(sock), lambda: Tls(default_context(), ""))
+    return driver.drive(ask_for_tls(opening), place.deadline)
 
 
 def _ours(server: Server) -> str:

@@ -141,7 +141,7 @@ TEXTS = [
     cures.wrong_name(["mail.example"]),
     cures.untrusted(),
     *(cures.client_certificate(is_given=given) for given in (True, False)),
-    *map(cures.handshake, ("WRONG_VERSION_NUMBER", "HANDSHAKE_FAILURE")),
+    *map(cures.handshake, ("WRONG_VERSION_NUMBER", "HANDSHAKE_FAILURE", "EOF in violation of protocol")),
     *(cures.no_auth(starttls=offered) for offered in (True, False)),
     cures.exposed(),
     cures.no_mechanism(),
@@ -182,6 +182,15 @@ def test_a_web_application_hears_of_its_own_settings(text: str, face: cures.Face
 def test_every_wording_is_of_a_text_that_is_said() -> None:
     told = " ".join([*TEXTS, *SAID_BY_CHECK])
     assert [phrase for phrase in cures._WORDINGS if phrase not in told] == []
+
+
+def test_what_stands_for_an_option_is_not_taken_for_another_one() -> None:
+    """As if all were replaced at once."""
+    phrases = "|".join(map(re.escape, sorted(cures._WORDINGS, key=len, reverse=True)))
+    for column, face in enumerate(cures._FACES[:2]):
+        for text in [*TEXTS, *SAID_BY_CHECK]:
+            at_once = re.sub(phrases, lambda found, at=column: cures._WORDINGS[found[0]][at], text)
+            assert cures.worded(text, face) == at_once
 
 
 def test_the_options_that_a_cure_names_exist() -> None:

@@ -24,7 +24,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("wire.result", "wire.certificate", "cures"),
     ("errors",),
     ("extras",),
-    ("wire.parser", "wire.address", "wire.lines", "wire.capabilities"),
+    ("wire.certificate_request", "wire.parser", "wire.address", "wire.lines", "wire.capabilities"),
     ("wire.params", "wire.content"),
     ("wire.command",),
     ("wire.envelope",),

@@ -71,6 +71,12 @@ def listen_to_greeting() -> Flow[Reply]:
     return reply
 
 
+def ask_for_tls(opening: Opening) -> Flow[bool]:
+    """From the greeting up to where a handshake would begin; whether the server is ready for one."""
+    yield from _greeting()
+    return (yield from _starttls(opening, (yield from _hello(opening))))
+
+
 def log_in(opening: Opening, begun: Begun) -> Flow[str]:
     """AUTH, where there is someone to log in: then the session is ready for MAIL.
 

@@ -118,9 +118,10 @@ class _Look:
         return self._heard in _TLS
 
 
-def client_hello(host: str) -> bytes:
-    """The first octets of a handshake with this host."""
+def client_hello(host: str, up_to: ssl.TLSVersion = ssl.TLSVersion.MAXIMUM_SUPPORTED) -> bytes:
+    """The first octets of a handshake with this host, which goes on with nothing newer than ``up_to``."""
     context, outgoing = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), ssl.MemoryBIO()
+    context.maximum_version = up_to
     context.check_hostname = False  # nothing goes over it
     name = None if host.startswith("/") else host
     with suppress(ssl.SSLWantReadError):

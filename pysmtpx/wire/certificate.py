@@ -76,6 +76,15 @@ def fingerprints_of(der: bytes) -> tuple[str, ...]:
     return (f"sha256:{hashlib.sha256(der).hexdigest()}", *key)
 
 
+def distinguished_name(der: bytes) -> str:
+    """A name in DER, such as ``CN=Authority, O=Example``; empty where it cannot be read, never raises."""
+    try:
+        (_, name), *_ = _elements(der)
+        return _name(name)
+    except (ValueError, IndexError):
+        return ""
+
+
 def _read(der: bytes) -> Certificate:
     (_, outer), *_ = _elements(der)
     (_, to_be_signed), *_ = _elements(outer)

@@ -393,7 +393,7 @@ def _demanding(version: str) -> ssl.SSLContext:
 def test_a_certificate_of_ours_is_demanded(
     version: str, tls: Any, ours: str | None, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """FAULTS 121: final, dialled once, and which of ours was not taken."""
+    """FAULTS 121: final, tried once, and which of ours was not taken."""
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "roots.pem"))
     authority().cert_pem.write_to_path(tmp_path / "roots.pem")
     options: dict[str, Any] = {"tls": tls}
@@ -407,7 +407,9 @@ def test_a_certificate_of_ours_is_demanded(
         pysmtpx.SmtpPool(server.host, port=server.port, **options) as pool,
     ):
         error = failure(pool.send, *MAIL)
-        assert len(server.ledger.connections) == 1
+        # The second asks whose it takes, and ends before the handshake does.
+        tried, looked = server.ledger.connections
+        assert not {"MAIL", "AUTH"} & {*tried.commands, *looked.commands}
     assert type(error) is TlsError
     assert (error.temporary, error.safe_to_retry) == (False, False)
     if ours:
@@ -415,8 +417,95 @@ def test_a_certificate_of_ours_is_demanded(
         assert "issued by O=trustme" in error.text
         assert "which authority it must come from" in error.cure
     else:
-        assert "it demands a certificate of ours, and was given none" in error.text
-        assert "client_certificate=(file, key_file)" in error.cure
+        assert "it demands a certificate of ours (it names no authority), and was given none" in error.text
+        assert error.cure == "Give yours: client_certificate=(file, key_file), in PEM."
+
+
+def _handshake(kind: int, body: bytes) -> bytes:
+    return bytes([kind, *len(body).to_bytes(3, "big")]) + body
+
+
+def _nested(value: bytes, *tags: int) -> bytes:
+    """DER: each tag around the one before."""
+    for tag in tags:
+        value = bytes([tag, len(value)]) + value
+    return value
+
+
+def _request(*organizations: str) -> bytes:
+    """How a server of TLS 1.2 asks for a certificate (RFC 5246 7.4.4), a message across two records."""
+    oid = _nested(b"\x55\x04\x0a", 0x06)
+    names = [_nested(oid + _nested(each.encode(), 0x0C), 0x30, 0x31, 0x30) for each in organizations]
+    listed = b"".join(len(der).to_bytes(2, "big") + der for der in names)
+    body = b"\x01\x40" + b"\x00\x02\x04\x01" + len(listed).to_bytes(2, "big") + listed
+    messages = [(2, bytes(38)), (11, bytes(40)), (13, body), (14, b"")]
+    octets = b"".join(_handshake(*each) for each in messages)
+    halves = octets[:50], octets[50:]
+    return b"".join(b"\x16\x03\x03" + len(half).to_bytes(2, "big") + half for half in halves)
+
+
+_REQUIRED = b"\x15\x03\x03\x00\x02\x02\x74"
+"""The alert certificate_required (RFC 8446 6.2)."""
+
+
+def _answering(tls: str, answer: bytes) -> Any:
+    """What to do with each of the connections: the first is refused, and the next gets this answer."""
+
+    def script(peer: Peer) -> None:
+        if tls == "starttls":
+            peer.say(b"220 mail.test\r\n")
+            peer.expect("EHLO")
+            peer.say(b"250-mail.test\r\n250 STARTTLS\r\n")
+            peer.expect("STARTTLS")
+            peer.say(b"220 go\r\n")
+        head = peer.take(5)
+        peer.take(int.from_bytes(head[3:], "big"))
+        seen.append(peer)
+        peer.say(_REQUIRED if len(seen) == 1 else answer)
+        if len(seen) == 1 or answer:
+            peer.rest()
+
+    seen: list[Peer] = []
+    return script
+
+
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("tls", ["implicit", "starttls"])
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["Example"], "(it takes those issued by O=Example)"),
+        (["A", "B", "C", "D", "E"], "(it takes those issued by O=A or O=B or O=C or 2 more)"),
+        (["x\x1b[1m"], "O=x\\x1b[1m)"),
+    ],
+)
+def test_the_error_names_whose_certificates_are_taken(
+    tls: Any, cut: str, names: list[str], said: str
+) -> None:
+    """``ssl`` does not tell: another dial hears it in clear."""
+    with ScriptedServer(_answering(tls, _request(*names)), cut=cut) as server:
+        error = failure(pysmtpx.connect, "127.0.0.1", server.port, tls=tls)
+    assert type(error) is TlsError
+    assert not error.safe_to_retry
+    assert "it demands a certificate of ours" in error.text
+    assert said in error.text
+    assert "\x1b" not in str(error)
+    assert error.cure == "Give yours: client_certificate=(file, key_file), in PEM."
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"\x15\x03\x03\x00\x02\x02\x46", b"HTTP/1.1 400\r\n\r\n", b"\x16\x03\x03\xff\xff" * 60_000],
+    ids=["gone", "protocol_version", "HTTP", "endless"],
+)
+@pytest.mark.parametrize(("tls", "starttls"), [("implicit", ""), ("starttls", " -starttls smtp")])
+def test_where_whose_is_not_told_the_error_says_what_tells_it(tls: Any, starttls: str, answer: bytes) -> None:
+    """A server with TLS 1.3 alone asks under its cover; for what is no handshake nobody waits."""
+    with ScriptedServer(_answering(tls, answer)) as server:
+        error = failure(pysmtpx.connect, "127.0.0.1", server.port, tls=tls)
+        look = f"openssl s_client -connect 127.0.0.1:{server.port}{starttls} </dev/null"
+    assert "it demands a certificate of ours, and was given none" in error.text
+    assert error.cure.endswith(f'. "Acceptable client certificate CA names" of this tells whose: {look}')
 
 
 # -- addresses -----------------------------------------------------------------------------------------------

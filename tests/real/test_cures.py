@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import pytest
-from support.certs import client_context, stranger
+from support.certs import authority, client_context, server_files, stranger
 from support.chasquid import ChasquidServer
 from support.dovecot import USERS, DovecotServer
 from support.exim import EximServer
@@ -126,3 +130,42 @@ def test_a_wrong_password(postfix: PostfixServer) -> None:
     options = {**TRUSTING, **ACCOUNT, "password": "wrong"}
     error = failure(pysmtpx.connect, postfix.host, postfix.port, tls="starttls", **options)
     assert "want an app password or OAuth" in error.cure
+
+
+@pytest.fixture
+def demanding(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[int]:
+    """OpenSSL's own server, which demands a certificate, by the versions of TLS that the test names."""
+    openssl = shutil.which("openssl") or pytest.skip("Missing here: openssl")
+    chain, key = server_files(tmp_path, "localhost", "127.0.0.1")
+    authority().cert_pem.write_to_path(tmp_path / "ca.pem")
+    options = f"-accept 127.0.0.1:0 -cert {chain} -key {key} -CAfile {tmp_path}/ca.pem -Verify 1"
+    command = [openssl, "s_server", "-verify_return_error", *options.split(), *request.param]
+    pipe = subprocess.PIPE  # with an input that has ended it hangs up
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL) as server:
+        assert server.stdout is not None
+        line = next(line for line in server.stdout if line.startswith(b"ACCEPT"))
+        yield int(line.rpartition(b":")[2])
+        server.kill()
+
+
+@pytest.mark.parametrize(
+    ("demanding", "told"), [([], True), (["-tls1_2"], True), (["-tls1_3"], False)], indirect=["demanding"]
+)
+@pytest.mark.parametrize("ours", [None, "stranger's"])
+def test_openssl_tells_whose_certificates_it_takes(
+    demanding: int, told: bool, ours: str | None, tmp_path: Path
+) -> None:
+    """Under TLS 1.3 alone it tells only whom it has shaken hands with."""
+    options: dict[str, Any] = {"ssl_context": client_context()}
+    if ours:
+        issued = stranger().issue_cert("ann@example.org")
+        for blob in (issued.private_key_pem, *issued.cert_chain_pems):
+            blob.write_to_path(tmp_path / "own.pem", append=True)
+        options["ssl_context"].load_cert_chain(tmp_path / "own.pem")
+    error = failure(pysmtpx.connect, "localhost", demanding, tls="implicit", **options)
+    assert isinstance(error, TlsError)
+    assert not error.safe_to_retry
+    named = "(it takes those issued by O=trustme" in error.text
+    assert named is told
+    assert ("openssl s_client -connect localhost:" in error.cure) is not told
+    assert ("does not take our certificate" if ours else "demands a certificate of ours") in error.text
