@@ -35,11 +35,23 @@ class Text(str):
         return str.encode(self, "utf-8", errors)
 
 
+class Octets(bytes):
+    """What an authobject returned that speaks no text. It goes as it is."""
+
+    __slots__ = ()
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        """Themselves, whatever is asked for."""
+        return bytes(self)
+
+
 def in_utf8(authobject: Callable[..., Any]) -> Callable[..., Any]:
-    """The same authobject, with answers that need not be ASCII."""
+    """The same authobject, with answers that need not be ASCII, nor text."""
 
     def answered(*challenge: bytes) -> Any:
         answer = authobject(*challenge)
+        if isinstance(answer, bytes):
+            return Octets(answer)
         return Text(answer) if isinstance(answer, str) else answer
 
     return answered

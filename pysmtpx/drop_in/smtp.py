@@ -266,7 +266,7 @@ class Conversations(Commands):
 
     @one_call
     def auth(self, mechanism: str, authobject: Any, *, initial_response_ok: bool = True) -> tuple[int, bytes]:
-        """AUTH by a callable of the caller's (RFC 4954); its answers go in UTF-8.
+        """AUTH by a callable of the caller's (RFC 4954); its answers go in UTF-8, or are bytes.
 
         It is called without an argument for the initial response, and with the
         bytes of each challenge. Raises ``SMTPAuthenticationError`` for a refusal.

@@ -17,6 +17,7 @@ import pysmtpx
 from pysmtpx import AuthenticationError, InputError, MechanismUnavailable, SaslLogin, Server
 from pysmtpx.flow.auth import authenticate
 from pysmtpx.sasl.credentials import Credentials
+from pysmtpx.smtplib import SMTP
 from pysmtpx.testing import Config, MailServer
 from pysmtpx.wire.capabilities import Capabilities
 
@@ -171,6 +172,54 @@ def test_a_challenge_after_its_end_cancels_the_exchange() -> None:
         login.result()
 
 
+def goes_on(login: SaslLogin) -> Generator[bytes, bytes, None]:
+    while True:
+        yield b"again"
+
+
+def test_endless_challenges_end() -> None:
+    """FAULTS 77."""
+    login = run(Broken(goes_on), lambda line: b"334 \r\n")
+    with pytest.raises(AuthenticationError, match=r"more than \d+ challenges"):
+        login.result()
+    assert login.closed
+
+
+def too_long(login: SaslLogin) -> Generator[bytes, bytes, None]:
+    yield b"a"
+    yield b"x" * 12_288
+
+
+def test_an_answer_that_no_line_can_carry_ends_the_session_with_nothing_of_it_written() -> None:
+    login = run(Broken(too_long), [(re.compile(rb"AUTH X-BROKEN .*\r\n"), b"334 \r\n")])
+    with pytest.raises(InputError) as caught:
+        login.result()
+    assert "xxx" not in str(caught.value)
+
+
+def test_a_long_initial_response_answers_an_empty_challenge() -> None:
+    """RFC 4954 4: the AUTH line has 512 octets."""
+    long = b"s3cr3t" * 200
+    script = [(b"AUTH X-BROKEN\r\n", b"334 \r\n"), (encoded(long) + b"\r\n", OK)]
+    assert run(Broken(lambda login: (each for each in [long])), script).result() == "X-BROKEN"
+
+
+def test_a_token_that_is_fetched_is_fetched_anew_once_it_is_refused() -> None:
+    """As for a mechanism of ours."""
+    tokens = iter(["old", "new"])
+
+    def bearer(login: SaslLogin) -> Generator[bytes, bytes, None]:
+        yield login.token.encode()
+
+    own = Broken(bearer)
+    credentials = Credentials("ann", token=lambda: next(tokens), mechanisms=(own,))
+    script = [
+        (b"AUTH X-BROKEN " + encoded(b"old") + b"\r\n", b"535 5.7.8 expired\r\n"),
+        (b"AUTH X-BROKEN " + encoded(b"new") + b"\r\n", OK),
+    ]
+    assert run(own, script, credentials=credentials).result() == "X-BROKEN"
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [
@@ -249,6 +298,26 @@ def test_a_connection_and_a_pool_log_in_by_it() -> None:
             assert [outcome.status for outcome in pool.send_many(mails)] == ["accepted"] * 8
         assert len(server.messages) == 8
     assert tickets.count >= 2
+
+
+@pytest.mark.parametrize("protocol", ["smtp", "lmtp"])
+def test_it_serves_both_protocols(protocol: Any) -> None:
+    tickets = Tickets()
+    with serving(mechanisms=["X-TICKET"], verdict=tickets, protocol=protocol) as server:
+        with pysmtpx.connect(server.url, username="ann", auth=Ticket()) as connection:
+            assert connection.mechanism == "X-TICKET"
+            connection.send_message(b"From: a@x.example\r\nTo: b@y.example\r\n\r\n.\r\n")
+        assert len(server.messages) == tickets.count == 1
+
+
+def test_the_face_of_smtplib_has_its_own_way_to_one() -> None:
+    tickets = Tickets()
+    with serving(mechanisms=["X-TICKET"], verdict=tickets) as server, SMTP(server.host, server.port) as smtp:
+        smtp.ehlo()
+        ticket = Ticket().dialogue(SaslLogin(username="ann"))
+        reply = smtp.auth("X-TICKET", lambda *given: ticket.send(*given) if given else next(ticket))
+        assert reply[0] == 235
+    assert tickets.count == 1
 
 
 def test_what_goes_wrong_in_it_reaches_the_caller() -> None:
