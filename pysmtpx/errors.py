@@ -10,7 +10,8 @@
     ├── ConnectError (ConnectionError)     no address answered, or the greeting refused us
     ├── TlsError                           handshake, certificate, or STARTTLS refused
     ├── AuthenticationError                AUTH refused, or required and not done
-    │   └── MechanismUnavailable           no mechanism in common, or none works here
+    │   ├── MechanismUnavailable           no mechanism in common, or none works here
+    │   └── CredentialsUnavailable         no token or password could be had from its provider
     ├── ProtocolError                      the server broke the protocol
     │   └── UsageError (ValueError)        the call does not fit the connection; nothing was written
     ├── Timeout (TimeoutError)             a limit ran out before the end of data was sent
@@ -232,6 +233,28 @@ class AuthenticationError(SmtpError):
 
 class MechanismUnavailable(AuthenticationError):
     """No SASL mechanism that the server offers can be used with these credentials."""
+
+
+class CredentialsUnavailable(AuthenticationError):
+    """A token or password could not be had from its provider; no log-in was tried.
+
+    ``temporary`` tells a provider that is down, slow or busy from one that
+    refuses us. ``retry_after`` is in seconds, where it said when to ask again.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        stage: Stage | None = Stage.AUTH,
+        reply: Reply | None = None,
+        cure: str = "",
+        temporary: bool = False,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, stage=stage, reply=reply, cure=cure)
+        self._temporary = self._safe_to_retry = temporary
+        self.retry_after = retry_after
 
 
 class ProtocolError(SmtpError):

@@ -19,6 +19,7 @@ from .net.tls import Tls, context_for, handshake
 from .net.tls_first import await_first_octet
 from .net.wait import pass_alarm
 from .sasl.binding import ChannelBinding
+from .sasl.credentials import Credentials
 from .server import Server
 from .tls_failures import Place, explain
 from .wire.capabilities import Capabilities
@@ -77,8 +78,10 @@ def open_channel(
     and nothing is left open where it fails. Raises what ``connect`` raises.
     """
     attempt = attempt or Attempt(deadline)
+    # Before the dial: whoever has no token yet, or gets none, does not hold a connection meanwhile.
+    credentials = _credentials(server, deadline)
     try:
-        channel, opening, begun = _begin_somewhere(server, deadline, attempt)
+        channel, opening, begun = _begin_somewhere(server, credentials, deadline, attempt)
         if opening.credentials is not None:
             channel.note_log_in(channel.run(lambda: log_in(opening, begun), deadline))
         return channel, begun.capabilities
@@ -87,13 +90,20 @@ def open_channel(
         raise
 
 
-def _begin_somewhere(server: Server, deadline: Deadline, attempt: Attempt) -> tuple[Channel, Opening, Begun]:
+def _credentials(server: Server, deadline: Deadline) -> Credentials | None:
+    credentials = server.credentials
+    return None if credentials is None else credentials.ready(deadline.remaining)
+
+
+def _begin_somewhere(
+    server: Server, credentials: Credentials | None, deadline: Deadline, attempt: Attempt
+) -> tuple[Channel, Opening, Begun]:
     """A session at the first of the server's addresses that gives one (RFC 5321 5.1)."""
     addresses = Addresses(attempt.unwell)
     failures: list[tuple[str, SmtpError]] = []
     while True:
         try:
-            return _begin(server, deadline, attempt, addresses)
+            return _begin(server, credentials, deadline, attempt, addresses)
         except SmtpError as error:
             if isinstance(error, TlsError):
                 explain(error, Place(server, addresses.shown, deadline, attempt.keep))
@@ -105,7 +115,11 @@ def _begin_somewhere(server: Server, deadline: Deadline, attempt: Attempt) -> tu
 
 
 def _begin(
-    server: Server, deadline: Deadline, attempt: Attempt, addresses: Addresses
+    server: Server,
+    credentials: Credentials | None,
+    deadline: Deadline,
+    attempt: Attempt,
+    addresses: Addresses,
 ) -> tuple[Channel, Opening, Begun]:
     tls = partial(_tls_of, server)
     sock = _dial(server, deadline, attempt, addresses)
@@ -117,7 +131,7 @@ def _begin(
         source = server.source_address
         await_first_octet(sock, (server.host, server.port), limit, source=source, keep=attempt.keep)
     channel = attempt.channel = Channel(Driver(Stream(sock), tls, attempt.answer_time))
-    opening = _opening(server, name, channel.binding())
+    opening = _opening(server, credentials, name, channel.binding())
     return channel, opening, channel.run(lambda: begin_session(opening), limit, fresh=True)
 
 
@@ -156,12 +170,14 @@ def _tls_of(server: Server) -> Tls:
     return Tls(context, server.server_hostname or server.host, server.fingerprint)
 
 
-def _opening(server: Server, name: str, binding: ChannelBinding | None) -> Opening:
+def _opening(
+    server: Server, credentials: Credentials | None, name: str, binding: ChannelBinding | None
+) -> Opening:
     return Opening(
         protocol=server.protocol,
         name=name,
         starttls=_STARTTLS.get(server.tls),
-        credentials=server.credentials,
+        credentials=credentials,
         private=server.tls == "implicit" or server.is_local,
         allow_clear=server.insecure_auth,
         binding=binding,

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 from .errors import (
     ConnectError,
     ConnectionLost,
+    CredentialsUnavailable,
     DeliveryUnknown,
     InputError,
     NotSupportedError,
@@ -38,10 +39,11 @@ class RetryPolicy:
     """What a pool sends again of its own accord, to the recipients that are still owed it.
 
     By default only what failed before the end of data was written and without
-    a refusal: no connection, a lost one, a timeout, a breach of the protocol, or
-    421. What is in doubt is sent again only where ``unknown`` asks for it. A
-    refusal for good (5xx), a certificate or password that was refused, and what
-    is wrong with the call itself are never tried again.
+    a refusal: no connection, a lost one, a timeout, a breach of the protocol, 421,
+    or no token because its provider is down or busy. What is in doubt is sent
+    again only where ``unknown`` asks for it. A refusal for good (5xx), a
+    certificate or password that was refused, and what is wrong with the call
+    itself are never tried again.
 
     Where there are several servers, those who were refused by one of them for
     what ``move_on`` names are sent to by the next at once, as another try.
@@ -111,7 +113,8 @@ class RetryPolicy:
             return self.unknown
         reply = error.reply
         if reply is None or reply.code < 400:
-            return isinstance(error, _BROKEN)
+            is_without_token = isinstance(error, CredentialsUnavailable) and error.temporary
+            return is_without_token or isinstance(error, _BROKEN)
         return reply.code == _SHUTDOWN or (self.temporary and error.temporary)
 
     def allows(self, error: SmtpError) -> bool:

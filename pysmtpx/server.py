@@ -17,7 +17,7 @@ from .errors import InputError
 from .frames import conceals
 from .options import SERVER_DEFAULTS, ServerChanges, ServerOptions, spelled_out, unknown
 from .outgoing import BeforeSend, Outgoing, checked_allowed, checked_hooks, checked_redirect
-from .sasl.credentials import Credentials
+from .sasl.credentials import Credentials, Source
 from .sasl.own import SaslMechanism, checked
 from .wire.address import ForwardPath
 from .wire.capabilities import Protocol
@@ -43,8 +43,9 @@ class Server:
     * ``port``: 24 for LMTP (RFC 2033 5 forbids 25), 465 for implicit TLS, 25 on
       loopback, else 587 (RFC 6409 3.1). A UNIX socket has port 0.
 
-    ``username`` with ``password`` or ``token`` (a text, or a callable that
-    returns one, for OAuth) asks for AUTH; ``auth`` names the only SASL
+    ``username`` with ``password`` or ``token`` (for OAuth) asks for AUTH. Either
+    is a text, a callable that returns one, or a provider that keeps and renews
+    it, as those of ``pysmtpx.oauth`` do. ``auth`` names the only SASL
     mechanisms allowed, in order, and may hold a ``SaslMechanism`` of your own.
     ``insecure_auth`` allows a reusable password in clear text.
     ``server_hostname`` is the name checked in the certificate where it is not
@@ -83,8 +84,8 @@ class Server:
     protocol: Protocol
     tls: TlsMode
     username: str | None
-    password: str | None
-    token: str | Callable[[], str] | None
+    password: Source | None
+    token: Source | None
     auth: tuple[str | SaslMechanism, ...]
     authzid: str
     insecure_auth: bool
@@ -145,14 +146,21 @@ class Server:
         ``insecure_auth`` (``true``), ``server_hostname``, ``roots``,
         ``fingerprint`` (with commas), ``local_hostname``, ``source_address``,
         ``connect_timeout`` (seconds), ``overlap`` (``true``), ``without``,
-        ``redirect_to`` and ``allow_recipients`` (each with commas).
+        ``redirect_to`` and ``allow_recipients`` (each with commas). ``oauth``
+        names a provider of tokens, and its arguments stand beside it
+        (``tenant``, ``client_id``, …); its secrets come from the environment, as
+        ``pysmtpx.oauth.by_name`` says.
         ``overrides`` are arguments of ``Server`` and win over the URL.
 
         Raises ``InputError``, whose text never repeats the URL: it may hold a
         password.
         """
-        given: Any = {**urls.parse(url), **overrides}
-        return cls(**given)
+        given = urls.parse(url)
+        oauth = given.pop("oauth", None)
+        values: Any = {**given, **overrides}
+        if oauth is not None and values.get("token") is None and overrides.get("password") is None:
+            values["token"] = _provider(oauth, values.get("username"))
+        return cls(**values)
 
     @property
     def path(self) -> str | None:
@@ -232,6 +240,14 @@ class Server:
             if value is not None:
                 shown.append(f"{field.name}={_shown(field.name, value)}")
         return f"Server({', '.join(shown)})"
+
+
+@conceals
+def _provider(arguments: dict[str, str], username: str | None) -> Source:
+    """What a URL names; it dials, and so stands above."""
+    oauth: Any = import_module("pysmtpx.oauth")
+    made: Source = oauth.by_name(**arguments, username=username)
+    return made
 
 
 def _shown(name: str, value: Any) -> str:

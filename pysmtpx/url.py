@@ -111,9 +111,27 @@ def _query(query: str) -> dict[str, Any]:
     names = {name for name, _ in pairs}
     if len(names) != len(pairs):
         raise InputError("the URL gives an option twice")
+    if "oauth" in names:
+        options = dict(pairs)
+        return {**_read({name: options.pop(name) for name in names - _OAUTH}), "oauth": _oauth(options)}
+    return _read(dict(pairs))
+
+
+def _read(options: Mapping[str, str]) -> dict[str, Any]:
+    names = options.keys()
     if unknown := names - _OPTIONS.keys():
         raise InputError(f"the URL has an unknown option; {cures.unknown_secret_name(unknown, _OPTIONS)}")
-    return {name: _OPTIONS[name](value) for name, value in pairs}
+    return {name: _OPTIONS[name](value) for name, value in options.items()}
+
+
+def _oauth(options: dict[str, str]) -> dict[str, str]:
+    """The name and the arguments of a provider of tokens."""
+    if "client_secret" in options or "refresh_token" in options:
+        raise InputError(
+            "a URL is no place for client_secret and refresh_token: they come from the environment,"
+            " as PYSMTPX_CLIENT_SECRET and PYSMTPX_REFRESH_TOKEN (or with what env=… says in front)"
+        )
+    return {"name": options.pop("oauth"), **options}
 
 
 def _flag(text: str) -> bool:
@@ -139,6 +157,13 @@ def _address(text: str) -> tuple[str, int]:
     return host.removeprefix("[").removesuffix("]"), int(port[:6])
 
 
+_OAUTH: Final = frozenset(
+    (
+        *("oauth", "env", "tenant", "client_id", "certificate", "authority", "scope", "token_url"),
+        *("client_auth", "service_account_file", "subject", "client_secret", "refresh_token"),
+    )
+)
+"""Options of ``oauth=``, which names a provider of tokens."""
 _OPTIONS: Final[dict[str, Callable[[str], object]]] = {
     "tls": str,
     "auth": lambda text: tuple(text.split(",")),

@@ -42,6 +42,7 @@ ERRORS = {
     "CommandRejected",
     "ConnectError",
     "ConnectionLost",
+    "CredentialsUnavailable",
     "DataRejected",
     "DeliveryUnknown",
     "InputError",

@@ -201,7 +201,7 @@ class TestCredentials:
     def test_token_from_a_function(self):
         credentials = Server("localhost", username="ann", token=lambda: SECRET).credentials
         assert credentials is not None
-        assert credentials.current_token() == SECRET
+        assert credentials.ready().token == SECRET
 
     def test_external_needs_no_secret(self):
         credentials = Server("localhost", auth="EXTERNAL").credentials

@@ -12,6 +12,7 @@ from support.certs import server_context, stranger
 
 import pysmtpx
 from pysmtpx import errors
+from pysmtpx.oauth import Cached
 from pysmtpx.testing import Cut, Garbage, MailServer, Stall
 
 PAGE = (pages.DOCS / "troubleshooting.md").read_text("utf-8")
@@ -65,6 +66,7 @@ def send_with_dsn(url: str) -> None:
         smtp.send_with_params(*MAIL, pysmtpx.MailFromParams(ret="HDRS"))
 
 
+a_provider_that_fails = Cached({}.popitem, 60)
 CAUSES: dict[str, list[tuple[dict[str, Any], Try]]] = {
     "InputError": [({}, send("ann@example.org", "bea@example.com, eve@example.com", MAIL[2]))],
     "RecipientsWithheld": [({}, deliver_to_nobody)],
@@ -83,6 +85,9 @@ CAUSES: dict[str, list[tuple[dict[str, Any], Try]]] = {
         ({"users": {"user": "other"}, "require_auth": True}, send()),
     ],
     "MechanismUnavailable": [({"users": {"user": "password"}}, dial(username="user", token="token-1"))],
+    "CredentialsUnavailable": [
+        ({"users": {"user": "password"}}, dial(username="user", password=a_provider_that_fails))
+    ],
     "ProtocolError": [({"replies": {"MAIL": Garbage(b"HTTP/1.1 400 Bad Request\r\n")}}, send())],
     "UsageError": [({}, send_by_a_closed_pool)],
     "Timeout": [({"replies": {"DATA": Stall()}}, send(timeout=0.5))],

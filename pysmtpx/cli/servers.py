@@ -122,6 +122,8 @@ def _account(arguments: argparse.Namespace, url: str) -> dict[str, Any]:
         secret = {"token": token}
     elif password := os.environ.get(PASSWORD_VARIABLE):
         secret = {"password": password}
+    elif _has_provider(url):
+        return {"username": arguments.username} if arguments.username else {}
     elif name := arguments.username or _lone_user(url):
         secret = {"password": getpass.getpass(f"Password of {name}: ")}
     else:
@@ -130,6 +132,11 @@ def _account(arguments: argparse.Namespace, url: str) -> dict[str, Any]:
         return {"username": arguments.username, **secret}
     # Who it is for stands in the URL. With nobody there the variable is meant for another server.
     return secret if "@" in url else {}
+
+
+def _has_provider(url: str) -> bool:
+    """Whether it names who gives tokens for it."""
+    return any(option.startswith("oauth=") for option in url.partition("?")[2].split("&"))
 
 
 @conceals

@@ -68,6 +68,15 @@ def policy(what: str, value: Any) -> Any:
     return made(what, lambda: RetryPolicy(**value))
 
 
+def provider(value: Any, username: str | None) -> Any:
+    """The provider of tokens that a setting names: a name, or a dict with ``provider`` and its arguments.
+
+    Raises ``InputError``.
+    """
+    oauth: Any = import_module("pysmtpx.oauth.named")  # what it needs is for those who use it
+    return oauth.configured(value, username)
+
+
 def mechanisms(value: Any) -> Any:
     """What a setting ``auth`` stands for: a text with a dot is the path of a mechanism of one's own.
 

@@ -15,7 +15,7 @@ from ..errors import InputError, MechanismUnavailable, SmtpError
 from ..flow.auth import authenticate
 from ..flow.effects import Flow
 from ..sasl.binding import ChannelBinding
-from ..sasl.credentials import Credentials
+from ..sasl.credentials import Credentials, Provider
 from ..sasl.mechanisms import MECHANISMS, Secret
 from ..wire.capabilities import Capabilities
 from ..wire.reply import Reply
@@ -102,9 +102,13 @@ def credentials_for(user: str, password: object, offered: str) -> tuple[Credenti
 
     ``offered`` is ``esmtp_features["auth"]``, which a user may have written.
     """
+    names = {name.upper() for name in offered.split()}
+    if isinstance(password, Provider):
+        by_token = [name for name, each in MECHANISMS.items() if each.secret is Secret.TOKEN]
+        mechanisms = tuple(name for name in by_token if name in names)
+        return (Credentials(username=user, token=password, mechanisms=mechanisms),)
     if not isinstance(password, str):
         return None  # to us None is a log-in without one
-    names = {name.upper() for name in offered.split()}
     try:
         return tuple(
             Credentials(username=user, password=password, mechanisms=(name,))

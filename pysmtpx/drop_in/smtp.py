@@ -25,6 +25,7 @@ from ..errors import ConnectionLost, DeliveryUnknown, SmtpError
 from ..flow.effects import Flow, Send
 from ..flow.transaction import Transaction
 from ..frames import conceals
+from ..sasl.credentials import Provider
 from ..wire.limits import Stage
 from ..wire.reply import Reply
 from . import login, redaction, results
@@ -282,8 +283,13 @@ class Conversations(Commands):
 
     @conceals
     @one_call
-    def login(self, user: str, password: str, *, initial_response_ok: bool = True) -> tuple[int, bytes]:
+    def login(
+        self, user: str, password: str | Provider, *, initial_response_ok: bool = True
+    ) -> tuple[int, bytes]:
         """Log in by SCRAM, CRAM-MD5, PLAIN or LOGIN, the strongest first (RFC 4954).
+
+        A provider of ``pysmtpx.oauth`` in place of the password logs in by its token,
+        with OAUTHBEARER or XOAUTH2.
 
         ``esmtp_features["auth"]`` names those there are; after a refusal the
         next one is tried. Returns the server's reply. Where ``auth`` or an
@@ -300,8 +306,9 @@ class Conversations(Commands):
         offered = self.esmtp_features["auth"]
         credentials = login.credentials_for(user, password, offered)
         if credentials is None or not initial_response_ok or self._logs_in_stepwise:
-            return super().login(user, password, initial_response_ok=initial_response_ok)
-        self.user, self.password = user, password
+            text: Any = password
+            return super().login(user, text, initial_response_ok=initial_response_ok)
+        self.user, self.password = user, password  # type: ignore[assignment]
         attempts = login.Login(
             credentials,
             login.capabilities_of(offered, self.ehlo_resp),

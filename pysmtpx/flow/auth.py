@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final, NoReturn
 
 from .. import cures
 from ..errors import (
     AuthenticationError,
+    CredentialsUnavailable,
     MechanismUnavailable,
     NotSupportedError,
     ProtocolError,
@@ -70,11 +72,12 @@ def authenticate(
             keyword="AUTH",
             cure=cures.no_auth(starttls=capabilities.starttls),
         )
+    credentials = credentials.ready()
     usable = credentials.usable(capabilities.auth, exposed=clear and not allow_clear, binding=binding)
     claim = SaslLogin(
         username=credentials.username,
-        password=credentials.password or "",
-        token=credentials.current_token() if any(map(_takes_token, usable)) else "",
+        password=_text(credentials.password),
+        token=_text(credentials.token),
         authzid=credentials.authzid,
         binding=binding,
         server_binds=any(name.endswith("-PLUS") for name in capabilities.auth),
@@ -117,26 +120,62 @@ def _attempt(
     """Return the 235, or the reply that says to try another mechanism."""
     exchange = _begun(mechanism, claim)
     reply = yield from _converse(exchange, hidden)
-    if reply.code == _REFUSED and _takes_token(mechanism) and callable(credentials.token):
-        # The token may have run out since it was cached; one that is the same would only count as an attack.
-        token = credentials.current_token()
-        if token != claim.token:
-            hidden.add(token.encode())
-            exchange = _begun(mechanism, replace(claim, token=token))
+    if _is_about_binding(reply, exchange, may_refuse_binding):
+        return reply
+    if credentials.renew is not None and _is_about_secret(reply, exchange, mechanism):
+        # It may have run out, or been changed, since it was had.
+        renewed = _renewed(mechanism, claim, credentials.renew, hidden, reply)
+        if renewed is not None:
+            exchange = _begun(mechanism, renewed)
             reply = yield from _converse(exchange, hidden)
     if reply.code == _SUCCESS or reply.code in _UNAVAILABLE:
         return reply
-    if may_refuse_binding and not exchange.is_answered and reply.code in _BINDING_REFUSED:
-        return reply
-    status = oauth_failure(exchange.challenge) if _takes_token(mechanism) else ""
-    if hidden.is_in(status.encode()):
-        status = ""
-    why = f"{mechanism.name} was refused{f' with status {status}' if status else ''}"
+    told = oauth_failure(exchange.challenge) if _takes_token(mechanism) else ""
+    if hidden.is_in(told.encode()):
+        told = ""
+    why = f"{mechanism.name} was refused{f' with {told}' if told else ''}"
     cure = cures.refused_login(has_token=_takes_token(mechanism), is_temporary=reply.is_temporary)
     if claim.binding and mechanism.binds and not exchange.is_answered and reply.code in _BINDING_REFUSED:
         why += f", perhaps for the kind of channel binding, {claim.binding.kind}"
         cure = cures.no_binding()
     raise AuthenticationError(why, stage=Stage.AUTH, reply=reply, cure=cure)
+
+
+def _is_about_binding(reply: Reply, exchange: Exchange, may_refuse_binding: bool) -> bool:
+    return may_refuse_binding and not exchange.is_answered and reply.code in _BINDING_REFUSED
+
+
+def _is_about_secret(reply: Reply, exchange: Exchange, mechanism: Mechanism) -> bool:
+    """Whether a refusal says that the token or password is wrong.
+
+    535 does (RFC 4954 6); behind a challenge that tells a token's error (RFC 7628 3.2.2) any 5xx does.
+    """
+    if mechanism.secret is Secret.NONE or reply.code == _REFUSED:
+        return mechanism.secret is not Secret.NONE
+    is_told = _takes_token(mechanism) and bool(oauth_failure(exchange.challenge))
+    return is_told and reply.is_permanent and reply.code not in _UNAVAILABLE
+
+
+@conceals
+def _renewed(
+    mechanism: Mechanism, claim: SaslLogin, renew: Callable[[str], str], hidden: Hidden, reply: Reply
+) -> SaslLogin | None:
+    """The claim with another secret; None where it is the same, which would only count as an attack."""
+    which = "token" if _takes_token(mechanism) else "password"
+    refused: str = getattr(claim, which)
+    try:
+        other = renew(refused)
+    except CredentialsUnavailable as error:
+        error.add_note(f"{mechanism.name} was refused with the {which} that was there: {reply.code}")
+        raise
+    if other == refused:
+        return None
+    hidden.add(other.encode())
+    return replace(claim, **{which: other})  # type: ignore[arg-type]
+
+
+def _text(secret: object) -> str:
+    return secret if isinstance(secret, str) else ""
 
 
 @conceals

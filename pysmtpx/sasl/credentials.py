@@ -5,8 +5,9 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Final, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 from .. import cures
 from ..errors import InputError, MechanismUnavailable
@@ -31,16 +32,35 @@ _EXPOSED: Final = "would show the secret to a line without TLS"
 _UNBOUND: Final = "needs a TLS channel that can be bound to"
 
 
+@runtime_checkable
+class Provider(Protocol):
+    """What gives a token or a password that changes. Any number of threads may ask it at the same time."""
+
+    def current(self, timeout: float | None = None) -> str:
+        """Return the one to log in with now, within so many seconds where they are given.
+
+        It is asked for each log-in, so it keeps what it has. What it raises
+        reaches whoever connects; nothing is said to the server then.
+        """
+
+    def renewed(self, refused: str, timeout: float | None = None) -> str:
+        """Return another one, since the server refused this; the same where there is no other."""
+
+
+Source: TypeAlias = str | Callable[[], str] | Provider
+"""A token or password, a function that returns it, or a provider of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Credentials:
     """What to log in with (RFC 4954).
 
     ``password`` goes by SCRAM, CRAM-MD5, PLAIN or LOGIN; ``token`` by OAUTHBEARER
-    or XOAUTH2; with neither, EXTERNAL takes the client's certificate. A token may
-    be a function that returns it: it is called at each log-in, and once more
-    where the server refuses what it gave. ``mechanisms`` names the mechanisms
-    allowed, in the order to try, and may hold some of the caller's own; without
-    it the strongest comes first.
+    or XOAUTH2; with neither, EXTERNAL takes the client's certificate. Either may
+    be a function that returns it, or a ``Provider``: it is asked at each log-in,
+    and once more where the server refuses what it gave. ``mechanisms`` names the
+    mechanisms allowed, in the order to try, and may hold some of the caller's
+    own; without it the strongest comes first.
     ``authzid`` is whom to act as, where that is someone else (RFC 4422 2).
 
     No secret is in its ``repr``. Raises ``InputError`` for NUL, CR, LF or a lone
@@ -48,20 +68,23 @@ class Credentials:
     """
 
     username: str = ""
-    password: str | None = field(default=None, repr=False)
-    token: str | Callable[[], str] | None = field(default=None, repr=False)
+    password: Source | None = field(default=None, repr=False)
+    token: Source | None = field(default=None, repr=False)
     mechanisms: tuple[str | SaslMechanism, ...] = ()
     authzid: str = ""
+    renew: Callable[[str], str] | None = field(default=None, repr=False, compare=False)
+    """Gives another secret in place of one that the server refused; None where there is no other."""
 
     def __post_init__(self) -> None:
         _check("user name", self.username, _NAME, MAX_NAME)
         _check("authorization identity", self.authzid, _NAME, MAX_NAME)
         if self.password is not None:
-            _check("password", self.password, _PASSWORD, MAX_PASSWORD)
+            if not is_source(self.password):
+                _checked("password", self.password)
             if not self.username:
                 raise InputError("a password needs its user name")
-        if self.token is not None and not callable(self.token):
-            _check("token", self.token, _TOKEN)
+        if self.token is not None and not is_source(self.token):
+            _checked("token", self.token)
         object.__setattr__(self, "mechanisms", tuple(map(_known, self.mechanisms)))
 
     def usable(
@@ -89,14 +112,20 @@ class Credentials:
         return usable
 
     @conceals
-    def current_token(self) -> str:
-        """Return the token, from the caller's function where it is one.
+    def ready(self, seconds: Callable[[], float | None] = lambda: None) -> Credentials:
+        """The same for one log-in: with what a function or provider gives now, and how to ``renew`` that.
 
-        Raises ``InputError`` where that returns no bearer token (RFC 6750 2.1).
+        ``seconds`` tells how long a provider may take, each time it is asked.
+        Raises what these raise, and ``InputError`` where they give no password or
+        no bearer token (RFC 6750 2.1).
         """
-        token = self.token() if callable(self.token) else self.token
-        _check("token", token, _TOKEN)
-        return token or ""
+        if is_source(self.token):
+            renew = partial(_text, "token", self.token, seconds)
+            return replace(self, token=renew(), renew=renew)
+        if is_source(self.password):
+            renew = partial(_text, "password", self.password, seconds)
+            return replace(self, password=renew(), renew=renew)
+        return self
 
     @property
     def may_reveal(self) -> bool:
@@ -153,7 +182,8 @@ def _has_hash(digest: str) -> bool:
 
 def _unprepared(credentials: Credentials) -> str:
     try:
-        saslprep(credentials.password or "", stored=True)
+        if isinstance(credentials.password, str):
+            saslprep(credentials.password, stored=True)
         return "" if saslprep(credentials.username, stored=False) else "needs a user name"
     except InputError as error:
         return f"cannot carry these credentials: {error.text}"
@@ -170,6 +200,36 @@ def _known(name: str | SaslMechanism) -> str | SaslMechanism:
 def _listed(offered: tuple[str, ...]) -> str:
     """The server's words, bounded and unable to write to a terminal (RFC 4422 3.1: 20 characters a name)."""
     return ", ".join(ascii(name[:20])[1:-1] for name in offered[:20])
+
+
+def is_source(value: Source | None) -> TypeGuard[Callable[[], str] | Provider]:
+    """Whether a token or password has to be asked for."""
+    return not isinstance(value, str) and (callable(value) or isinstance(value, Provider))
+
+
+@conceals
+def _text(
+    what: str,
+    source: Callable[[], str] | Provider,
+    seconds: Callable[[], float | None],
+    refused: str | None = None,
+) -> str:
+    """What a function or provider gives, in place of one that was ``refused`` if there is one."""
+    if not isinstance(source, Provider):
+        text = source()
+    elif refused is None:
+        text = source.current(seconds())
+    else:
+        text = source.renewed(refused, seconds())
+    return _checked(what, text)
+
+
+def _checked(what: str, value: object) -> str:
+    if what == "token":
+        _check(what, value, _TOKEN)
+    else:
+        _check(what, value, _PASSWORD, MAX_PASSWORD)
+    return str(value)
 
 
 def _check(what: str, value: object, allowed: re.Pattern[str], limit: int | None = None) -> None:

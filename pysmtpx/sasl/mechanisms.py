@@ -241,14 +241,27 @@ class Exchange:
         return answer
 
 
+_TOLD: Final = ("status", "scope", "schemes", "openid-configuration")
+"""What the error of a bearer token may say (RFC 7628 3.2.2, 5.1)."""
+
+
 def oauth_failure(challenge: bytes) -> str:
-    """The ``status`` of a refused bearer token, safe to show (RFC 7628 3.2.2); empty where there is none."""
+    """What a server says of a bearer token that it refuses, safe to show (RFC 7628 3.2.2); empty for nothing.
+
+    Google and Microsoft say the same by XOAUTH2.
+    """
     try:
         failure = json.loads(challenge)
     except (ValueError, RecursionError):
         return ""
-    status = failure.get("status", "") if isinstance(failure, dict) else ""
-    return ascii(str(status)[:MAX_SHOWN]) if status else ""
+    if not isinstance(failure, dict):
+        return ""
+    told = [(name, failure.get(name)) for name in _TOLD]
+    return ", ".join(
+        f"{name} {str(value)[:MAX_SHOWN]!a}"
+        for name, value in told
+        if value and isinstance(value, str | int) and not isinstance(value, bool)
+    )
 
 
 def _challenge(reply: Reply) -> bytes:

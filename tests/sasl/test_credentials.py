@@ -160,7 +160,7 @@ def test_the_error_says_why_and_cannot_write_to_a_terminal() -> None:
 def _made(arguments: dict[str, Any]) -> None:
     credentials = Credentials(**arguments)
     if callable(credentials.token):
-        credentials.current_token()
+        credentials.ready()
 
 
 BAD_TEXT = ["\0", "a\0b", "a\rb", "a\n", "\r\nQUIT", "a\ud800", "\udcff"]
@@ -235,4 +235,4 @@ def test_credentials_are_values() -> None:
 def test_a_token_may_be_a_function() -> None:
     tokens = iter(["one", "two"])
     credentials = Credentials("user", token=lambda: next(tokens))
-    assert [credentials.current_token(), credentials.current_token()] == ["one", "two"]
+    assert [credentials.ready().token, credentials.ready().token] == ["one", "two"]

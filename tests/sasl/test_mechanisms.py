@@ -232,11 +232,19 @@ def test_235_in_place_of_the_first_challenge_does_not_conclude_scram() -> None:
 @pytest.mark.parametrize(
     ("challenge", "shown"),
     [
-        (b'{"status":"invalid_token","scope":"mail"}', "'invalid_token'"),
-        (b'{"status":401}', "'401'"),
-        (b'{"status":"\\u001b[2J\\r\\n\\ud800\xc3\xbc"}', r"'\x1b[2J\r\n\ud800\xfc'"),
-        (b'{"status":"' + b"a" * 4000 + b'"}', f"'{'a' * 80}'"),
-        (b'{"schemes":"bearer"}', ""),
+        (b'{"status":"invalid_token","scope":"mail"}', "status 'invalid_token', scope 'mail'"),
+        (
+            b'{"status":"400","schemes":"Bearer","scope":"https://mail.google.com/"}',
+            "status '400', scope 'https://mail.google.com/', schemes 'Bearer'",
+        ),
+        (
+            b'{"status":401,"openid-configuration":"https://x/"}',
+            "status '401', openid-configuration 'https://x/'",
+        ),
+        (b'{"status":{"a":1},"scope":["b"],"schemes":true,"more":"x"}', ""),
+        (b'{"status":"\\u001b[2J\\r\\n\\ud800\xc3\xbc"}', r"status '\x1b[2J\r\n\ud800\xfc'"),
+        (b'{"status":"' + b"a" * 4000 + b'"}', f"status '{'a' * 80}'"),
+        (b'{"schemes":"bearer"}', "schemes 'bearer'"),
         (b'{"status":null}', ""),
         (b"[1]", ""),
         (b"eyJz", ""),
@@ -246,7 +254,7 @@ def test_235_in_place_of_the_first_challenge_does_not_conclude_scram() -> None:
         (b"", ""),
     ],
 )
-def test_the_status_of_a_refused_token_is_bounded_and_printable(challenge: bytes, shown: str) -> None:
+def test_what_is_said_of_a_refused_token_is_bounded_and_printable(challenge: bytes, shown: str) -> None:
     """FAULTS 79, 12."""
     assert oauth_failure(challenge) == shown
 

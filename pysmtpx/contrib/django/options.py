@@ -26,6 +26,7 @@ from ...pooling.arguments import PoolLimits
 from ...pooling.events import Event
 from ...retry import RetryPolicy
 from ...route import Route
+from ...sasl.credentials import Provider
 from ...server import Server
 from ...shortening import shortened
 from ...wire.limits import CONNECT_TIMEOUT
@@ -38,6 +39,7 @@ from ..configuration import (
     made,
     mechanisms,
     policy,
+    provider,
 )
 
 Values = Mapping[str, Any]
@@ -62,6 +64,7 @@ class BackendOptions(SessionOptions, PoolLimits, total=False):
     """
 
     all_or_nothing: bool
+    oauth: str | Mapping[str, Any] | None
     ssl_context: ssl.SSLContext | Callable[[], ssl.SSLContext] | str | None
     before_send: BeforeSend | str | Sequence[BeforeSend | str] | None
     on_event: Callable[[Event], None] | str | None
@@ -205,7 +208,11 @@ class Options:
             options.setdefault("connect_timeout", min(timeout, CONNECT_TIMEOUT))
         if "auth" in options:
             options["auth"] = mechanisms(options["auth"])
-        if "token" in options:
+        if values.get("oauth"):
+            if "token" in options:
+                raise InputError("oauth and token were both given: which one is meant?")
+            options["token"] = provider(values["oauth"], values.get("username") or None)
+        elif "token" in options:
             options["token"] = _token(options["token"])
         if "before_send" in options:
             options["before_send"] = hooks("before_send", options["before_send"])
@@ -246,7 +253,9 @@ def _function(what: str, value: Any) -> Callable[..., Any] | None:
     return found  # type: ignore[no-any-return]
 
 
-def _token(value: Any) -> Callable[..., Any] | None:
+def _token(value: Any) -> Any:
+    if isinstance(value, Provider):
+        return value
     try:
         return _function("token", value)
     except InputError:

@@ -17,7 +17,7 @@ from ...pool import SmtpPool
 from ...retry import RetryPolicy
 from ...shortening import shown
 from ...wire.limits import SEND_TIMEOUT
-from ..configuration import Key, comparable, hooks, listed_routes, made, mechanisms, policy
+from ..configuration import Key, comparable, hooks, listed_routes, made, mechanisms, policy, provider
 from ..pools import shared_pool
 
 _log: Final = logging.getLogger("pysmtpx")
@@ -121,6 +121,7 @@ class MailSettings:
         self.retry: RetryPolicy | Mapping[str, Any] | None = config.get("MAIL_RETRY")
         self.celery: Any = config.get("MAIL_CELERY")
         self.celery_options: Mapping[str, Any] = config.get("MAIL_CELERY_OPTIONS") or {}
+        self.oauth: str | Mapping[str, Any] | None = config.get("MAIL_OAUTH")
         self.pool_options: dict[str, Any] = made("MAIL_POOL", lambda: {**(config.get("MAIL_POOL") or {})})
         for key, name in _POOL_KEYS.items():
             if config.get(key) is not None:
@@ -180,7 +181,11 @@ class MailSettings:
         if self.retry is not None:
             options["retry"] = policy("MAIL_RETRY", self.retry)
         # Secrets come last: error pages show what is in a frame.
-        if self.username and (self.password or not _LOG_IN.isdisjoint(self.pool_options)):
+        if self.oauth:
+            if "token" in self.pool_options:
+                raise InputError("MAIL_OAUTH and MAIL_TOKEN are both set: which one is meant?")
+            options.update(username=self.username, token=provider(self.oauth, self.username))
+        elif self.username and (self.password or not _LOG_IN.isdisjoint(self.pool_options)):
             options["username"] = self.username
             if self.password:
                 options["password"] = self.password

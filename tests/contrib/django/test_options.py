@@ -265,7 +265,7 @@ def test_the_servers_for_a_task(site: Any) -> None:
 def test_the_options_are_those_of_a_server_and_a_pool_under_the_names_that_django_has() -> None:
     names = {"host", "port", "username", "password", "tls", "client_certificate", "protocol", "server"}
     theirs = {*signature(Server).parameters, *signature(SmtpPool).parameters} - names - {"server_options"}
-    assert set(BackendOptions.__annotations__) == theirs | {"all_or_nothing", "servers"}
+    assert set(BackendOptions.__annotations__) == theirs | {"all_or_nothing", "oauth", "servers"}
     assert BackendOptions.__annotations__.keys() <= signature(EmailBackend).parameters.keys()
     assert CeleryOptions.__annotations__.keys() <= signature(CeleryEmailBackend).parameters.keys()
 

@@ -7,6 +7,7 @@ from pysmtpx.contrib.django import CeleryEmailBackend, EmailBackend, routes, ser
 from pysmtpx.contrib.django.options import BackendOptions
 
 PYSMTPX: BackendOptions = {"max_connections": 2, "retry": {"attempts": 3}, "token": "shop.mail.token"}
+BY_NAME: BackendOptions = {"oauth": {"provider": "microsoft", "tenant": "t"}, "max_connections": 3}
 
 backend = EmailBackend(
     host="mail.example.org",

@@ -1,0 +1,13 @@
+"""Every test begins without what others hold: a port may serve again, and values with it are equal."""
+
+from __future__ import annotations
+
+import pytest
+
+from pysmtpx.oauth import renewal
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_held() -> None:
+    renewal._used.clear()
+    renewal._shared.clear()
