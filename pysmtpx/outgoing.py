@@ -300,7 +300,12 @@ def _nobody_left(withheld: Sequence[ForwardPath]) -> RecipientsWithheld:
 
 
 def _failed(what: str, error: Exception) -> InputError:
-    """The error for a function of the caller's; of its text nothing, since that may hold a secret."""
+    """The error for a function of the caller's; of its text nothing, since that may hold a secret.
+
+    One that is ours says itself what is wrong.
+    """
+    if isinstance(error, InputError):
+        return InputError(f"{what}: {error.text}; nothing was sent", stage=Stage.INPUT)
     return InputError(f"{what} raised {type(error).__name__}; nothing was sent", stage=Stage.INPUT)
 
 

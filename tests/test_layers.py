@@ -61,7 +61,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("mime.bodies",),
     ("embedded",),
     ("url", "endpoint"),
-    ("outgoing",),
+    ("outgoing", "dkim"),
     ("options",),
     ("message", "composing"),
     ("sending",),
