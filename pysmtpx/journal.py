@@ -48,6 +48,11 @@ _WAIT: Final = 2.0
 class JournalError(SmtpError):
     """The journal cannot be read or written. What was to be recorded first was not sent."""
 
+    @property
+    def anchor(self) -> str:
+        """The name of its section of docs/troubleshooting.md."""
+        return "journalerror"
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
