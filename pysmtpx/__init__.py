@@ -42,11 +42,11 @@ if TYPE_CHECKING:
         TlsError,
         UsageError,
     )
+    from .observing import Event
     from .options import MessageOptions, SendOptions, ServerOptions, TransactionOptions
     from .outcome import Outcome
     from .pool import SmtpPool
     from .pooling.arguments import PoolOptions, PoolStats, ServerStats
-    from .pooling.events import Event
     from .retry import RetryPolicy
     from .route import Route
     from .sasl.mechanisms import SaslLogin
@@ -124,7 +124,7 @@ _HOMES: Final = {
     "Capabilities": "wire.capabilities",
     "DeliverBy": "wire.params",
     "EnhancedCode": "wire.reply",
-    "Event": "pooling.events",
+    "Event": "observing",
     "ForwardPath": "wire.address",
     "MailFromParams": "wire.params",
     "MailObject": "wire.envelope",

@@ -14,7 +14,8 @@ from .flow.effects import Flow
 from .flow.pipeline import Done, Pipeline
 from .flow.plan import Plan
 from .lock import Busy, Lock, Wakeup
-from .net.deadline import Deadline
+from .net.deadline import Deadline, now
+from .observing import Step
 from .sasl.binding import ChannelBinding
 from .wire.limits import REUSE_LIMIT, Stage
 
@@ -37,6 +38,10 @@ class Channel:
         self._waiting: set[Wakeup] = set()
         """Threads that wait for the end of the stream."""
         self._pid = os.getpid()
+        self.step: Step | None = None
+        """How it was opened, if somebody observed that."""
+        self.made: float = now()
+        self._is_told = False
 
     @property
     def closed(self) -> bool:
@@ -57,6 +62,11 @@ class Channel:
     def round_trips(self) -> int:
         """Waits for a reply after something was written, since the connection was made."""
         return self._driver.stream.round_trips
+
+    def is_to_be_told(self) -> bool:
+        """Whether its end was not told yet; True once."""
+        is_told, self._is_told = self._is_told, True
+        return not is_told
 
     def binding(self) -> ChannelBinding | None:
         """What a log-in can be bound to; None without TLS."""

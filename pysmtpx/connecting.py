@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from typing import Any, Unpack
 
 from .connection import SmtpConnection
+from .errors import SmtpError
 from .frames import conceals
-from .net.deadline import Deadline
+from .net.deadline import Deadline, now
 from .opening import Attempt, open_channel
 from .options import SERVER_DEFAULTS, ServerOptions, spelled_out
 from .server import Server
+from .watching import opened
 
 
 @spelled_out(ServerOptions, SERVER_DEFAULTS)
@@ -35,15 +37,20 @@ def connect(
         del target, options  # a URL with a password: error reporters show the locals of each frame
     deadline = Deadline.after(server.connect_timeout)
     attempt = Attempt(deadline)
+    began = now()
     try:
         channel, capabilities = open_channel(server, deadline, attempt)
         outgoing = server.outgoing
         if outgoing is not None:
             outgoing.announce(server.host)
-        return SmtpConnection(channel, server, capabilities, server.is_local, outgoing)
-    except BaseException:  # an interrupt between the two, too
+        connection = SmtpConnection(channel, server, capabilities, server.is_local, outgoing)
+    except BaseException as error:  # an interrupt between the two, too
         attempt.drop()
+        if isinstance(error, SmtpError):
+            opened(server, now() - began, error)
         raise
+    opened(server, now() - began)
+    return connection
 
 
 @conceals

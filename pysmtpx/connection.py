@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, Self, Unpack
+from typing import Any, Final, Self, Unpack
 
+from . import observing
 from .channel import Channel
 from .errors import ConnectionLost, ProtocolError, ServiceUnavailable, SmtpError, Timeout, UsageError
 from .flow.effects import Flow
@@ -14,6 +16,7 @@ from .flow.session import demand, exchange, quit_session, try_envelope
 from .flow.transaction import delivery
 from .message import AnyMessage, prepare, written
 from .net.deadline import Deadline
+from .observing import Peer
 from .options import (
     ENVELOPE,
     MESSAGE_DEFAULTS,
@@ -28,6 +31,7 @@ from .outcome import Outcome
 from .outgoing import Outgoing, told, withheld_of
 from .sending import Mail, account_for, check_messages, plan_for, possible_in_flight, send_all
 from .server import Server
+from .watching import Watch, Watches, closed, is_told
 from .wire import command
 from .wire.address import ForwardPath, ReversePath
 from .wire.capabilities import Capabilities, Protocol
@@ -37,6 +41,8 @@ from .wire.limits import COMMAND_TIMEOUT, SEND_TIMEOUT
 from .wire.params import MailFromParams, RcptParams
 from .wire.reply import Reply
 from .wire.result import SendResult
+
+_INFO: Final = logging.INFO
 
 
 class SmtpConnection:
@@ -295,23 +301,15 @@ class SmtpConnection:
     ) -> SendResult:
         if others:
             raise unknown(others, (MessageOptions if is_email else TransactionOptions).__annotations__)
+        params: Any = {"mail_params": mail_params, "rcpt_params": rcpt_params}
         if is_email:
-            mail = prepare(
-                message,
-                self._capabilities,
-                sender=sender,
-                recipients=recipients,
-                mail_params=mail_params,
-                rcpt_params=rcpt_params,
-            )
+            mail = prepare(message, self._capabilities, sender=sender, recipients=recipients, **params)
         else:
-            mail = MailObject(sender, recipients, message, mail_params=mail_params, rcpt_params=rcpt_params)
+            mail = MailObject(sender, recipients, message, **params)
         server, channel = self._server, self._channel
         if protocol is not server.protocol:
             # One reply or one a recipient: the wrong count puts the session out of step (RFC 2033 4.2).
-            raise UsageError(
-                f"{method} is for {protocol.upper()}, and this connection is {server.protocol.upper()}"
-            )
+            raise _misfit(method, protocol, server)
         options = as_options(bdat, all_or_nothing, allow_long_lines)
 
         def begin() -> Flow[SendResult]:
@@ -325,17 +323,24 @@ class SmtpConnection:
             )
             return delivery(plan)
 
+        watch = None
+        if observing.observers or is_told(_INFO):
+            watch = Watch(Peer.of(server), mail, channel.step)
         try:
             deadline = Deadline.after(timeout)
             if type(mail.content) is Unwritten:
                 mail = written(mail, self._capabilities)
             if self._outgoing is None:
-                return channel.run(begin, deadline)
-            mail = self._outgoing.leaving(mail)
-            return told(channel.run(begin, deadline), withheld_of(mail))
-        except SmtpError as error:
-            account_for(error, mail)
+                result = channel.run(begin, deadline)
+            else:
+                mail = self._outgoing.leaving(mail)
+                result = told(channel.run(begin, deadline), withheld_of(mail))
+        except BaseException as error:
+            _failed(error, mail, watch)
             raise
+        if watch is not None:
+            watch.end(mail, result)
+        return result
 
     @spelled_out(MessageOptions, MESSAGE_DEFAULTS)
     def send_many(
@@ -382,7 +387,10 @@ class SmtpConnection:
         )
         is_overlapped = self._server.overlap if overlap is None else bool(overlap)
         stream = self._channel.stream(seconds=timeout, overlap=is_overlapped, in_flight=in_flight)
-        return send_all(stream, iter(messages), plan_of, is_list=isinstance(messages, Sequence))
+        watches = None
+        if observing.observers or is_told(_INFO):
+            watches = Watches(Peer.of(self._server), self._channel.step)
+        return send_all(stream, iter(messages), plan_of, watches, is_list=isinstance(messages, Sequence))
 
     def try_envelope(
         self, sender: str, recipients: str | Sequence[str] = (), *, timeout: float | None = COMMAND_TIMEOUT
@@ -452,6 +460,7 @@ class SmtpConnection:
         if channel.is_foreign:
             self.close()
         if not channel.closed:
+            closed(channel, self._server)
             try:  # noqa: SIM105 - what is there already changes nothing any more, so the line is not looked at
                 channel.run(quit_session, Deadline.after(None), fresh=True, seconds=timeout)
             except (ConnectionLost, ServiceUnavailable, Timeout, ProtocolError):
@@ -459,6 +468,7 @@ class SmtpConnection:
 
     def close(self) -> None:
         """Close at once, without QUIT. A call under way in another thread fails."""
+        closed(self._channel, self._server)
         self._channel.close()
 
     def __enter__(self) -> Self:
@@ -473,3 +483,16 @@ class SmtpConnection:
     def __repr__(self) -> str:
         state = "closed" if self.closed else "TLS" if self.is_tls else "clear"
         return f"<SmtpConnection {self.protocol} {self._server.host}:{self._server.port} {state}>"
+
+
+def _misfit(method: str, protocol: Protocol, server: Server) -> UsageError:
+    ours = server.protocol.upper()
+    return UsageError(f"{method} is for {protocol.upper()}, and this connection is {ours}")
+
+
+def _failed(error: BaseException, mail: MailObject, watch: Watch | None) -> None:
+    """Say on the error whom it is about, and tell of it."""
+    if isinstance(error, SmtpError):
+        account_for(error, mail)
+    if watch is not None:
+        watch.end(mail, error)

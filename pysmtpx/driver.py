@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
-from . import cures
+from . import cures, observing
 from .errors import (
     AuthenticationError,
     ConnectionLost,
@@ -42,7 +42,7 @@ from .net.deadline import AnswerTime, Deadline, now
 from .net.stream import Stream
 from .net.tls import Tls
 from .sasl.binding import ChannelBinding
-from .transcript import KEPT, LONGEST, SECRET, Kept, lines, tell
+from .transcript import KEPT, LONGEST, SECRET, Kept, lines, log
 from .wire.limits import REPLY_LIMITS, Stage
 from .wire.reply import Reply
 
@@ -82,6 +82,8 @@ class Driver:
         self._is_secret = False
         """What was said last is, and what answers it may repeat it."""
         self._talk: Callable[..., None] | None = None
+        self.server: Any = None
+        """The ``Server``, where it was dialled as one: the log names it."""
         self.on_send: Callable[[Send], None] | None = None
         """Is told of each write before it."""
         self.on_reply: Callable[[Reply, Stage], None] | None = None
@@ -143,14 +145,16 @@ class Driver:
         self._committed = begun if result != WITHHELD else None
         data, shown = effect.data, effect.shown
         self._is_secret = effect.secret
+        kept: tuple[Kept]
         if effect.secret:
-            self._kept.append(SECRET)
+            kept = (SECRET,)
         elif shown is None:
-            self._kept.append((bytes(data)[:LONGEST], 0))
+            kept = ((bytes(data)[:LONGEST], 0),)
         else:
-            self._kept.append((shown[:LONGEST], len(data) - len(shown)))
+            kept = ((shown[:LONGEST], len(data) - len(shown)),)
+        self._kept += kept
         if self._talk is not None:
-            tell([self._kept[-1]], self._talk)
+            self._log(kept, self._talk)
         return result
 
     def _hear(self, effect: Hear) -> None:
@@ -211,7 +215,7 @@ class Driver:
         if self.on_reply is not None:
             self.on_reply(replies[0], stage)
         if self._talk is not None:
-            tell(kept, self._talk)
+            self._log(kept, self._talk)
         for reply in replies:
             if reply.code == 421:
                 self._farewell = True
@@ -230,6 +234,9 @@ class Driver:
         """The deadline of a message of a stream whose time begins now."""
         return Deadline(math.inf if self.seconds is None else now() + self.seconds)
 
+    def _log(self, kept: Sequence[Kept], talk: Callable[..., None]) -> None:
+        log(kept, talk, "" if self.server is None else observing.Peer.of(self.server).name)
+
     def _transcribe(self, effect: Transcribe) -> None:
         """Once: an error that is told again keeps what was said when it was made."""
         error = effect.error
@@ -245,7 +252,9 @@ class Driver:
     def _start_tls(self, _: StartTls) -> ChannelBinding | None:
         if self.stream.closed:
             raise ConnectionLost("the connection is closed")
-        self.stream = self.stream.start_tls(self._tls(), self._deadline)
+        with observing.scope("tls") as step:
+            self.stream = self.stream.start_tls(self._tls(), self._deadline)
+            observing.note(step, "tls_version", self.stream.tls_version)
         # Whatever the server says before our first word is not its own (CVE-2009-3555).
         self.stream.check_idle()
         return self.stream.binding()

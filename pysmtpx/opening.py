@@ -7,6 +7,7 @@ import ssl
 from functools import partial
 from typing import Final
 
+from . import observing
 from .channel import Channel
 from .driver import Driver
 from .embedded import dial_embedded, is_embedded
@@ -18,6 +19,7 @@ from .net.stream import Stream
 from .net.tls import Tls, context_for, handshake
 from .net.tls_first import await_first_octet
 from .net.wait import pass_alarm
+from .observing import Peer, ReplyTimes, note
 from .sasl.binding import ChannelBinding
 from .sasl.credentials import Credentials
 from .server import Server
@@ -81,9 +83,14 @@ def open_channel(
     # Before the dial: whoever has no token yet, or gets none, does not hold a connection meanwhile.
     credentials = _credentials(server, deadline)
     try:
-        channel, opening, begun = _begin_somewhere(server, credentials, deadline, attempt)
-        if opening.credentials is not None:
-            channel.note_log_in(channel.run(lambda: log_in(opening, begun), deadline))
+        with observing.scope("connect", server) as step:
+            channel, opening, begun = _begin_somewhere(server, credentials, deadline, attempt)
+            channel.step = step
+            if opening.credentials is not None:
+                with observing.scope("auth") as login:
+                    mechanism = channel.run(lambda: log_in(opening, begun), deadline)
+                    note(login, "mechanism", mechanism)
+                channel.note_log_in(mechanism)
         return channel, begun.capabilities
     except BaseException:
         attempt.drop()
@@ -121,16 +128,19 @@ def _begin(
     attempt: Attempt,
     addresses: Addresses,
 ) -> tuple[Channel, Opening, Begun]:
-    tls = partial(_tls_of, server)
-    sock = _dial(server, deadline, attempt, addresses)
+    with observing.scope("dial") as step:
+        sock = _dial(server, deadline, attempt, addresses)
+        note(step, "address", "" if server.path else addresses.shown)
     limit = addresses.share(deadline)
     name = server.local_hostname or own_name(sock)
     if server.tls == "implicit":
-        sock = handshake(sock, tls(), limit, attempt.keep)
+        with observing.scope("tls") as step:
+            sock = wrapped = handshake(sock, _tls_of(server), limit, attempt.keep)
+            note(step, "tls_version", wrapped.version())
     else:
         source = server.source_address
         await_first_octet(sock, (server.host, server.port), limit, source=source, keep=attempt.keep)
-    channel = attempt.channel = Channel(Driver(Stream(sock), tls, attempt.answer_time))
+    channel = attempt.channel = Channel(_driver(server, sock, attempt))
     opening = _opening(server, credentials, name, channel.binding())
     return channel, opening, channel.run(lambda: begin_session(opening), limit, fresh=True)
 
@@ -168,6 +178,15 @@ def _dial(server: Server, deadline: Deadline, attempt: Attempt, addresses: Addre
 def _tls_of(server: Server) -> Tls:
     context = server.ssl_context or context_for(server.roots, server.client_certificate)
     return Tls(context, server.server_hostname or server.host, server.fingerprint)
+
+
+def _driver(server: Server, sock: socket.socket, attempt: Attempt) -> Driver:
+    driver = Driver(Stream(sock), partial(_tls_of, server), attempt.answer_time)
+    driver.server = server
+    if observing.observers:
+        times = ReplyTimes(Peer.of(server))
+        driver.on_send, driver.on_reply = times.sent, times.replied
+    return driver
 
 
 def _opening(

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 from . import cures
 from .errors import InputError, RecipientsWithheld, SmtpError
 from .mime import words
+from .records import fields
 from .shortening import listed
 from .wire.address import ForwardPath, domain_or_literal
 from .wire.content import Content
@@ -138,10 +139,12 @@ class Outgoing:
         who = "everybody"
         if self.allowed is not None:
             who = "whomever allow_recipients does not allow"
+        extra = fields(event="warning", server=servers)
         if self.redirect_to:
-            _log.warning("%s: mail to %s is redirected to %s", servers, who, listed(self.redirect_to))
+            text = "%s: mail to %s is redirected to %s"
+            _log.warning(text, servers, who, listed(self.redirect_to), extra=extra)
         else:
-            _log.warning("%s: no mail is sent to %s", servers, who)
+            _log.warning("%s: no mail is sent to %s", servers, who, extra=extra)
 
     def screen(self, mail: MailObject) -> Screen | None:
         """Who of its recipients is not sent to, decided once for a message; None where everybody is.
@@ -156,7 +159,9 @@ class Outgoing:
             return None
         there = {mail.recipients[place] for place in kept}
         withheld = tuple(path for path in mail.recipients if path not in there)
-        _log.debug("mail to %s %s", listed(withheld), "is redirected" if self.redirect_to else "is kept back")
+        what = "is redirected" if self.redirect_to else "is kept back"
+        extra = fields(event="withheld", withheld=len(withheld))
+        _log.debug("mail to %s %s", listed(withheld), what, extra=extra)
         instead = tuple(path for path in self.redirect_to if path not in there)
         if not (kept or instead):
             raise _nobody_left(withheld)

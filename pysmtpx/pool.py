@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, Unpack
 
 from .connection import SmtpConnection
 from .errors import InputError, UsageError
+from .events import Events
 from .flow.plan import as_options
 from .frames import conceals
 from .message import AnyMessage
@@ -32,7 +33,6 @@ from .pooling.backoff import Backoff
 from .pooling.call import Call
 from .pooling.connection import Lease, PooledConnection, PooledServer
 from .pooling.engine import Engine
-from .pooling.events import Events
 from .pooling.fanout import FanOut
 from .pooling.job import Envelope, Job
 from .pooling.ratelimit import RateLimit
@@ -280,20 +280,7 @@ class SmtpPool:
 
     def stats(self) -> PoolStats:
         """The live state."""
-        connections, queue = self._engine.connections.counts(), self._engine.queue.counts()
-        counts = self._engine.outcomes.counts()
-        names = ("accepted", "rejected", "unknown", "unsent", "retried")
-        return PoolStats(
-            connections=connections.open,
-            idle=connections.idle,
-            dialling=connections.dialling,
-            waiting=connections.waiting,
-            workers=queue.workers,
-            queued=queue.queued,
-            under_way=queue.under_way,
-            servers=self._engine.connections.server_stats(),
-            **{name: counts.get(name, 0) for name in names},
-        )
+        return self._engine.stats()
 
     def check(self, *, sender: str | None = None, recipients: str | Sequence[str] = ()) -> tuple[Check, ...]:
         """``Server.check`` for each server, in order, by connections of their own."""

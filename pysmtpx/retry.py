@@ -7,6 +7,7 @@ import math
 import random as _random
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Literal
 
 from .errors import (
@@ -21,6 +22,7 @@ from .errors import (
     Timeout,
 )
 from .options import suggesting
+from .records import fields
 from .telling import Telling
 
 _log: Final = logging.getLogger("pysmtpx")
@@ -125,7 +127,8 @@ class RetryPolicy:
             return bool(self.retryable(error))
         except Exception:
             text = "retryable failed for %s: that is not tried again"
-            _telling.once(_log.exception, text, type(error).__name__)
+            extra = fields(event="failed", error=type(error).__name__)
+            _telling.once(partial(_log.exception, text, type(error).__name__, extra=extra))
             return False
 
     def pause(self, attempts: int, began: float, moment: float, *, at_once: bool = False) -> float | None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from email.message import Message
+from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from .channel import MailStream
@@ -14,6 +16,8 @@ from .flow.plan import Options, Plan, make_plan
 from .message import written
 from .outcome import Outcome
 from .outgoing import Outgoing, told, withheld_of
+from .records import fields
+from .watching import Watches
 from .wire.capabilities import Capabilities, Protocol
 from .wire.content import Unwritten
 from .wire.envelope import MailObject
@@ -23,6 +27,8 @@ _log: Final = logging.getLogger("pysmtpx")
 
 Mail: TypeAlias = "MailObject | Message[Any, Any]"
 """What a stream takes; ``EmailMessage`` is a ``Message``."""
+
+_UNWATCHED: Final = nullcontext()
 
 
 def possible_in_flight(count: int, capabilities: Capabilities) -> int:
@@ -34,7 +40,9 @@ def possible_in_flight(count: int, capabilities: Capabilities) -> int:
         raise InputError("in_flight is a whole number from 1")
     if count > 1 and not capabilities.chunking:
         name = capabilities.greeting_name
-        _log.warning("%s offers no CHUNKING (RFC 3030): one message is in flight, not %d", name, count)
+        extra = fields(event="warning", server=name or None, in_flight=count)
+        text = "%s offers no CHUNKING (RFC 3030): one message is in flight, not %d"
+        _log.warning(text, name, count, extra=extra)
         return 1
     return count
 
@@ -101,6 +109,7 @@ def send_all(
     stream: MailStream,
     messages: Iterator[Mail],
     plan_of: Callable[[Mail], Plan | SmtpError],
+    watches: Watches | None = None,
     *,
     is_list: bool,
 ) -> Iterator[Outcome]:
@@ -110,7 +119,8 @@ def send_all(
     so it is asked only when nothing is under way. What it raises comes after all outcomes.
     """
     failure: Exception | None = None
-    with stream:
+    outcome = _outcome if watches is None else partial(_watched, watches)
+    with stream, watches or _UNWATCHED:
         while stream.is_open:
             try:
                 message = next(messages)
@@ -121,14 +131,19 @@ def send_all(
                 break
             match plan_of(message):
                 case Plan() as plan:
-                    token = message if type(plan.mail) is MailObject else _Screened(message, plan.mail)
-                    yield from map(_outcome, stream.push(token, plan))
+                    token: Any = message
+                    if type(plan.mail) is not MailObject:
+                        token = _Screened(message, plan.mail)
+                    if watches is not None:
+                        token = watches.begin(message, plan.mail, token)
+                    yield from map(outcome, stream.push(token, plan))
                     if not is_list:
-                        yield from map(_outcome, stream.finish())
+                        yield from map(outcome, stream.finish())
                 case unsent:
-                    yield from map(_outcome, stream.finish())
-                    yield Outcome.of(message, unsent)
-        yield from map(_outcome, stream.finish())
+                    yield from map(outcome, stream.finish())
+                    token = message if watches is None else watches.begin(message)
+                    yield outcome(Done(token, unsent))
+        yield from map(outcome, stream.finish())
     if failure is not None:
         raise failure
 
@@ -138,6 +153,10 @@ class _Screened(NamedTuple):
 
     message: Mail
     mail: MailObject
+
+
+def _watched(watches: Watches, done: Done) -> Outcome:
+    return _outcome(done._replace(token=watches.end(done)))
 
 
 def _outcome(done: Done) -> Outcome:

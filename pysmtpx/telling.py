@@ -18,6 +18,11 @@ class Telling:
     def __init__(self, name: str) -> None:
         self._is_under_way = ContextVar(name, default=False)
 
+    @property
+    def is_under_way(self) -> bool:
+        """Whether this is from within such a call."""
+        return self._is_under_way.get()
+
     def once(self, tell: Callable[..., object], *args: object) -> None:
         """Call ``tell``, unless this is from within such a call."""
         if self._is_under_way.get():

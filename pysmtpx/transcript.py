@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final, TypeAlias
 
+from .records import Fields, fields, reply_fields
 from .wire.reply import Reply, printable
 
 KEPT: Final = 24
@@ -24,10 +25,18 @@ def lines(kept: Iterable[Kept]) -> tuple[str, ...]:
     return tuple(line for each in kept for line in _lines(each))
 
 
-def tell(kept: Iterable[Kept], log: Callable[..., None]) -> None:
-    """Log it."""
-    for line in lines(kept):
-        log("%s", line)
+def log(kept: Iterable[Kept], tell: Callable[..., None], server: str) -> None:
+    """Log it, for a connection to this server."""
+    for each in kept:
+        extra = fields(_fields(each), event="wire", server=server or None)
+        for line in _lines(each):
+            tell("%s", line, extra=extra)
+
+
+def _fields(kept: Kept) -> Fields:
+    if isinstance(kept, int):
+        return {"direction": "S", "code": kept}
+    return {"direction": "S", **reply_fields(kept)} if isinstance(kept, Reply) else {"direction": "C"}
 
 
 def _lines(kept: Kept) -> list[str]:

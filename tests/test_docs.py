@@ -52,7 +52,8 @@ ARRIVED = {
     "how-to/lmtp.md": 1,
     "how-to/certificates.md": 0,
     "how-to/ways-to-a-server.md": 1,
-    "how-to/logging.md": 1,
+    "how-to/logging.md": 2,
+    "how-to/observability.md": 2,
     "how-to/development.md": 0,
     "how-to/tests.md": 0,  # nor this
     "how-to/before-send.md": 1,

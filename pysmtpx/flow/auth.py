@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Final, NoReturn
 
 from .. import cures
@@ -17,6 +18,7 @@ from ..errors import (
     ServiceUnavailable,
 )
 from ..frames import conceals
+from ..records import fields, reply_fields
 from ..sasl.binding import ChannelBinding
 from ..sasl.credentials import Credentials
 from ..sasl.mechanisms import CANCEL, ChallengeError, Exchange, Mechanism, SaslLogin, Secret, oauth_failure
@@ -96,8 +98,12 @@ def authenticate(
             return mechanism.name
         if plain is not None and reply.code in _BINDING_REFUSED:
             text = "the server refused %s (%d), perhaps for the kind of channel binding, %s: %s is tried"
-            kind = binding.kind if binding else ""
-            _telling.once(_log.warning, text, mechanism.name, reply.code, kind, plain.name)
+            server = f"{host}:{port}" if port else host or None
+            about = fields(
+                reply_fields(reply), event="warning", server=server, stage="auth", mechanism=mechanism.name
+            )
+            names = (mechanism.name, reply.code, binding.kind if binding else "", plain.name)
+            _telling.once(partial(_log.warning, text, *names, extra=about))
             usable = [plain]  # nothing weaker after it, and nothing else that the same server would refuse
     raise MechanismUnavailable("the server turns down what it offers", stage=Stage.AUTH, reply=reply)
 

@@ -330,6 +330,11 @@ class Stream:
         """It has the descriptor now, which ``shutdown`` and ``close`` are about."""
         self._sock = sock
 
+    @property
+    def tls_version(self) -> str | None:
+        """As ``ssl`` calls it, None without TLS."""
+        return self._sock.version() if isinstance(self._sock, ssl.SSLSocket) else None
+
     def binding(self) -> ChannelBinding | None:
         """What a log-in can be bound to; None without TLS."""
         return channel_binding(self._sock) if isinstance(self._sock, ssl.SSLSocket) else None

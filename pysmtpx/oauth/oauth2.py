@@ -16,6 +16,7 @@ from ..errors import CredentialsUnavailable, InputError
 from ..flow.hidden import Hidden
 from ..frames import conceals
 from ..net.deadline import Deadline
+from ..records import fields
 from .https import Answer, checked_url, request
 from .provider import TIMEOUT, Named, checked, checked_secret, text_of
 from .renewal import Secret
@@ -213,7 +214,9 @@ def keep_refresh_token(provider: Named, text: str | None, tell: Callable[[str], 
         try:
             tell(text)
         except Exception as error:  # it is the caller's; the token is good all the same
-            _log.warning("on_refresh_token of %s raised %s", type(provider).__name__, type(error).__name__)
+            names = (type(provider).__name__, type(error).__name__)
+            extra = fields(event="failed", error=type(error).__name__)
+            _log.warning("on_refresh_token of %s raised %s", *names, extra=extra)
 
 
 def checked_timeout(value: object) -> float:

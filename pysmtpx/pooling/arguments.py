@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias, TypedDict
 
+from ..events import Event
 from ..options import SERVER_DEFAULTS, ServerOptions, unknown
 from ..wire.reply import Reply
 from .backoff import LONGEST_DIAL_REST
-from .events import Event
 
 Balance: TypeAlias = Literal["failover", "priority", "even", "weighted"]
 """Which of several servers is next; the first two are the same."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
+from .. import observing
 from ..errors import SmtpError, Timeout
 from ..flow.effects import Flow
 from ..flow.transaction import delivery
@@ -53,11 +54,15 @@ class Call(Lease):
         self._whom_to_tell: Callable[[], None] | None = None
         """Who has ended it; None as long as nobody has."""
         self._by_bdat = False
+        self.step = job.step
+        self._is_observed = False
         self._moment = -math.inf
         """When the next try may begin."""
 
     def run(self) -> SendResult:
         """The result; raises the error."""
+        if self.step is not None and not self._is_observed:
+            return self._observed()
         job, inside, me = self._job, self._inside, threading.get_ident()
         try:
             inside[me] = self
@@ -67,6 +72,8 @@ class Call(Lease):
             while not is_over and (connection := self._leased()) is not None:
                 channel = connection.channel
                 assert channel is not None
+                if job.step is not None:
+                    job.on(connection)
                 begin = partial(self._begin, connection)
                 outcome: SendResult | SmtpError
                 try:
@@ -75,6 +82,8 @@ class Call(Lease):
                     outcome = error
                 except Exception as error:
                     outcome = job.in_doubt(error)
+                if job.trying is not None:
+                    observing.end(job.trying, outcome)
                 is_over = self._is_over(connection, outcome)
         except BaseException:
             self._connections.release(self)
@@ -88,6 +97,19 @@ class Call(Lease):
             return result
         assert result is not None
         raise result
+
+    def _observed(self) -> SendResult:
+        """The same, and whoever observes is told how it ends; an interrupt, too."""
+        job, self._is_observed = self._job, True
+        with observing.within(job.step):
+            try:
+                result = self.run()
+            except BaseException as error:
+                observing.end(job.trying, error)
+                job.observed(error)
+                raise
+        job.observed(result)
+        return result
 
     def end(self, whom_to_tell: Callable[[], None]) -> None:
         """From another thread: begin nothing more, and tell this when what is under way is at its end."""

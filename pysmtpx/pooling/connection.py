@@ -12,6 +12,7 @@ from ..flow.effects import CLOSE, Flow, Send
 from ..lock import Wakeup
 from ..net.deadline import AnswerTime, Deadline
 from ..net.dial import Unwell
+from ..observing import Step
 from ..opening import Attempt
 from ..server import Server
 from ..wire import command
@@ -142,6 +143,8 @@ class Lease:
     """Who waits by it."""
     failure: BaseException | None = None
     """What a dial failed with while it waited for one; if it was its own, perhaps no ``SmtpError``."""
+    step: Step | None = None
+    """The message of a call, for those who observe: a dial that is begun for it is a part of that."""
     dial: PooledConnection | None = None
     """The dial that was begun for it, while it is under way; that of a call has the same deadline."""
 

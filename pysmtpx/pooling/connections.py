@@ -9,8 +9,10 @@ from contextlib import suppress
 from random import random
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from .. import observing
 from ..channel import Channel
 from ..errors import ConnectError, ConnectionLost, SmtpError, Timeout
+from ..events import Event, Events
 from ..lock import Lock
 from ..net.deadline import Deadline, now
 from ..opening import Attempt, open_channel
@@ -22,7 +24,6 @@ from ..wire.result import SendResult
 from .arguments import ServerStats, State
 from .blame import Blame, Suspicion, blame_for
 from .connection import Lease, PooledConnection, PooledServer
-from .events import Event, Events
 from .replies import is_policy, is_slowdown, refusal_of, rest_after
 from .selection import (
     Limits,
@@ -316,11 +317,12 @@ class Connections:
             self._dials.discard(thread)
             self._dial(*arguments)
 
-    def _dial_aside(self, *arguments: Any) -> None:
+    def _dial_aside(self, connection: PooledConnection, lease: Lease, deadline: Deadline) -> None:
         me = threading.get_ident()
         try:
             self._inside[me] = None
-            self._dial(*arguments)
+            with observing.within(lease.step):
+                self._dial(connection, lease, deadline)
         finally:
             self._inside.pop(me, None)
             self._dials.discard(threading.current_thread())
@@ -615,6 +617,11 @@ class Connections:
     def _wake_all_locked(self) -> None:
         for lease in self._waiting:
             lease.wake()
+
+    @property
+    def servers(self) -> tuple[PooledServer, ...]:
+        """All of them, in order."""
+        return self._servers
 
     @property
     def error(self) -> SmtpError | None:

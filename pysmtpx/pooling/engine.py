@@ -8,14 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from ..errors import UsageError
+from ..events import Events
 from ..lock import Wakeup
 from ..net.deadline import Deadline
 from ..retry import RetryPolicy
 from . import process
+from .arguments import PoolStats
 from .call import Call
 from .connection import PooledServer
 from .connections import Connections, Opener, closed
-from .events import Events
 from .job import Job
 from .outcomes import Outcomes
 from .queue import Queue, Worker
@@ -94,6 +95,29 @@ class Engine:
             Sender(worker, self.queue, self.connections, self.outcomes, self.in_flight).run()
         finally:
             self.inside.pop(me, None)
+
+    # -- telling ----------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """Of its servers, in order."""
+        return ",".join(server.name for server in self.connections.servers)
+
+    def stats(self) -> PoolStats:
+        """The live state."""
+        connections, queue, counts = self.connections.counts(), self.queue.counts(), self.outcomes.counts()
+        names = ("accepted", "rejected", "unknown", "unsent", "retried")
+        return PoolStats(
+            connections=connections.open,
+            idle=connections.idle,
+            dialling=connections.dialling,
+            waiting=connections.waiting,
+            workers=queue.workers,
+            queued=queue.queued,
+            under_way=queue.under_way,
+            servers=self.connections.server_stats(),
+            **{name: counts.get(name, 0) for name in names},
+        )
 
     # -- the end ----------------------------------------------------------------------
 

@@ -11,12 +11,14 @@ from dataclasses import replace
 from email.message import Message
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from .. import observing
 from ..errors import ConnectionLost, DeliveryUnknown, InputError, SmtpError
 from ..flow.plan import DEFAULT, NO_LIMIT, Options, Plan, make_plan
 from ..message import NARROW, WIDE, AnyMessage, prepare
 from ..mime import raw
 from ..mime.parts import Part
 from ..net.deadline import Deadline, now
+from ..observing import Peer, Step
 from ..outcome import Outcome, Status
 from ..outgoing import Outgoing, Screen, told
 from ..retry import RetryPolicy
@@ -197,6 +199,10 @@ class Job:
         """What is known by now, None before the first try; final once it is finished."""
         self.suspicion: Suspicion | None = None
         """Why it is about to be tried on a new connection."""
+        self.step = observing.begin("send", mail=mail) if observing.observers else None
+        """The message, for those who observe; begun in the thread that hands it in."""
+        self.trying: Step | None = None
+        """The try that is under way."""
         self._options = options
         self._future = future
         self._done = done
@@ -308,6 +314,7 @@ class Job:
                 return not self._is_finished
             if self._future is not None and not self._future.set_running_or_notify_cancel():
                 self._is_finished = True
+                self.observed()
                 return False
             self._has_begun = True
         if moment is not None:
@@ -333,6 +340,22 @@ class Job:
         if blame.retires:
             self.newer_than = now()
         self.suspicion = blame.suspicion or self.suspicion
+
+    def on(self, connection: PooledConnection) -> None:
+        """A try on this connection begins, for those who observe."""
+        channel, server = connection.channel, connection.server
+        assert channel is not None
+        about = {"mail": self.mail, "attempt": self.attempts, "parent": self.step, "link": channel.step}
+        peer = Peer.of(server.server)
+        self.trying = observing.begin("try", peer, **about)
+        if self.step is not None:
+            self.step.peer = peer
+
+    def observed(self, outcome: SendResult | BaseException | None = None) -> None:
+        """Its time is over, for those who observe; does nothing twice."""
+        if self.step is not None:
+            self.step.mail = self.whole or self.mail
+            observing.end(self.step, outcome)
 
     def note(
         self, outcome: SendResult | SmtpError, policy: RetryPolicy, moment: float, *, moves: bool = False
@@ -406,6 +429,16 @@ class Job:
             self._is_finished, self._finisher = True, me
         if self.outcome is None:
             self._enter(ConnectionLost("the message was not sent", stage=Stage.INPUT), _NO_MORE)
+        if self.step is None:
+            self._hand_over()
+        else:
+            self.observed(self.outcome)
+            with observing.within(self.step):
+                self._hand_over()
+        return True
+
+    def _hand_over(self) -> None:
+        future = self._future
         if future is not None:
             if isinstance(self.outcome, SmtpError):
                 future.set_exception(self.outcome)
@@ -413,7 +446,6 @@ class Job:
                 future.set_result(self.outcome)
         if self._done is not None:
             self._done(self)
-        return True
 
     def __repr__(self) -> str:
         return f"<Job {self.status}, {self.attempts} tries, {len(self.recipients)} recipients>"

@@ -7,13 +7,15 @@ import threading
 from collections import Counter
 from typing import Final
 
+from .. import observing
 from ..errors import SmtpError
+from ..events import LEVELS, PARTLY, Event, Events, Kind
 from ..net.deadline import now
+from ..records import fields
 from ..retry import RetryPolicy
 from ..wire.result import SendResult
 from .connection import PooledConnection
 from .connections import Connections
-from .events import LEVELS, Event, Events, Kind
 from .job import Job
 
 _log: Final = logging.getLogger("pysmtpx")
@@ -70,7 +72,8 @@ class Outcomes:
                 moves = self._connections.moves_on(connection.server, outcome, self._policy)
             return job.note(outcome, self._policy, now(), moves=moves)
         except Exception:
-            _log.exception("the outcome of a message could not be weighed; it stands as it is")
+            text = "the outcome of a message could not be weighed; it stands as it is"
+            _log.exception(text, extra=fields(event="failed"))
             job.outcome = outcome
             return None
 
@@ -79,20 +82,27 @@ class Outcomes:
     def ended(self, job: Job, server: str = "") -> None:
         """A message has its outcome."""
         if isinstance(job.outcome, SendResult):
-            self._tell("sent", "accepted", job, server)
+            level = PARTLY if job.outcome.rejected_recipients else LEVELS["sent"]
+            self._tell("sent", "accepted", job, server, level)
         else:
-            self._tell("refused", job.status, job, server)
+            self._tell("refused", job.status, job, server, LEVELS["refused"])
 
     def retried(self, job: Job, server: str, delay: float) -> None:
         """A message is to be tried again in so many seconds."""
-        self._tell("retried", "retried", job, server, delay)
+        self._tell("retried", "retried", job, server, LEVELS["retried"], delay)
 
-    def _tell(self, kind: Kind, name: str, job: Job, server: str, delay: float | None = None) -> None:
+    def _tell(
+        self, kind: Kind, name: str, job: Job, server: str, level: int, delay: float | None = None
+    ) -> None:
         with self._lock:
             self._counts[name] += 1
-        if self._events.hook is not None or _log.isEnabledFor(LEVELS[kind]):
-            event = Event(kind, server, now() - job.began, job.mail, job.outcome, job.attempts, delay)
-            self._events.emit(event)
+        if self._events.hook is not None or observing.observers or _log.isEnabledFor(level):
+            seconds = now() - job.began
+            event = Event(
+                kind, server, seconds, job.mail, job.outcome, job.attempts, delay, written=job.whole
+            )
+            with observing.within(job.step):
+                self._events.emit(event)
 
     def counts(self) -> dict[str, int]:
         """Messages by what became of them, and tries after the first."""

@@ -62,6 +62,12 @@ def enter(pool: Living) -> None:
         _pools.add(pool)
 
 
+def living() -> list[Any]:
+    """The pools of this process that somebody has."""
+    with _lock:
+        return list(_pools)
+
+
 def _hook() -> None:
     # The executor's own hook must be there first: the last one registered is called first.
     import concurrent.futures.thread  # noqa: F401

@@ -7,10 +7,12 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final, TypeVar
 
+from .. import observing
 from ..channel import MailStream
 from ..errors import SmtpError, Timeout, UsageError
 from ..flow.pipeline import Done
 from ..net.deadline import now
+from ..records import fields
 from ..sending import possible_in_flight
 from ..wire.limits import Stage
 from ..wire.result import SendResult
@@ -53,7 +55,8 @@ class Sender:
             while self._queue.wait(self._worker):
                 self._serve()
         except Exception:
-            _log.exception("a worker of the pool failed; its messages have their outcome")
+            extra = fields(event="failed")
+            _log.exception("a worker of the pool failed; its messages have their outcome", extra=extra)
         finally:
             self._connections.release(self._lease)
             self._queue.leave(self._worker)
@@ -173,6 +176,8 @@ class Sender:
                     limit.add(job.recipients_count - 1, moment)
                 connection.served += 1
                 job.connection = connection
+                if job.step is not None:
+                    job.on(connection)
                 self._under_way.append(job)
                 return job
             else:
@@ -191,6 +196,8 @@ class Sender:
         job, outcome = done.token, done.outcome
         self._under_way.remove(job)
         job.connection = None
+        if job.trying is not None:
+            observing.end(job.trying, outcome)
         is_excused = self._outcomes.is_excused(
             job, connection, outcome, trouble=done.trouble, by_bdat=self._in_flight > 1
         )
@@ -215,7 +222,11 @@ class Sender:
             for_each(known, lambda done: self._settle_one(connection, done))
         finally:
             jobs, self._under_way = self._under_way, []
-            for_each(jobs, lambda job: self._conclude(job, job.in_doubt(error), connection))
+            for_each(jobs, lambda job: self._left(job, error, connection))
+
+    def _left(self, job: Job, error: BaseException, connection: PooledConnection) -> None:
+        observing.end(job.trying, error)
+        self._conclude(job, job.in_doubt(error), connection)
 
     # -- what became of it ------------------------------------------------------------
 

@@ -23,12 +23,12 @@ from pysmtpx import (
     Timeout,
     TlsError,
 )
+from pysmtpx.events import Event
 from pysmtpx.lock import Wakeup
 from pysmtpx.net.deadline import Deadline, now
 from pysmtpx.pooling import backoff
 from pysmtpx.pooling.connection import Lease, PooledConnection
 from pysmtpx.pooling.connections import Connections, Counts, is_spent
-from pysmtpx.pooling.events import Event
 from pysmtpx.pooling.replies import Refusal
 from pysmtpx.wire.limits import Stage
 from pysmtpx.wire.reply import EnhancedCode, Reply

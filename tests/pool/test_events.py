@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 
 from pysmtpx import AllRecipientsFailed, MailObject, SmtpError
-from pysmtpx.pooling.events import Event, Events, Kind
+from pysmtpx.events import Event, Events, Kind
 from pysmtpx.wire.limits import Stage
 from pysmtpx.wire.reply import EnhancedCode, Reply
 

@@ -14,10 +14,10 @@ from support.patience import LONG
 from support.pools import BODY, ONCE, SENDER, Hold, fates, in_threads, mails, outcome, pool_of
 
 from pysmtpx import ConnectError, InputError, RetryPolicy, SendResult, Timeout
+from pysmtpx.events import Event as PoolEvent
 from pysmtpx.pool import SmtpPool
 from pysmtpx.pooling import selection
 from pysmtpx.pooling.connections import Connections
-from pysmtpx.pooling.events import Event as PoolEvent
 from pysmtpx.testing import Event, MailServer
 
 TWICE = RetryPolicy(attempts=2, backoff=0.05)

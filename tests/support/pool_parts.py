@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 from pysmtpx import ConnectionLost, MailObject, RetryPolicy, Server, SmtpError
+from pysmtpx.events import Event, Events
 from pysmtpx.flow.pipeline import Done
 from pysmtpx.flow.plan import Plan
 from pysmtpx.pooling.backoff import Backoff
 from pysmtpx.pooling.connection import Lease, PooledConnection, PooledServer
 from pysmtpx.pooling.connections import Connections
 from pysmtpx.pooling.engine import Engine
-from pysmtpx.pooling.events import Event, Events
 from pysmtpx.pooling.job import Job
 from pysmtpx.pooling.selection import Limits
 from pysmtpx.wire.capabilities import Capabilities

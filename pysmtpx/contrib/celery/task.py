@@ -10,24 +10,23 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from typing import Any, Final, TypeAlias
 
 from celery.exceptions import Reject
 
 from ...errors import ConnectError, DeliveryUnknown, InputError, SmtpError
-from ...mime import raw
+from ...identifiers import content_message_id
 from ...options import positive, unknown
 from ...outgoing import withheld_of
 from ...pool import SmtpPool
 from ...pooling.arguments import PoolOptions
 from ...pooling.replies import rest_after
+from ...records import fields
 from ...retry import RetryPolicy
 from ...route import Route
 from ...server import Server
-from ...wire.content import Content
 from ...wire.envelope import MailObject
-from ...wire.limits import SLICE, Stage
+from ...wire.limits import Stage
 from ...wire.result import SendResult
 from ..configuration import made
 from ..pools import shared_pool
@@ -91,7 +90,7 @@ class MailTask:
             self._pool = shared_pool(self, self._made)
             return self._pool
         except Exception as error:
-            _log.exception("no pool can be made in this process")
+            _log.exception("no pool can be made in this process", extra=fields(event="failed"))
             raise ConnectError(
                 f"no pool can be made in this process: {type(error).__name__}", stage=Stage.CONNECT
             ) from error
@@ -190,7 +189,7 @@ class MailTask:
             return error
         except Exception as error:
             # A time limit of Celery's, say: it may strike anywhere, and then nobody can tell how far it went.
-            _log.exception("a try ended without an outcome")
+            _log.exception("a try ended without an outcome", extra=fields(event="failed"))
             return _doubt(mail, f"the try was ended by {type(error).__name__}")
 
     def _again(
@@ -214,7 +213,8 @@ class MailTask:
             )
         except Reject as rejected:
             # The broker did not take the next try, and Celery would drop the message for that.
-            _log.warning("the next try could not be handed to the broker: %r", rejected.reason)
+            extra = fields(event="warning", task=task.request.id)
+            _log.warning("the next try could not be handed to the broker: %r", rejected.reason, extra=extra)
             if is_same:  # nobody would get it twice: then this one goes back to the queue
                 raise Reject(rejected.reason, requeue=True) from rejected
 
@@ -222,7 +222,7 @@ class MailTask:
         mail = submission.mail
         return {
             "task_id": task.request.id,
-            "message_id": _message_id(mail.content),
+            "message_id": content_message_id(mail.content),
             "sender": str(mail.sender),
             **account.report(mail),
         }
@@ -232,7 +232,8 @@ class MailTask:
             try:
                 self.on_outcome(report)
             except Exception:
-                _log.exception("on_outcome failed for task %s", task.request.id)
+                extra = fields(event="failed", task=task.request.id)
+                _log.exception("on_outcome failed for task %s", task.request.id, extra=extra)
         if report["status"] != "accepted":
             raise SendFailed(report)
         return report
@@ -302,12 +303,3 @@ def _doubt(mail: MailObject, why: str) -> DeliveryUnknown:
     error = DeliveryUnknown(why, stage=Stage.FINAL)
     error.unknown_recipients = mail.recipients
     return error
-
-
-def _message_id(content: Content) -> str | None:
-    """The Message-ID, by which logs and people know the message."""
-    head = b"".join(islice(content.for_bdat(binary=True), raw.MAX_HEADER // SLICE + 1))
-    try:
-        return next((field.text for field in raw.section(head).fields if field.name == "message-id"), None)
-    except InputError:
-        return None

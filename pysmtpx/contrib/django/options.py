@@ -19,11 +19,11 @@ from ...cures import unknown_name
 from ...embedded import is_embedded
 from ...endpoint import TlsMode
 from ...errors import InputError, SmtpError
+from ...observing import Event
 from ...options import SendOptions, ServerOptions, SessionOptions, positive
 from ...outgoing import BeforeSend
 from ...pool import SmtpPool
 from ...pooling.arguments import PoolLimits
-from ...pooling.events import Event
 from ...retry import RetryPolicy
 from ...route import Route
 from ...sasl.credentials import Provider

@@ -14,6 +14,7 @@ from ...cures import near_miss
 from ...errors import InputError, SmtpError
 from ...frames import conceals_settings
 from ...pool import SmtpPool
+from ...records import fields
 from ...retry import RetryPolicy
 from ...shortening import shown
 from ...wire.limits import SEND_TIMEOUT
@@ -84,7 +85,8 @@ class _Asked(Mapping[str, Any]):
                 elsewhere = _CALLED_ELSEWHERE.get(name.removeprefix(_OURS))
                 meant = f"{_OURS}{elsewhere}" if elsewhere else near_miss(name, self.names)
                 if meant and meant not in self._config:
-                    _log.warning("the setting %s is none of ours; did you mean %s?", shown(name), meant)
+                    text, extra = "the setting %s is none of ours; did you mean %s?", fields(event="warning")
+                    _log.warning(text, shown(name), meant, extra=extra)
 
 
 _SCREENING: Final = ("redirect_to", "allow_recipients")
