@@ -80,13 +80,12 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[pages.Wor
     issued.cert_chain_pems[0].write_to_path(tmp_path / "robot.pem")
     issued.private_key_pem.write_to_path(tmp_path / "robot.key")
     authority().cert_pem.write_to_path(tmp_path / "company-ca.pem")
-    with pages.world(monkeypatch, tmp_path) as made, token_server() as tokens:
-        monkeypatch.setenv("TOKEN_ENDPOINT", tokens.url)
-        monkeypatch.setenv("PYSMTPX_CLIENT_SECRET", "")  # a page may set it
     opendkim.make_keys(tmp_path)
     (tmp_path / "rsa.pem").rename(tmp_path / "dkim-rsa.pem")
     (tmp_path / "ed.pem").rename(tmp_path / "dkim-ed25519.pem")
-    with pages.world(monkeypatch, tmp_path) as made:
+    with pages.world(monkeypatch, tmp_path) as made, token_server() as tokens:
+        monkeypatch.setenv("TOKEN_ENDPOINT", tokens.url)
+        monkeypatch.setenv("PYSMTPX_CLIENT_SECRET", "")  # a page may set it
         yield made
     logging.getLogger("pysmtpx.wire").setLevel(logging.NOTSET)
 
