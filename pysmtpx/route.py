@@ -58,7 +58,7 @@ class Route:
 
     @classmethod
     @conceals
-    def of(cls, value: Any) -> Self:
+    def of(cls, value: Any) -> Route:
         """The route for what a setting lists: a URL, a ``Server``, a ``Route``, or a dict.
 
         A dict has ``url`` or ``host``, and options of ``Route`` and of ``Server``,
@@ -73,7 +73,7 @@ class Route:
             raise InputError("a server is a URL, or a dict with either url or host")
         target = options.pop("url", None) or options.pop("host", None)
         limits: Any = {name: options.pop(name) for name in ROUTE_DEFAULTS if name in options}
-        return cls(target, **limits)._with(options)
+        return _route(target, options, limits)
 
     @conceals
     def with_defaults(self, options: Mapping[str, Any]) -> Self:
@@ -96,7 +96,18 @@ def routes(given: Any, options: Mapping[str, Any]) -> list[Route]:
     several = [given] if isinstance(given, str | os.PathLike | Server | Route) else list(given)
     if not several:
         raise InputError("a pool needs a server")
-    return [(each if isinstance(each, Route) else Route(each))._with(options) for each in several]
+    return [_route(each, options, {}) for each in several]
+
+
+@conceals
+def _route(target: Any, options: Mapping[str, Any], limits: Mapping[str, Any]) -> Route:
+    """One of a server with these options, which may complete a URL: its user's password or token."""
+    if isinstance(target, Route):
+        return target._with(options)
+    if not isinstance(target, Server):
+        target, stated = _parted(os.fspath(target))
+        limits = {**stated, **limits}
+    return Route(as_server(target, None, options), **limits)
 
 
 @conceals

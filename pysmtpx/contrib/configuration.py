@@ -126,7 +126,18 @@ def listed_routes(what: str, values: Any) -> list[Route]:
     """The routes that a setting lists: URLs, dicts or what a pool takes. Raises ``InputError``."""
     if not isinstance(values, list | tuple):
         raise InputError(f"{what} is a list of URLs or dicts")
-    return [made(what, lambda each=each: Route.of(each)) for each in values]  # type: ignore[misc]
+    return [made(what, lambda each=each: Route.of(_with_token(each))) for each in values]  # type: ignore[misc]
+
+
+def _with_token(value: Any) -> Any:
+    """What describes a server, with the provider that its ``oauth`` names as its token."""
+    if not isinstance(value, Mapping) or not value.get("oauth"):
+        return value
+    options = dict(value)
+    oauth = options.pop("oauth")
+    if "token" in options:
+        raise InputError("oauth and token were both given: which one is meant?")
+    return {**options, "token": provider(oauth, options.get("username"))}
 
 
 def _frozen(value: Any) -> Hashable:

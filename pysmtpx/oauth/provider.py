@@ -28,6 +28,8 @@ class TokenProvider(ABC):
 
     __slots__ = ("__weakref__", "_renewal")
 
+    renews_aside = True
+    """What it waits for goes on in a thread of its own: who asked may give up, and ask again."""
     _renewal: Renewal
 
     def __new__(cls: type[_P], *args: Any, **options: Any) -> _P:

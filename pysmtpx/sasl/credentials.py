@@ -10,7 +10,7 @@ from functools import partial
 from typing import Final, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 from .. import cures
-from ..errors import InputError, MechanismUnavailable
+from ..errors import InputError, MechanismUnavailable, Timeout
 from ..frames import conceals
 from ..wire.limits import Stage
 from .binding import ChannelBinding
@@ -28,6 +28,8 @@ _NAME: Final = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]*")
 _PASSWORD: Final = re.compile(r"[^\x00\r\n\ud800-\udfff]+")
 _TOKEN: Final = re.compile(r"[\x21-\x7e]+")  # RFC 6750 2.1
 
+_SLICE: Final = 0.25
+"""Seconds for which a provider is waited for at a time."""
 _EXPOSED: Final = "would show the secret to a line without TLS"
 _UNBOUND: Final = "needs a TLS channel that can be bound to"
 
@@ -218,10 +220,24 @@ def _text(
     if not isinstance(source, Provider):
         text = source()
     elif refused is None:
-        text = source.current(seconds())
+        text = _asked(source, source.current, seconds)
     else:
-        text = source.renewed(refused, seconds())
+        text = _asked(source, partial(source.renewed, refused), seconds)
     return _checked(what, text)
+
+
+def _asked(source: Provider, ask: Callable[[float | None], str], seconds: Callable[[], float | None]) -> str:
+    """Ask, in slices if what is waited for goes on without us: whoever waits may be stopped meanwhile."""
+    left = seconds()
+    if left is None or not getattr(source, "renews_aside", False):
+        return ask(left)
+    while True:
+        try:
+            return ask(min(left, _SLICE))
+        except Timeout:
+            left = seconds() or 0.0
+            if left <= 0:
+                raise
 
 
 def _checked(what: str, value: object) -> str:

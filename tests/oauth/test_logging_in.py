@@ -13,6 +13,7 @@ import pytest
 from django.core.mail import EmailMessage
 from flask import Flask
 from support import certs
+from support.daemon import wait_until
 from support.django_site import Site, site
 from support.patience import LONG
 from support.scripted import Peer, ScriptedServer, ehlo
@@ -33,7 +34,9 @@ from pysmtpx import (
 )
 from pysmtpx.contrib.flask import Mail, Message
 from pysmtpx.contrib.pools import close_pools
+from pysmtpx.net.deadline import Deadline
 from pysmtpx.oauth import Cached, Google, Microsoft, OAuth2, by_name
+from pysmtpx.opening import Attempt, open_channel
 from pysmtpx.testing import Event, MailServer
 
 __all__ = ["site"]
@@ -227,6 +230,19 @@ def test_without_a_token_there_is_no_log_in(tokens: TokenServer, failure: str, b
     assert tokens.tokens_asked == 1
 
 
+@pytest.mark.parametrize("failure", FAILURES)
+def test_the_next_server_has_what_the_first_has_no_token_for(tokens: TokenServer, failure: str) -> None:
+    tokens.answers += [FAILURES[failure][0]] * 9
+    with Mailbox() as first, Mailbox() as second:
+        servers = [first.at(provider(tokens)), second.at("token-1")]
+        with SmtpPool(servers, balance="failover") as pool:
+            for _ in range(3):
+                pool.send(ANN, ["bob@x.example"], OCTETS)
+        assert (len(first.server.messages), len(second.server.messages)) == (0, 3)
+        assert first.auths == []
+    assert tokens.tokens_asked == 1
+
+
 def test_a_pool_tries_again_once_the_provider_is_back(tokens: TokenServer) -> None:
     tokens.answers += [says(503, {})]
     retry = RetryPolicy(attempts=1000, backoff=0.05, max_backoff=0.1)
@@ -257,6 +273,32 @@ def test_the_time_of_a_connection_holds_for_its_token(tokens: TokenServer) -> No
         assert caught.value.stage == "auth"
         tokens.gate.set()
         connect(server.replace(connect_timeout=LONG)).quit()
+    assert tokens.tokens_asked == 1
+
+
+def test_whoever_waits_for_a_token_can_be_stopped(tokens: TokenServer) -> None:
+    """As by a pool that closes; the renewal goes on for others."""
+    tokens.answers.append(held)
+    errors: list[BaseException] = []
+    with Mailbox() as mailbox:
+        server = mailbox.at(provider(tokens, timeout=100))
+        deadline = Deadline.after(100)
+        attempt = Attempt(deadline)
+
+        def dial() -> None:
+            try:
+                open_channel(server, deadline, attempt)
+            except pysmtpx.SmtpError as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=dial)
+        thread.start()
+        wait_until(lambda: tokens.tokens_asked == 1, LONG, "the request for a token")
+        attempt.stop()
+        thread.join(LONG)
+        assert isinstance(errors[0], Timeout)
+        tokens.gate.set()
+        connect(server).quit()
     assert tokens.tokens_asked == 1
 
 
@@ -427,7 +469,27 @@ def test_django_by_name(tokens: TokenServer, site: Site, kind: str) -> None:
 
 
 @pytest.mark.usefixtures("roots")
-@pytest.mark.parametrize("kind", ["microsoft", "oauth2", "url"])
+def test_each_server_of_a_setting_has_its_own_provider(tokens: TokenServer, site: Site) -> None:
+    with Mailbox() as mailbox:
+        place = f"127.0.0.1:{mailbox.server.port}"
+        one = {"host": place, "username": ANN, "oauth": settings_of(tokens, "oauth2")}
+        site.use(servers=[one], host="mail.example", port=25)
+        EmailMessage("x", "x", ANN, ["bob@x.example"]).send()
+        close_pools(0)
+        app = Flask(__name__)
+        app.config["MAIL_URL"] = [one]
+        with app.app_context():
+            Mail(app).send(Message("x", ["bob@x.example"], body="x", sender=ANN))
+        close_pools(0)
+        assert len(mailbox.server.messages) == 2
+        site.use(servers=[{**one, "token": "x"}], host="mail.example", port=25)
+        with pytest.raises(Exception, match="which one is meant"):
+            EmailMessage("x", "x", ANN, ["bob@x.example"]).send()
+    assert tokens.tokens_asked == 1
+
+
+@pytest.mark.usefixtures("roots")
+@pytest.mark.parametrize("kind", ["microsoft", "oauth2", "url", "url and setting"])
 def test_flask_by_name(tokens: TokenServer, kind: str) -> None:
     app = Flask(__name__)
     with Mailbox() as mailbox:
@@ -437,6 +499,9 @@ def test_flask_by_name(tokens: TokenServer, kind: str) -> None:
             app.config["MAIL_URL"] = (
                 f"smtp://ann%40x.example@127.0.0.1:{port}?oauth=microsoft&tenant=t&client_id=i&authority={base}"
             )
+        elif kind == "url and setting":
+            app.config["MAIL_URL"] = f"smtp://ann%40x.example@127.0.0.1:{port}"
+            app.config["MAIL_OAUTH"] = settings_of(tokens, "oauth2")
         else:
             app.config.update(MAIL_PORT=port, MAIL_USERNAME=ANN, MAIL_OAUTH=settings_of(tokens, kind))
         mail = Mail(app)

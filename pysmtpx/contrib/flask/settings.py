@@ -186,7 +186,9 @@ class MailSettings:
         if self.oauth:
             if "token" in self.pool_options:
                 raise InputError("MAIL_OAUTH and MAIL_TOKEN are both set: which one is meant?")
-            options.update(username=self.username, token=provider(self.oauth, self.username))
+            options["token"] = provider(self.oauth, self.username)
+            if self.username:  # else it stands in the URL
+                options["username"] = self.username
         elif self.username and (self.password or not _LOG_IN.isdisjoint(self.pool_options)):
             options["username"] = self.username
             if self.password:
