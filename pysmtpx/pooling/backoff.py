@@ -106,7 +106,7 @@ class Backoff:
 
     # -- sending ----------------------------------------------------------------------
 
-    def pass_over(self, now: float, seconds: float, reply: Reply | None) -> None:
+    def pass_over(self, now: float, seconds: float, reply: Reply) -> None:
         """It takes no more for now; of several replies the one that asks for most counts."""
         if now + seconds >= self.passed_over_until:
             self.passed_over_until, self.passed_over_for = now + seconds, reply

@@ -116,6 +116,9 @@ class Connections:
         """Begin empty, after a fork: descriptors are closed, and not one octet is written."""
         held, self._connections = self._connections, []
         self._begin()
+        for server in self._servers:
+            if server.limit is not None:
+                server.limit.abandon()
         for connection in held:
             connection.drop()
 
@@ -553,12 +556,12 @@ class Connections:
         """Whether another server may have at once what this one refused, which is passed over from now on."""
         if isinstance(outcome, SendResult) and not outcome.rejected_recipients:
             return False
-        seconds = rest_after(outcome, policy)
-        if seconds is None:
+        rest = rest_after(outcome, policy)
+        if rest is None:
             return False
         moment = now()
         with self._lock:
-            server.backoff.pass_over(moment, seconds, outcome.reply)
+            server.backoff.pass_over(moment, rest.seconds, rest.reply)
             self._wake_next_locked()
             situation = self._situation(moment)
             return any(may_have(other, situation) for other in self._servers if other is not server)

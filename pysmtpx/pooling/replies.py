@@ -93,15 +93,23 @@ def is_policy(outcome: SendResult | SmtpError) -> bool:
     return enhanced is not None and enhanced.subject == 7
 
 
-def rest_after(outcome: SendResult | SmtpError, policy: RetryPolicy) -> float | None:
-    """Seconds for which a server is passed over that said this; None if nothing is to go elsewhere."""
+class Rest(NamedTuple):
+    """That a server takes no more for now, as it seems."""
+
+    seconds: float
+    reply: Reply
+    """By which it said so."""
+
+
+def rest_after(outcome: SendResult | SmtpError, policy: RetryPolicy) -> Rest | None:
+    """For how long a server is passed over that said this; None if nothing is to go elsewhere."""
     if policy.move_on == "never":
         return None
-    said = _said(outcome)
-    if not any(goes_elsewhere(reply, stage, policy) for reply, stage in said):
-        return None
-    is_sure = any(_is_quota(reply, stage) for reply, stage in said)
-    return policy.quota_rest if is_sure else min(policy.quota_rest, _DOUBTFUL_REST)
+    said = [(reply, stage) for reply, stage in _said(outcome) if goes_elsewhere(reply, stage, policy)]
+    for reply, stage in said:
+        if _is_quota(reply, stage):
+            return Rest(policy.quota_rest, reply)
+    return Rest(min(policy.quota_rest, _DOUBTFUL_REST), said[0][0]) if said else None
 
 
 def goes_elsewhere(reply: Reply, stage: Stage, policy: RetryPolicy) -> bool:

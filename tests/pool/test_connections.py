@@ -29,6 +29,7 @@ from pysmtpx.net.deadline import Deadline, now
 from pysmtpx.pooling import backoff
 from pysmtpx.pooling.connection import Lease, PooledConnection
 from pysmtpx.pooling.connections import Connections, Counts, is_spent
+from pysmtpx.pooling.ratelimit import RateLimit
 from pysmtpx.pooling.replies import Refusal
 from pysmtpx.wire.limits import Stage
 from pysmtpx.wire.reply import EnhancedCode, Reply
@@ -790,14 +791,19 @@ def test_a_dial_that_comes_off_too_late_is_closed() -> None:
 
 def test_after_a_fork_it_is_empty_and_no_lock_is_held() -> None:
     """FAULTS 95."""
-    exchange = Exchange()
-    connections = connections_of(exchange)
+    exchange, one = Exchange(), server()
+    connections = connections_of(exchange, one)
     leased(connections)
     locked = threading.Thread(target=connections._lock.acquire)
+    locked.start()
+    locked.join()
+    one.limit = RateLimit(1000.0)
+    locked = threading.Thread(target=one.limit._lock.acquire)
     locked.start()
     locked.join()
     connections.abandon()
     assert connections.counts() == Counts(0, 0, 0, 0)
     assert exchange.lines[0].closed
     assert exchange.lines[0].said == [], "not an octet"
+    assert one.limit.begin() is not None
     connections.give_back(leased(connections))

@@ -165,11 +165,15 @@ def test_only_who_is_owed_it_moves(way: str) -> None:
                 found = outcome(pool.send, SENDER, paths, BODY)
             else:
                 found = outcome(pool.submit(mail(*paths)).result, LONG)
+            state = pool.stats()
         assert fates(found) == {
             "a@x.example": "accepted",
             "b@x.example": "accepted",
             "c@x.example": "rejected 550",
         }
+        said = state.servers[0].reply
+        assert said is not None
+        assert said.code == 452, "not that by which the others were taken"
         assert [each.addresses for each in first.messages] == [["a@x.example"]]
         assert [each.addresses for each in second.messages] == [["b@x.example"]]
 
