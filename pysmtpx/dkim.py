@@ -7,12 +7,12 @@ import binascii
 import os
 import re
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from .errors import InputError
 from .extras import needs
 from .frames import conceals
+from .private_keys import octets_of
 from .wire.address import domain_to_ascii
 from .wire.envelope import MailObject
 
@@ -94,7 +94,7 @@ class Signer:
             raise InputError("a selector is letters, digits and hyphens, with dots perhaps")
         self.selector = selector
         self._dkim = needs("dkim", "dkim")
-        self.algorithm, self._key = _private(_octets_of(key_file, key, key_variable), self._dkim)
+        self.algorithm, self._key = _private(octets_of(key_file, key, key_variable), self._dkim)
         self._oversigned = (*OVERSIGNED, *_names("oversign", oversign))
         self._signed = (*SIGNED, *_names("sign", sign))
         self._identity = None if identity is None else _identity(identity, self.domain)
@@ -167,27 +167,6 @@ def _identity(identity: str, domain: str) -> bytes:
 
 
 # Keys. No error tells of what is in them.
-
-
-@conceals
-def _octets_of(file: str | os.PathLike[str] | None, key: str | bytes | None, variable: str | None) -> bytes:
-    if [file, key, variable].count(None) != 2:
-        raise InputError("give one of key_file, key and key_variable")
-    if file is not None:
-        try:
-            return Path(file).read_bytes()
-        except OSError as error:
-            raise InputError(f"key_file cannot be read: {error.strerror}") from error
-    if variable is not None:
-        key = os.environ.get(variable)
-        if not key:
-            raise InputError(f"there is nothing in the variable {variable}")
-    if isinstance(key, str):
-        # Variables often have their line ends written as \n.
-        key = key.replace("\\n", "\n").encode("utf-8", "replace")
-    if not isinstance(key, bytes):
-        raise InputError("key is the text or the octets of a PEM file; a path goes into key_file")
-    return key
 
 
 @conceals

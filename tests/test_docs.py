@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import opendkim, pages, projects
+from support import opendkim, pages, projects, smime
 from support.certs import authority
 from support.tokens import token_server
 
@@ -58,6 +58,7 @@ ARRIVED = {
     "how-to/tests.md": 0,  # nor this
     "how-to/before-send.md": 1,
     "how-to/dkim.md": 2,
+    "how-to/smime.md": 1,
     "how-to/staging.md": 2,
     "how-to/gunicorn-and-gevent.md": 1,
     "how-to/several-servers.md": 9,
@@ -83,6 +84,9 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[pages.Wor
     opendkim.make_keys(tmp_path)
     (tmp_path / "rsa.pem").rename(tmp_path / "dkim-rsa.pem")
     (tmp_path / "ed.pem").rename(tmp_path / "dkim-ed25519.pem")
+    smime.Authority().write(tmp_path)
+    (tmp_path / "ec-certificate.pem").rename(tmp_path / "smime-certificate.pem")
+    (tmp_path / "ec-key.pem").rename(tmp_path / "smime-key.pem")
     with pages.world(monkeypatch, tmp_path) as made, token_server() as tokens:
         monkeypatch.setenv("TOKEN_ENDPOINT", tokens.url)
         monkeypatch.setenv("PYSMTPX_CLIENT_SECRET", "")  # a page may set it
