@@ -176,7 +176,7 @@ def channel_binding(sock: ssl.SSLSocket) -> ChannelBinding | None:
 
 
 def _exporter(sock: ssl.SSLSocket) -> bytes | None:
-    """Below TLS 1.3 it needs the extended master secret (RFC 9266 4.2), of which Python does not tell."""
+    """Below TLS 1.3 it needs the extended master secret (RFC 9266 4), of which Python does not tell."""
     if sock.version() != "TLSv1.3":
         return None
     try:

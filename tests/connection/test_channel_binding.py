@@ -81,7 +81,7 @@ def test_a_server_that_does_not_know_the_kind_gets_the_scram_that_does_not_bind(
 
 
 def test_below_tls_1_3_it_is_never_the_exporter(tmp_path: Path) -> None:
-    """It needs the extended master secret there (RFC 9266 4.2), of which Python does not tell."""
+    """It needs the extended master secret there (RFC 9266 4), of which Python does not tell."""
     context = client_context(tmp_path)
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     with MailServer(ssl_context=server_context(tmp_path), users={"user": "pencil"}) as server:
