@@ -8,6 +8,8 @@ from pysmtpx.oauth import renewal
 
 
 @pytest.fixture(autouse=True)
-def _nothing_is_held() -> None:
+def _nothing_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
     renewal._used.clear()
     renewal._shared.clear()
+    # A provider that refused is not asked again while a test runs, however busy the machine.
+    monkeypatch.setattr(renewal, "FIRST_REFUSAL_PAUSE", 300.0)

@@ -206,7 +206,7 @@ def by_smtplib(server: Server) -> None:
 
 BY: dict[str, Callable[[Server], object]] = {"connect": connect, "pool": by_pool, "smtplib": by_smtplib}
 FAILURES = {
-    "down": (says(503, {}), True),
+    "down": (says(503, {}, Retry_After="1000"), True),
     "refused": (says(401, {"error": "invalid_client", "error_description": "expired"}), False),
 }
 

@@ -51,14 +51,15 @@ class Numbered(TokenProvider):
         self.begun = threading.Event()
 
     def fetch(self) -> Secret:
+        gate = self.gate
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         self.count += 1
         number = self.count
         self.begun.set()
         try:
-            if self.gate is not None:
-                assert self.gate.wait(LONG)
+            if gate is not None:
+                assert gate.wait(LONG)
             if self.fails:
                 raise self.fails.pop(0)
             return Secret(str(number), self.lifetime)
@@ -137,13 +138,13 @@ def test_processes_that_began_together_renew_apart(clock: Clock) -> None:
     assert max(moments) - min(moments) > 30
 
 
-@pytest.mark.parametrize("lifetime", [60.0, 3600.0, 86_400.0, None])
+@pytest.mark.parametrize("lifetime", [3600.0, 86_400.0, None])
 def test_a_renewal_ahead_that_fails_leaves_what_is_good(clock: Clock, lifetime: float | None) -> None:
     provider = Numbered(lifetime)
     provider.current()
     seconds = renewal.UNKNOWN_LIFETIME if lifetime is None else lifetime
-    clock.ahead = seconds - min(20.0, seconds * 0.1)
-    provider.fails = [CredentialsUnavailable("down", temporary=True)]
+    clock.ahead = seconds - min(100.0, seconds * 0.15)
+    provider.fails = [CredentialsUnavailable("down", temporary=True, retry_after=1000)]
     assert provider.current() == "1"
     until(lambda: provider.count == 2 and provider._renewal._attempt is None)
     assert [provider.current() for _ in range(3)] == ["1"] * 3  # and it is not asked again at once
@@ -163,8 +164,10 @@ def test_a_renewal_ahead_that_fails_leaves_what_is_good(clock: Clock, lifetime: 
     ],
 )
 def test_a_failure_is_told_to_all_and_nobody_asks_again_for_a_while(
-    clock: Clock, error: BaseException, is_temporary: bool
+    clock: Clock, error: BaseException, is_temporary: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for name in ("FIRST_PAUSE", "LONGEST_PAUSE", "FIRST_REFUSAL_PAUSE", "LONGEST_REFUSAL_PAUSE"):
+        monkeypatch.setattr(renewal, name, 1000.0)  # longer than any load
     provider = Numbered()
     provider.fails = [error]
     provider.gate = gate = threading.Event()
@@ -182,7 +185,7 @@ def test_a_failure_is_told_to_all_and_nobody_asks_again_for_a_while(
     assert len(set(told)) == 1
     assert "that was the last try" in failing()
     assert provider.count == 1
-    clock.ahead = 16.0
+    clock.ahead = 1001.0
     assert provider.current() == "2"
 
 
@@ -196,7 +199,7 @@ def test_the_pauses_grow_and_end_with_the_first_success(clock: Clock) -> None:
         pauses.append(provider._renewal._paused_until - clock())
         clock.ahead += renewal.LONGEST_PAUSE
     assert pauses[0] <= 1.0
-    assert 30.0 <= pauses[-1] <= renewal.LONGEST_PAUSE
+    assert 15.0 <= pauses[-1] <= renewal.LONGEST_PAUSE
     assert provider.current() == "10"
     assert provider._renewal._pause == 0.0
 
@@ -209,10 +212,11 @@ def test_who_says_when_to_come_again_is_not_asked_before(
     provider.fails = [CredentialsUnavailable("busy", temporary=True, retry_after=retry_after)]
     with pytest.raises(CredentialsUnavailable):
         provider.current()
-    clock.ahead = pause - 10
+    clock.ahead = pause / 2
     with pytest.raises(CredentialsUnavailable) as caught:
         provider.current()
-    assert caught.value.retry_after == pytest.approx(10, abs=LONG)
+    assert caught.value.retry_after is not None
+    assert 0 < caught.value.retry_after <= pause / 2
     clock.ahead = pause + 1
     assert provider.current() == "2"
 
@@ -255,6 +259,7 @@ def test_one_that_hangs_is_given_up(clock: Clock) -> None:
     provider.gate = gate = threading.Event()
     with pytest.raises(Timeout):
         provider.current(timeout=0.05)
+    assert provider.begun.wait(LONG)
     clock.ahead = renewal.GIVEN_UP + 1
     provider.gate = None
     assert provider.current() == "2"
@@ -282,6 +287,7 @@ def test_without_threads_it_is_renewed_by_whoever_asks(monkeypatch: pytest.Monke
     assert Numbered().current() == "1"
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_child_keeps_what_there_is_and_renews_for_itself() -> None:
     """Also if the parent was renewing, and some thread had the lock, at the fork."""
     provider, busy = Numbered(), Numbered()
@@ -289,6 +295,7 @@ def test_a_child_keeps_what_there_is_and_renews_for_itself() -> None:
     busy.gate = gate = threading.Event()
     with pytest.raises(Timeout):
         busy.current(timeout=0.05)
+    assert busy.begun.wait(LONG)
     with provider._renewal._lock, busy._renewal._lock:
         held = threading.Event()
 
@@ -303,10 +310,12 @@ def test_a_child_keeps_what_there_is_and_renews_for_itself() -> None:
         reading, writing = os.pipe()
         child = os.fork()
         if child == 0:
-            busy.gate = None
-            told = f"{provider.current()} {busy.current()} {Cached(lambda: 'x', 5).current()}"
-            os.write(writing, told.encode())
-            os._exit(0)
+            try:
+                busy.gate = None
+                told = f"{provider.current()} {busy.current()} {Cached(lambda: 'x', 5).current()}"
+                os.write(writing, told.encode())
+            finally:
+                os._exit(0)
     os.close(writing)
     with open(reading, "rb") as pipe:
         assert pipe.read() == b"1 2 x"
