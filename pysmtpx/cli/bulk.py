@@ -65,7 +65,11 @@ def run(arguments: argparse.Namespace, show: Show) -> Exit:
         return _dry_run(arguments, template, show)
     server = server_of(arguments)
     total = sum(1 for _ in read_rows(arguments.list, arguments.column))
-    with Journal(arguments.journal or f"{arguments.list}.journal", template.digest) as journal:
+    purpose = template.digest
+    if server.outgoing is not None and server.outgoing.screens:
+        # What a rehearsal redirected, everybody is owed still: that is another journal.
+        purpose += f" {server.redirect_to} {server.allow_recipients}"
+    with Journal(arguments.journal or f"{arguments.list}.journal", purpose) as journal:
         if arguments.resend_doubtful and (count := journal.queue_doubtful()):
             complain(f"{count} in doubt are sent it again, as you said")
         sending = Run(

@@ -148,6 +148,9 @@ class Run:
         except SmtpError as error:
             return self._failed(row, error)
         self._lost = 0
+        if result.withheld_recipients:  # nobody of them is the one of this row
+            instead = ", ".join(result.accepted_recipients)
+            return Fate(row.key, "refused", f"redirected to {instead} ({result.reply})", "final")
         with self._counting:
             self.accepted += 1
         return Fate(row.key, "accepted", str(result.reply), "final")

@@ -112,6 +112,7 @@ def fates(fate: SendResult | SmtpError) -> Iterator[tuple[str, str, str]]:
         yield str(path), "accepted", str(replies[number]) if number < len(replies) else ""
     for refused in fate.rejected_recipients:
         yield str(refused.recipient), "rejected", str(refused.reply)
+    yield from ((str(path), "withheld", "") for path in fate.withheld_recipients)
     if isinstance(fate, SmtpError):
         yield from ((str(path), "unknown", "") for path in fate.unknown_recipients)
         yield from ((str(path), "unsent", "") for path in fate.unsent_recipients)

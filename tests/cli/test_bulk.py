@@ -101,6 +101,25 @@ def test_a_journal_is_for_one_message(run: Run, tmp_path: Path) -> None:
     assert "another message" in other.err
 
 
+@pytest.mark.parametrize("option", ["redirect_to=dev@example.org", "allow_recipients=example.org"])
+def test_a_rehearsal_is_no_run(run: Run, tmp_path: Path, option: str) -> None:
+    """Nobody of the list had it: the report says so, and its journal is not that of the run."""
+    with MailServer() as server:
+        list_of = people(tmp_path, 2)
+        told = run(
+            "bulk", f"{server.url}?{option}", "--list", list_of, *MESSAGE, "--report", tmp_path / "r.csv"
+        )
+        assert told.code != 0
+        assert set(report(tmp_path / "r.csv").values()) == {"rejected"}
+        assert {address for got in server.messages for address in got.addresses} <= {"dev@example.org"}
+        before = len(server.messages)
+        again = run("bulk", server.url, "--list", list_of, *MESSAGE)
+        assert "another" in again.err
+        assert len(server.messages) == before
+        run("bulk", server.url, "--list", list_of, *MESSAGE, "--journal", tmp_path / "run.journal")
+        assert len(server.messages) == before + 2
+
+
 def test_refused_for_now_is_tried_in_the_next_turn_and_for_good_never(run: Run, tmp_path: Path) -> None:
     tries: Counter[str] = Counter()
 

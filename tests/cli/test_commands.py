@@ -111,6 +111,13 @@ def test_send_asks_for_notifications(run: Run) -> None:
     assert received.params["ENVID"] == "run-7"
 
 
+def test_send_says_from_whom_it_was_kept(run: Run) -> None:
+    with MailServer() as server:
+        url = f"{server.url}?redirect_to=dev@example.org"
+        told = run("send", url, *ENVELOPE, "--json")
+    assert [each["fate"] for each in told.value["recipients"]] == ["accepted", "withheld"]
+
+
 def test_send_over_lmtp(run: Run, tmp_path: Path) -> None:
     full = {("FINAL", "full@example.com"): "452 4.2.2 mailbox full"}
     with MailServer(protocol="lmtp", path=tmp_path / "lmtp", replies=full) as server:
