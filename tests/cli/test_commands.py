@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import email
 import io
 import socket
@@ -14,6 +15,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from pysmtpx.cli.servers import add_server, server_of
+from pysmtpx.oauth import Microsoft
 from pysmtpx.testing import Cut, MailServer
 
 from .conftest import Ran
@@ -245,3 +248,18 @@ def test_it_runs_as_a_module() -> None:
         [sys.executable, "-m", "pysmtpx", "--version"], capture_output=True, text=True, check=True
     )
     assert ran.stdout.startswith("pysmtpx ")
+
+
+def test_a_url_that_names_a_provider_asks_for_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The secrets of the provider come from the environment."""
+    monkeypatch.setattr("getpass.getpass", pytest.fail)
+    monkeypatch.setenv("PYSMTPX_CLIENT_SECRET", SECRET)
+    for name in ("PYSMTPX_PASSWORD", "PYSMTPX_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    parser = argparse.ArgumentParser()
+    add_server(parser)
+    url = "smtps://robot@mail.example?oauth=microsoft&tenant=t&client_id=i"
+    for options, user in (([], "robot"), (["--username", "other"], "other")):
+        server = server_of(parser.parse_args([url, *options]))
+        assert (server.username, server.password) == (user, None)
+        assert server.token == Microsoft("t", "i", client_secret=SECRET)

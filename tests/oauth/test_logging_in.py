@@ -489,7 +489,7 @@ def test_each_server_of_a_setting_has_its_own_provider(tokens: TokenServer, site
 
 
 @pytest.mark.usefixtures("roots")
-@pytest.mark.parametrize("kind", ["microsoft", "oauth2", "url", "url and setting"])
+@pytest.mark.parametrize("kind", ["microsoft", "oauth2", "url", "url and setting", "urls and setting"])
 def test_flask_by_name(tokens: TokenServer, kind: str) -> None:
     app = Flask(__name__)
     with Mailbox() as mailbox:
@@ -499,8 +499,9 @@ def test_flask_by_name(tokens: TokenServer, kind: str) -> None:
             app.config["MAIL_URL"] = (
                 f"smtp://ann%40x.example@127.0.0.1:{port}?oauth=microsoft&tenant=t&client_id=i&authority={base}"
             )
-        elif kind == "url and setting":
-            app.config["MAIL_URL"] = f"smtp://ann%40x.example@127.0.0.1:{port}"
+        elif kind.endswith("and setting"):
+            url = f"smtp://ann%40x.example@127.0.0.1:{port}"
+            app.config["MAIL_URL"] = url if kind.startswith("url ") else [url, url]
             app.config["MAIL_OAUTH"] = settings_of(tokens, "oauth2")
         else:
             app.config.update(MAIL_PORT=port, MAIL_USERNAME=ANN, MAIL_OAUTH=settings_of(tokens, kind))

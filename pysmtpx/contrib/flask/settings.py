@@ -169,7 +169,13 @@ class MailSettings:
 
     def _target(self) -> Any:
         if self.url:
-            return self.url if isinstance(self.url, str) else tuple(listed_routes("MAIL_URL", self.url))
+            if isinstance(self.url, str):
+                return self.url
+            # Dicts are complete. A URL is read with the other settings: they may have its user's password.
+            is_list = isinstance(self.url, list | tuple)
+            if is_list and all(isinstance(each, str) for each in self.url):
+                return tuple(self.url)
+            return tuple(listed_routes("MAIL_URL", self.url))
         if not self.server:
             raise InputError("MAIL_SERVER names no server")
         if "://" in self.server:
