@@ -212,6 +212,38 @@ def dial(port: int, whys: Iterable[str], *, is_path: bool = False) -> str:
     return "A firewall on the way may swallow it: try another port (587 or 465) or another network."
 
 
+def proxy_unreachable() -> str:
+    """Nothing answers at the proxy's place."""
+    return "Check the host and port of proxy=…, and that the proxy runs."
+
+
+def proxy_refused(*, is_login: bool) -> str:
+    """The proxy wants nothing to do with us, or with the server's port."""
+    if is_login:
+        return "Check the user in proxy=… and proxy_password=…"
+    return (
+        "Ask who runs the proxy to allow this host and port: many allow 443 alone, and port 25 is seldom"
+        " among others (try 587 or 465)."
+    )
+
+
+def proxy_target() -> str:
+    """The proxy is there, and does not get to the server."""
+    return (
+        "Check host and port of the server: the proxy looks the name up, and connects from where it stands."
+    )
+
+
+def proxy_tls() -> str:
+    """An https proxy whose TLS fails."""
+    return "Its certificate is checked against roots=…; a proxy without TLS of its own is http://."
+
+
+def no_proxy() -> str:
+    """What answers there is no such proxy."""
+    return "Check the scheme of proxy=… (socks5, socks4a, http, https) and its port."
+
+
 def tls_first(host: str, port: int) -> str:
     """The port waits for a ClientHello, and was waited at for a greeting."""
     url = "" if host.startswith("/") else f"smtps://{_place(host, port)}, or "

@@ -51,14 +51,14 @@ def is_local(host: str) -> bool:
     return address is not None and address.is_loopback
 
 
-def default_tls(host: str, port: int | None) -> TlsMode:
+def default_tls(port: int | None, *, is_local: bool) -> TlsMode:
     """The TLS mode where none is given: never clear text over a network."""
     if port == _PORTS["smtps"]:
         return "implicit"
-    return "none" if is_local(host) else "starttls"
+    return "none" if is_local else "starttls"
 
 
-def default_port(host: str, protocol: Protocol, tls: TlsMode) -> int:
+def default_port(host: str, protocol: Protocol, tls: TlsMode, *, is_local: bool) -> int:
     """The port where none is given; 0 for a UNIX socket."""
     if is_path(host):
         return 0
@@ -66,7 +66,7 @@ def default_port(host: str, protocol: Protocol, tls: TlsMode) -> int:
         return _PORTS["lmtp"]
     if tls == "implicit":
         return _PORTS["smtps"]
-    return _PORTS["loopback" if is_local(host) else "submission"]
+    return _PORTS["loopback" if is_local else "submission"]
 
 
 def ip_of(host: str) -> IPv4Address | IPv6Address | None:

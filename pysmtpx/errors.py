@@ -8,6 +8,7 @@
     │   └── RecipientsWithheld             allow_recipients allows nobody of them
     ├── NotSupportedError                  the server does not offer what the call needs
     ├── ConnectError (ConnectionError)     no address answered, or the greeting refused us
+    │   └── ProxyError                     a proxy brought no connection
     ├── TlsError                           handshake, certificate, or STARTTLS refused
     ├── AuthenticationError                AUTH refused, or required and not done
     │   ├── MechanismUnavailable           no mechanism in common, or none works here
@@ -34,7 +35,7 @@ brackets the name of its section in docs/troubleshooting.md.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 
 from .shortening import shortened
 from .wire.certificate import Certificate
@@ -194,6 +195,32 @@ class ConnectError(SmtpError, ConnectionError):
 
     _temporary = True
     _safe_to_retry = True
+
+
+ProxyReason: TypeAlias = Literal["unreachable", "refused", "target", "broken"]
+"""The proxy cannot be reached; refuses us or the server's port; does not reach the server; is out of step."""
+
+
+class ProxyError(ConnectError):
+    """The proxy brought no connection. ``reason`` says at what, ``proxy`` is its URL without who we are.
+
+    Temporary, unless it refused us.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        stage: Stage | None = None,
+        reply: Reply | None = None,
+        cure: str = "",
+        reason: ProxyReason = "broken",
+        proxy: str = "",
+    ) -> None:
+        super().__init__(message, stage=stage, reply=reply, cure=cure)
+        self.reason = reason
+        self.proxy = proxy
+        self._temporary = self._safe_to_retry = reason != "refused"
 
 
 class TlsError(SmtpError):

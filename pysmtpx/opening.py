@@ -10,16 +10,16 @@ from typing import Final
 from . import observing
 from .channel import Channel
 from .driver import Driver
-from .embedded import dial_embedded, is_embedded
 from .errors import ConnectError, ConnectionLost, ProtocolError, SmtpError, Timeout, TlsError
 from .flow.session import Begun, Opening, begin_session, log_in
 from .net.deadline import AnswerTime, Deadline
-from .net.dial import Addresses, Unwell, dial, dial_unix, own_name
+from .net.dial import Addresses, Unwell, own_name
 from .net.stream import Stream
 from .net.tls import Tls, context_for, handshake
 from .net.tls_first import await_first_octet
 from .net.wait import pass_alarm
 from .observing import Peer, ReplyTimes, note
+from .reaching import reach
 from .sasl.binding import ChannelBinding
 from .sasl.credentials import Credentials
 from .server import Server
@@ -129,15 +129,15 @@ def _begin(
     addresses: Addresses,
 ) -> tuple[Channel, Opening, Begun]:
     with observing.scope("dial") as step:
-        sock = _dial(server, deadline, attempt, addresses)
-        note(step, "address", "" if server.path else addresses.shown)
+        sock = reach(server, deadline, attempt.keep, addresses)
+        note(step, "address", addresses.shown if addresses.is_reached else "")
     limit = addresses.share(deadline)
     name = server.local_hostname or own_name(sock)
     if server.tls == "implicit":
         with observing.scope("tls") as step:
             sock = wrapped = handshake(sock, _tls_of(server), limit, attempt.keep)
             note(step, "tls_version", wrapped.version())
-    else:
+    elif server.is_direct:
         source = server.source_address
         await_first_octet(sock, (server.host, server.port), limit, source=source, keep=attempt.keep)
     channel = attempt.channel = Channel(_driver(server, sock, attempt))
@@ -165,14 +165,6 @@ def _most_hopeful(failures: list[tuple[str, SmtpError]]) -> SmtpError:
         if error is not chosen:
             chosen.add_note(f"{address}: {error.text}")
     return chosen
-
-
-def _dial(server: Server, deadline: Deadline, attempt: Attempt, addresses: Addresses) -> socket.socket:
-    if is_embedded(server.host):
-        return dial_embedded(server.host, attempt.keep)
-    if server.path:
-        return dial_unix(server.path, deadline, attempt.keep)
-    return dial(server.host, server.port, deadline, server.source_address, attempt.keep, addresses)
 
 
 def _tls_of(server: Server) -> Tls:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+import socket
 import ssl
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import wraps
@@ -43,6 +44,8 @@ class SessionOptions(TypedDict, total=False):
     fingerprint: str | Sequence[str] | None
     local_hostname: str | None
     source_address: str | tuple[str, int] | None
+    proxy: str | None
+    proxy_password: str | None
     connect_timeout: float
     overlap: bool
     without: str | Sequence[str] | None
@@ -60,6 +63,8 @@ class ServerOptions(SessionOptions, total=False):
     ssl_context: ssl.SSLContext | None
     client_certificate: str | tuple[str, str] | None
     before_send: BeforeSend | Sequence[BeforeSend] | None
+    dial: Callable[[str, int, float], socket.socket] | None
+    """Of host, port and the seconds that are left: a connected socket."""
 
 
 class ServerChanges(ServerOptions, total=False):
@@ -85,6 +90,9 @@ SERVER_DEFAULTS: Final[ServerOptions] = {
     "fingerprint": None,
     "local_hostname": None,
     "source_address": None,
+    "proxy": None,
+    "proxy_password": None,
+    "dial": None,
     "connect_timeout": CONNECT_TIMEOUT,
     "overlap": False,
     "without": None,

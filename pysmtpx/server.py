@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import socket
 import ssl
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from .checking.report import Check
 
 _SECRETS: Final = ("password", "token")
+_LONGEST_OF_PROXY: Final = 255
+_HIDDEN: Final = (*_SECRETS, "proxy_password")
 
 
 @dataclass(frozen=True, slots=True, repr=False, init=False)
@@ -59,7 +62,12 @@ class Server:
     certificate must have one, and be vouched for by the roots all the same,
     unless ``roots`` is ``"fingerprint"``: then that alone decides.
     ``local_hostname`` is our name in EHLO. ``source_address`` is an IP address
-    and port of ours. ``connect_timeout`` is in seconds, for look-up, dial, TLS
+    and port of ours. ``proxy`` is the URL of a proxy to go through: ``socks5://``,
+    ``socks4a://``, ``http://`` or ``https://``, with a user perhaps, whose
+    ``proxy_password`` may stand there too. ``dial`` is a function that is given
+    host, port and the seconds that are left, and returns a connected socket.
+    With either of the two the name is not looked up here, and no host counts as
+    this machine. ``connect_timeout`` is in seconds, for look-up, dial, TLS
     and AUTH together. ``overlap`` lets ``send_many`` write the end of a message
     and the envelope of the next
     together (RFC 2920 3.1): a round trip less, for a server known to take it.
@@ -96,6 +104,9 @@ class Server:
     fingerprint: tuple[str, ...]
     local_hostname: str | None
     source_address: tuple[str, int] | None
+    proxy: str | None
+    proxy_password: str | None
+    dial: Callable[[str, int, float], socket.socket] | None
     connect_timeout: float
     overlap: bool
     without: tuple[str, ...]
@@ -116,10 +127,14 @@ class Server:
         for name, value in options.items():
             if name in _CHECKS and value is not _DEFAULTS[name]:
                 values[name] = _CHECKS[name](value)
+        if not _OF_WAY.isdisjoint(options):
+            _check_way(values)
+        is_local = endpoint.is_local(host) and values["proxy"] is None and values["dial"] is None
         if values["tls"] is None:
-            values["tls"] = endpoint.default_tls(host, port)
+            values["tls"] = endpoint.default_tls(port, is_local=is_local)
         if port is None:
-            values["port"] = endpoint.default_port(host, values["protocol"], values["tls"])
+            protocol, tls = values["protocol"], values["tls"]
+            values["port"] = endpoint.default_port(host, protocol, tls, is_local=is_local)
         else:
             values["port"] = endpoint.checked_port(host, port)
         put = object.__setattr__
@@ -145,6 +160,7 @@ class Server:
         takes ``tls``, ``auth`` (mechanisms with commas), ``authzid``,
         ``insecure_auth`` (``true``), ``server_hostname``, ``roots``,
         ``fingerprint`` (with commas), ``local_hostname``, ``source_address``,
+        ``proxy`` (a URL in the URL, percent-encoded),
         ``connect_timeout`` (seconds), ``overlap`` (``true``), ``without``,
         ``redirect_to`` and ``allow_recipients`` (each with commas). ``oauth``
         names a provider of tokens, and its arguments stand beside it
@@ -169,8 +185,14 @@ class Server:
 
     @property
     def is_local(self) -> bool:
-        """True for loopback and UNIX sockets: nobody can listen on the way."""
-        return endpoint.is_local(self.host)
+        """True for loopback and UNIX sockets, straight: nobody can listen on the way."""
+        # A proxy's loopback is the proxy's.
+        return self.is_direct and endpoint.is_local(self.host)
+
+    @property
+    def is_direct(self) -> bool:
+        """True where neither a proxy nor a function of the caller's brings the connection."""
+        return self.proxy is None and self.dial is None
 
     @property
     def credentials(self) -> Credentials | None:
@@ -205,12 +227,14 @@ class Server:
         ``replace(tls="implicit")`` moves from port 587 to 465.
         """
         values: Any = {field.name: getattr(self, field.name) for field in fields(self)}
-        is_default_tls = self.tls == endpoint.default_tls(self.host, self.port)
+        is_local = self.is_local
+        is_default_tls = self.tls == endpoint.default_tls(self.port, is_local=is_local)
         if is_default_tls:
             del values["tls"]
         # Port 465 and implicit TLS stand for each other: one of the two has to stay.
         is_pair = is_default_tls and self.tls == "implicit" and not changes.keys() & {"tls", "protocol"}
-        if not is_pair and self.port == endpoint.default_port(self.host, self.protocol, self.tls):
+        default = endpoint.default_port(self.host, self.protocol, self.tls, is_local=is_local)
+        if not is_pair and self.port == default:
             del values["port"]
         return Server(**{**values, **changes})
 
@@ -235,7 +259,7 @@ class Server:
         shown = [repr(self.host), repr(self.port)]
         for field in fields(self)[2:]:
             value = getattr(self, field.name)
-            if value in (None, "", (), False) and field.name not in _SECRETS:
+            if value in (None, "", (), False) and field.name not in _HIDDEN:
                 continue
             if value is not None:
                 shown.append(f"{field.name}={_shown(field.name, value)}")
@@ -254,13 +278,14 @@ def _shown(name: str, value: Any) -> str:
     if name == "auth":
         # One of the caller's own may show a secret.
         value = tuple(each if isinstance(each, str) else each.name for each in value)
-    return "'***'" if name in _SECRETS else repr(str(value) if isinstance(value, Protocol) else value)
+    return "'***'" if name in _HIDDEN else repr(str(value) if isinstance(value, Protocol) else value)
 
 
 # Who: our own name, address, account and patience.
 
 _OF_ACCOUNT: Final = frozenset(("username", "password", "token", "auth", "authzid"))
 _OF_TLS: Final = ("ssl_context", "client_certificate", "server_hostname", "roots", "fingerprint")
+_OF_WAY: Final = frozenset(("proxy", "proxy_password", "dial"))
 _OF_LINE: Final = frozenset((*_OF_TLS, "source_address", "without"))
 
 
@@ -363,6 +388,48 @@ def _check_embedded(server: Server) -> None:
         raise InputError(f"{server.host} is a server of this process, and takes no {given[0]}: leave it out")
 
 
+def _check_way(values: dict[str, Any]) -> None:
+    """A proxy or a function; the password comes out of the proxy's URL, which is shown."""
+    proxy, password, dial = values["proxy"], values["proxy_password"], values["dial"]
+    if dial is not None:
+        if not callable(dial):
+            raise InputError("dial is a function of host, port and seconds, which returns a connected socket")
+        if proxy is not None or values["source_address"] is not None:
+            raise InputError("dial stands in the place of proxy and source_address: leave these out")
+    if endpoint.is_path(values["host"]) and (proxy is not None or dial is not None):
+        raise InputError("a UNIX socket is reached straight: neither by a proxy nor by dial")
+    if proxy is None:
+        if password is not None:
+            raise InputError("proxy_password without proxy")
+        return
+    parts = urls.proxy_parts(proxy)
+    if None not in (password, parts.password) and password != parts.password:
+        raise InputError("the proxy's URL has a password, and proxy_password another one: which is meant?")
+    if parts.password is not None:
+        password = parts.password
+    port = endpoint.checked_port("", parts.port)
+    parts = parts._replace(host=endpoint.checked_name(parts.host), port=port, password=None)
+    _check_proxy_account(parts.scheme, parts.username, password)
+    values.update(proxy=urls.proxy_url(parts), proxy_password=password)
+
+
+def _check_proxy_account(scheme: str, username: str | None, password: str | None) -> None:
+    if password is not None and not isinstance(password, str):
+        raise InputError("proxy_password is text")
+    for what, text in (("the proxy's user", username or ""), ("proxy_password", password or "")):
+        # One octet has the length (RFC 1929 2), and nobody says in which encoding the others are.
+        if not (text.isascii() and text.isprintable() and len(text) <= _LONGEST_OF_PROXY):
+            raise InputError(f"{what} is printable ASCII, {_LONGEST_OF_PROXY} characters at most")
+    if scheme == "socks4a" and password is not None:
+        raise InputError("SOCKS4 knows no password: use socks5")
+    if password is not None and not username:
+        raise InputError("proxy_password without a user in the proxy's URL")
+    if scheme != "socks4a" and username and password is None:
+        raise InputError("the proxy's URL has a user: give proxy_password too")
+    if scheme in ("http", "https") and ":" in (username or ""):
+        raise InputError("the user of an HTTP proxy has no colon (RFC 7617 2)")
+
+
 def _check_line(server: Server) -> None:
     if server.path and server.source_address:
         raise InputError("a UNIX socket has no source_address")
@@ -389,7 +456,7 @@ def _check_line(server: Server) -> None:
 def _options(server: Server) -> dict[str, str]:
     """The query of a server's URL: whatever is not the default, and no secret."""
     options: dict[str, str] = {}
-    if server.tls != endpoint.default_tls(server.host, server.port):
+    if server.tls != endpoint.default_tls(server.port, is_local=server.is_local):
         options["tls"] = server.tls
     for name in ("auth", "fingerprint", "without"):
         # A mechanism of the caller's own has no text.
@@ -402,7 +469,7 @@ def _options(server: Server) -> dict[str, str]:
         options["source_address"] = "[{}]:{}".format(*server.source_address)
     if server.connect_timeout != SERVER_DEFAULTS["connect_timeout"]:
         options["connect_timeout"] = repr(server.connect_timeout)
-    for name in ("authzid", "server_hostname", "roots", "local_hostname"):
+    for name in ("authzid", "server_hostname", "roots", "local_hostname", "proxy"):
         if value := getattr(server, name):
             options[name] = value
     for name in ("redirect_to", "allow_recipients"):

@@ -14,7 +14,7 @@ import socket
 import ssl
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from smtplib import (
     SMTPAuthenticationError,
@@ -94,8 +94,14 @@ class SMTP(Conversations):
 
     ``timeout`` is in seconds, for each call from its beginning to its end.
     Without one each reply may take as long as RFC 5321 4.5.3.2 grants, 10
-    minutes at most.
+    minutes at most. ``proxy`` and ``dial`` are set on a class, or before
+    ``connect``.
     """
+
+    proxy: str | None = None
+    """The URL of a proxy to go through, its password in it."""
+    dial: Callable[[str, int, float], socket.socket] | None = None
+    """A function of host, port and the seconds that are left, which returns a connected socket."""
 
     def __init__(
         self,
@@ -175,6 +181,9 @@ class SMTP(Conversations):
             self._print_debug("connect: to", (host, port), self.source_address)
         source: Any = self.source_address
         deadline, addresses = self._deadline or _connect_deadline(self), self._addresses
+        if self.proxy is not None or self.dial is not None:
+            way: sockets.Way = {"proxy": self.proxy, "dial": self.dial}
+            return sockets.brought(host, port, timeout, source, way, _sockets(), deadline)
         sock = sockets.connected(host, port, timeout, source, _sockets(), deadline, addresses)
         if addresses is not None:
             self._deadline = addresses.share(deadline)

@@ -13,11 +13,12 @@ from .driver import Driver
 from .errors import ProtocolError, SmtpError, TlsError
 from .flow.session import Opening, ask_for_tls, listen_to_greeting
 from .net.deadline import Deadline
-from .net.dial import dial, dial_unix, own_name
+from .net.dial import own_name
 from .net.stream import Stream
 from .net.tls import Tls, default_context, is_alert, roots_of
 from .net.tls_first import client_hello
 from .net.wait import READ, WRITE, Waiter, pass_alarm
+from .reaching import reach
 from .server import Server
 from .shortening import shortened
 from .wire.capabilities import Protocol
@@ -206,7 +207,8 @@ def _explain_clear_text(error: TlsError, place: Place) -> None:
 
 def _greeting(place: Place) -> Reply | ProtocolError:
     """What is said first in clear; nothing is written."""
-    driver = Driver(Stream(_dialled(place)), lambda: Tls(default_context(), ""))
+    sock = _dialled(place)
+    driver = Driver(Stream(sock), lambda: Tls(default_context(), ""))
     try:
         return driver.drive(listen_to_greeting(), place.deadline)
     except ProtocolError as error:
@@ -216,8 +218,4 @@ def _greeting(place: Place) -> Reply | ProtocolError:
 
 
 def _dialled(place: Place) -> socket.socket:
-    server, deadline, keep = place.server, place.deadline, place.keep
-    if server.path:
-        return dial_unix(server.path, deadline, keep)
-    source = None if server.source_address is None else (server.source_address[0], 0)
-    return dial(place.address, server.port, deadline, source, keep)
+    return reach(place.server, place.deadline, place.keep, at=place.address, again=True)

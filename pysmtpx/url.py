@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from string import hexdigits
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import SplitResult, parse_qsl, quote, unquote_to_bytes, urlencode, urlsplit
 
 from . import cures
@@ -13,6 +13,9 @@ from .embedded import SCHEMES, checked, is_embedded, written
 from .errors import InputError
 
 _SCHEMES: Final = ("smtp", "smtps", "lmtp", "lmtp+unix", "smtp+unix")
+_PROXY_PORTS: Final = {"socks5": 1080, "socks4a": 1080, "http": 80, "https": 443}
+_PROXY_ALIASES: Final = {"socks5h": "socks5"}
+"""As other programs say that the proxy looks names up, which it always does here."""
 
 
 def parse(url: str) -> dict[str, Any]:
@@ -54,6 +57,43 @@ def build(protocol: str, username: str | None, host: str, port: int, options: Ma
         place = f"{protocol}://{user}{name}:{port}"
     query = urlencode(options, quote_via=quote, safe=",:[]")
     return f"{place}?{query}" if query else place
+
+
+class ProxyParts(NamedTuple):
+    """What the URL of a proxy holds."""
+
+    scheme: str
+    host: str
+    port: int
+    username: str | None
+    password: str | None
+
+
+def proxy_parts(url: object) -> ProxyParts:
+    """What the URL of a proxy holds, not yet validated.
+
+    Raises ``InputError``, which never repeats the URL.
+    """
+    parts, port = _split(url)
+    scheme = _PROXY_ALIASES.get(parts.scheme, parts.scheme)
+    if scheme not in _PROXY_PORTS:
+        raise InputError(f"the scheme of a proxy's URL must be one of {', '.join(_PROXY_PORTS)}")
+    if parts.path not in ("", "/") or "?" in str(url) or "#" in str(url):
+        raise InputError(
+            "the URL of a proxy has nothing behind its port; in a password / is %2F, ? is %3F, # is %23"
+        )
+    who = _userinfo(parts)
+    host = _decode(parts.hostname or "")
+    return ProxyParts(
+        scheme, host, _PROXY_PORTS[scheme] if port is None else port, who.get("username"), who.get("password")
+    )
+
+
+def proxy_url(parts: ProxyParts) -> str:
+    """The URL that ``proxy_parts`` reads back into these. It has no place for a password."""
+    user = f"{quote(parts.username, safe='')}@" if parts.username else ""
+    host = f"[{parts.host}]" if ":" in parts.host else parts.host
+    return f"{parts.scheme}://{user}{host}:{parts.port}"
 
 
 def _split(url: object) -> tuple[SplitResult, int | None]:
@@ -174,6 +214,7 @@ _OPTIONS: Final[dict[str, Callable[[str], object]]] = {
     "fingerprint": str,
     "local_hostname": str,
     "source_address": _address,
+    "proxy": str,
     "connect_timeout": _seconds,
     "overlap": _flag,
     "without": str,

@@ -35,6 +35,7 @@ PAGES = {
 }
 ENVIRONMENT = {
     "SMTP_PASSWORD": "password",
+    "PROXY_PASSWORD": "password",
     "POSTMARK_TOKEN": "server-token",
     "CLIENT_ID": "id",
     "CLIENT_SECRET": "secret",
@@ -51,7 +52,7 @@ ARRIVED = {
     "how-to/delivery-reports.md": 2,
     "how-to/lmtp.md": 1,
     "how-to/certificates.md": 0,
-    "how-to/ways-to-a-server.md": 1,
+    "how-to/ways-to-a-server.md": 2,
     "how-to/logging.md": 2,
     "how-to/observability.md": 2,
     "how-to/development.md": 0,

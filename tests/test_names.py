@@ -50,6 +50,7 @@ ERRORS = {
     "MessageTooLarge",
     "NotSupportedError",
     "ProtocolError",
+    "ProxyError",
     "RecipientsRejected",
     "RecipientsWithheld",
     "RejectedError",

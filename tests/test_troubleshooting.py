@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from support import pages
 from support.certs import server_context, stranger
+from support.daemon import CLOSED_PORT
 
 import pysmtpx
 from pysmtpx import errors
@@ -79,6 +80,7 @@ CAUSES: dict[str, list[tuple[dict[str, Any], Try]]] = {
         ({}, dial(username="user", password="password")),
     ],
     "ConnectError": [({"replies": {"CONNECT": "554 5.7.1 not from there"}}, dial())],
+    "ProxyError": [({}, dial(proxy=f"socks5://127.0.0.1:{CLOSED_PORT}"))],
     "TlsError": [
         ({}, dial(tls="starttls")),
         ({"ssl_context": server_context("else.example")}, dial(tls="starttls")),

@@ -18,7 +18,9 @@ from ..connecting import connect
 from ..connection import SmtpConnection
 from ..embedded import dial_embedded, is_embedded
 from ..errors import ConnectError, SmtpError
+from ..net.deadline import Deadline
 from ..net.tls import channel_binding
+from ..reaching import reach
 from ..server import Server
 from ..wire.certificate import Certificate, read_certificate
 from .report import AddressCheck, Look, TlsCheck
@@ -33,8 +35,8 @@ _MOST_ADDRESSES: Final = 16
 
 def look_up(server: Server) -> tuple[float | None, list[str], str]:
     """Seconds, the addresses of the host, and why there are none."""
-    if server.path:
-        return None, [server.path], ""
+    if server.path or not server.is_direct:
+        return None, [server.host], ""  # whoever brings the connection looks it up
     answer: list[Any] = []
 
     def ask() -> None:
@@ -69,6 +71,8 @@ def dial_each(server: Server, addresses: list[str]) -> Iterator[AddressCheck]:
 
 def _dialled(server: Server, address: str) -> socket.socket:
     seconds = min(LOOK_TIMEOUT, server.connect_timeout)
+    if not server.is_direct:
+        return reach(server, Deadline.after(seconds))
     if not server.path:
         return socket.create_connection((address, server.port), seconds, server.source_address)
     if is_embedded(server.path):

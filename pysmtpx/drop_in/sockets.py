@@ -10,13 +10,15 @@ import ssl
 from collections.abc import Callable
 from operator import attrgetter
 from types import ModuleType, SimpleNamespace, TracebackType
-from typing import Any, Final, TypeAlias, TypeGuard, cast
+from typing import Any, Final, TypeAlias, TypedDict, TypeGuard, cast
 
-from ..errors import ConnectError, InputError, Timeout, TlsError
+from ..errors import ConnectError, InputError, ProxyError, Timeout, TlsError
 from ..net import dial as dialling
 from ..net import tls
 from ..net.deadline import Deadline
 from ..net.dial import Addresses
+from ..reaching import reach
+from ..server import Server
 from ..wire.address import domain_to_ascii
 from .lines import wait_at_most, wait_until
 
@@ -94,6 +96,18 @@ def connected(
     return sock
 
 
+def brought(
+    host: str, port: int, timeout: Any, source: Source, way: Way, sockets: ModuleType, deadline: Deadline
+) -> socket.socket:
+    """A connected socket by a proxy, or by a function of the caller's."""
+    with system_errors:
+        given = cast("tuple[str, int] | None", source)
+        server = Server(host, port, tls="none", source_address=given, **way)
+        sock = reach(server, deadline)
+    wait_at_most(sock, default_timeout(timeout, sockets))
+    return sock
+
+
 def is_about_one_address(error: OSError) -> bool:
     """Whether another address of the server may do better; a certificate that is refused is final."""
     return not isinstance(error, ssl.SSLError) or isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError)
@@ -154,6 +168,9 @@ system_errors: Final = SystemErrors()
 
 def _original(error: ConnectError | TlsError) -> Exception:
     cause = error.__cause__
+    if isinstance(error, ProxyError):
+        # Alone, "connection refused" would be taken for the server's.
+        return OSError(getattr(cause, "errno", None) or errno.ECONNREFUSED, error.text)
     if not isinstance(cause, OSError | ValueError):
         return OSError(str(error))
     if isinstance(cause, ssl.SSLError | ValueError | socket.gaierror) or cause.errno is None:
@@ -168,6 +185,13 @@ def own_name(sock: object) -> str:
 
 
 # -- TLS -----------------------------------------------------------------------
+
+
+class Way(TypedDict, total=False):
+    """How a server is reached; of the options of ``Server``."""
+
+    proxy: str | None
+    dial: Callable[[str, int, float], socket.socket] | None
 
 
 class Verification:

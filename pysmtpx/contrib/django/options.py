@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import ssl
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -67,6 +68,7 @@ class BackendOptions(SessionOptions, PoolLimits, total=False):
     oauth: str | Mapping[str, Any] | None
     ssl_context: ssl.SSLContext | Callable[[], ssl.SSLContext] | str | None
     before_send: BeforeSend | str | Sequence[BeforeSend | str] | None
+    dial: Callable[[str, int, float], socket.socket] | str | None
     on_event: Callable[[Event], None] | str | None
     retry: RetryPolicy | Mapping[str, Any] | str | None
     servers: Sequence[str | Server | Route | Mapping[str, Any]] | None
@@ -216,6 +218,8 @@ class Options:
             options["token"] = _token(options["token"])
         if "before_send" in options:
             options["before_send"] = hooks("before_send", options["before_send"])
+        if "dial" in options:
+            options["dial"] = _function("dial", options["dial"])
         if "ssl_context" in options:
             options["ssl_context"] = _context(options["ssl_context"])
         secret = None if "token" in options else values.get("password") or None

@@ -35,6 +35,8 @@ _POOL_KEYS: Final = {
     "MAIL_TOKEN": "token",
     "MAIL_INSECURE_AUTH": "insecure_auth",
     "MAIL_OVERLAP": "overlap",
+    "MAIL_PROXY": "proxy",
+    "MAIL_PROXY_PASSWORD": "proxy_password",
     "MAIL_ROOTS": "roots",
     "MAIL_FINGERPRINT": "fingerprint",
     "MAIL_WITHOUT": "without",
