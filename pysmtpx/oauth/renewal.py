@@ -258,9 +258,21 @@ class Renewal:
 @conceals
 def _outcome(fetch: Callable[[], Secret]) -> tuple[Secret | None, CredentialsUnavailable | None]:
     try:
-        return fetch(), None
+        secret = fetch()
     except BaseException as error:
         return None, _failure(error)
+    if _is_one(secret):
+        return secret, None
+    return None, CredentialsUnavailable("the provider returned no token or password, or no lifetime of one")
+
+
+def _is_one(secret: object) -> bool:
+    """Whether somebody's provider returned what it must: nothing else may be kept."""
+    if not isinstance(secret, Secret) or not isinstance(secret.text, str) or not secret.text:
+        return False
+    lifetime: object = secret.lifetime
+    is_number = isinstance(lifetime, int | float) and not isinstance(lifetime, bool)
+    return lifetime is None or (is_number and not math.isnan(lifetime))  # type: ignore[arg-type]
 
 
 def _failure(error: BaseException) -> CredentialsUnavailable:

@@ -189,6 +189,40 @@ def test_a_failure_is_told_to_all_and_nobody_asks_again_for_a_while(
     assert provider.current() == "2"
 
 
+@pytest.mark.parametrize(
+    "returned",
+    [
+        None,
+        "s3cr3t",
+        Secret("", 60),
+        Secret(None, 60),  # type: ignore[arg-type]
+        Secret(b"s3cr3t", 60),  # type: ignore[arg-type]
+        Secret("s3cr3t", "60"),  # type: ignore[arg-type]
+        Secret("s3cr3t", float("nan")),
+        Secret("s3cr3t", True),
+    ],
+    ids=repr,
+)
+def test_a_provider_that_returns_something_else_fails_and_nothing_of_it_is_kept(returned: object) -> None:
+    class Odd(TokenProvider):
+        def fetch(self) -> Secret:
+            return returned  # type: ignore[return-value]
+
+    provider = Odd()
+    for _ in range(2):
+        with pytest.raises(CredentialsUnavailable, match="no token or password") as caught:
+            provider.current(timeout=LONG)
+        assert "s3cr3t" not in str(caught.value)
+    with pytest.raises(CredentialsUnavailable):
+        Cached(lambda: None, 60).current(timeout=LONG)  # type: ignore[arg-type, return-value]
+
+
+@pytest.mark.parametrize("lifetime", [float("inf"), 10**30, 1e308])
+def test_a_life_without_end_is_a_long_one(lifetime: float) -> None:
+    provider = Numbered(lifetime)
+    assert [provider.current(timeout=LONG) for _ in range(2)] == ["1", "1"]
+
+
 def test_the_pauses_grow_and_end_with_the_first_success(clock: Clock) -> None:
     provider = Numbered()
     pauses = []
