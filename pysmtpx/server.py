@@ -154,8 +154,9 @@ class Server:
         """The server that a URL describes (RFC 3986).
 
         ``smtp://user:password@host:587``, ``smtps://host`` (implicit TLS),
-        ``lmtp://host`` and ``lmtp+unix:///path``; for development
-        ``memory://name``, ``maildir:///path``, ``console://`` and ``null://``. User, password and path are
+        ``lmtp://host``, ``lmtp+unix:///path`` and ``preset://user@gmail`` (a name of
+        ``pysmtpx.presets``); for development ``memory://name``,
+        ``maildir:///path``, ``console://`` and ``null://``. User, password and path are
         percent-encoded UTF-8, an IPv6 address stands in brackets. The query
         takes ``tls``, ``auth`` (mechanisms with commas), ``authzid``,
         ``insecure_auth`` (``true``), ``server_hostname``, ``roots``,

@@ -8,11 +8,11 @@ from string import hexdigits
 from typing import Any, Final, NamedTuple
 from urllib.parse import SplitResult, parse_qsl, quote, unquote_to_bytes, urlencode, urlsplit
 
-from . import cures
+from . import cures, presets
 from .embedded import SCHEMES, checked, is_embedded, written
 from .errors import InputError
 
-_SCHEMES: Final = ("smtp", "smtps", "lmtp", "lmtp+unix", "smtp+unix")
+_SCHEMES: Final = ("smtp", "smtps", "lmtp", "lmtp+unix", "smtp+unix", "preset")
 _PROXY_PORTS: Final = {"socks5": 1080, "socks4a": 1080, "http": 80, "https": 443}
 _PROXY_ALIASES: Final = {"socks5h": "socks5"}
 """As other programs say that the proxy looks names up, which it always does here."""
@@ -33,8 +33,11 @@ def parse(url: str) -> dict[str, Any]:
     if "#" in url:
         raise InputError("the URL has a fragment; write # as %23")
     given = _userinfo(parts)
-    given["protocol"] = parts.scheme.removesuffix("+unix").removesuffix("s")
-    given.update(_place(parts, port))
+    if parts.scheme == "preset":
+        given.update(_preset(parts, port))
+    else:
+        given["protocol"] = parts.scheme.removesuffix("+unix").removesuffix("s")
+        given.update(_place(parts, port))
     if parts.scheme == "smtps":
         given["tls"] = "implicit"
     for name, value in _query(parts.query).items():
@@ -143,6 +146,13 @@ def _embedded(parts: SplitResult, url: str) -> str:
     if "#" in url or "@" in parts.netloc or ":" in parts.netloc:
         raise InputError(f"{parts.scheme}:// is a server of this process: it has no user, port or fragment")
     return checked(f"{parts.scheme}://{_decode(parts.netloc + parts.path)}")
+
+
+def _preset(parts: SplitResult, port: int | None) -> dict[str, Any]:
+    if port is not None or parts.path not in ("", "/"):
+        raise InputError("the URL of a preset has a name, and neither port nor path: preset://name")
+    found = presets.find(_decode(parts.hostname or ""))
+    return {"protocol": "smtp", "host": found.host, "port": found.port, "tls": found.tls}
 
 
 def _query(query: str) -> dict[str, Any]:

@@ -68,7 +68,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("mime.parts",),
     ("mime.writing",),
     ("mime.bodies",),
-    ("embedded",),
+    ("embedded", "presets"),
     ("url", "endpoint"),
     ("outgoing", "dkim"),
     ("options",),

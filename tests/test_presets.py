@@ -1,0 +1,66 @@
+"""Providers by name."""
+
+from __future__ import annotations
+
+import pytest
+from support import pages
+
+from pysmtpx import InputError, Server, SmtpPool, connect
+from pysmtpx.presets import PRESETS, Preset, find
+from pysmtpx.testing import MailServer
+
+SECRET = "s3cr3t-Zeta"
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_each_makes_a_server_that_never_begins_without_tls(name: str) -> None:
+    whole = f"{name}-eu-west-1" if "{}" in PRESETS[name].host else name
+    server = Server.from_url(f"preset://{whole}", username="ann", password=SECRET)
+    assert server == Server(
+        server.host, find(whole).port, tls=find(whole).tls, username="ann", password=SECRET
+    )
+    assert (server.port, server.tls) in ((465, "implicit"), (587, "starttls"))
+    assert Server.from_url(server.url, password=SECRET) == server
+    with SmtpPool(server, **find(whole).limits):
+        pass
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_each_names_the_page_that_it_was_read_in_and_the_documentation_names_it(name: str) -> None:
+    assert PRESETS[name].source.startswith("https://")
+    page = (pages.DOCS / "how-to" / "providers.md").read_text("utf-8")
+    assert f"| `{name}` | `{PRESETS[name].host.format('REGION')}` | {PRESETS[name].port} |" in page
+
+
+def test_by_url() -> None:
+    server = Server.from_url(f"preset://ann%40gmail.com:{SECRET}@GMAIL?connect_timeout=5")
+    assert (server.host, server.port, server.username) == ("smtp.gmail.com", 465, "ann@gmail.com")
+    assert server.connect_timeout == 5
+    assert Server.from_url("preset://ses-us-gov-east-1").host == "email-smtp.us-gov-east-1.amazonaws.com"
+    assert Server.from_url("preset://gmail", port=587, tls="starttls") == Server("smtp.gmail.com")
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        *("", "gmial", "gmail-eu", "ses", "ses-", "ses-a.b", "ses-a--b", "gmail:465", "gmail/x", "gmail#x"),
+        *("gmail?tls=none", f"{SECRET}/@gmail", f"ses-{SECRET}_"),
+    ],
+)
+def test_what_is_none_is_refused_and_not_repeated(rest: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Server.from_url(f"preset://{rest}")
+    assert SECRET.lower() not in str(caught.value).lower()
+
+
+def test_the_one_that_was_meant() -> None:
+    with pytest.raises(InputError, match="did you mean gmail"):
+        Server.from_url("preset://gmial")
+
+
+def test_one_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    with MailServer() as server:
+        monkeypatch.setitem(PRESETS, "ours", Preset("192.0.2.1", server.port, "starttls"))
+        with connect("preset://ours", host=server.host, tls="none") as smtp:
+            smtp.noop()
+    assert Server.from_url("preset://ours").host == "192.0.2.1"
