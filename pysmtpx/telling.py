@@ -27,8 +27,9 @@ class Telling:
         """Call ``tell``, unless this is from within such a call."""
         if self._is_under_way.get():
             return
-        token = self._is_under_way.set(True)
         try:
+            # Within: an interrupt comes behind a call into C, and must not leave this thread silent for good.
+            self._is_under_way.set(True)
             tell(*args)
         finally:
-            self._is_under_way.reset(token)
+            self._is_under_way.set(False)

@@ -131,11 +131,11 @@ class Call(Lease):
                 if self._note(again(error)):
                     return None
                 continue
-            limit = connection.server.limit
-            if limit is not None and limit.begin(self._job.recipients_count) is None:
-                self._connections.give_back(connection)  # another call was faster
-                continue
             if self._rate is None or self._has_come(self._rate):
+                limit = connection.server.limit
+                if limit is not None and limit.begin(self._job.recipients_count) is None:
+                    self._connections.give_back(connection)  # another call was faster
+                    continue
                 connection.served += 1
                 bdat = self._in_flight > 1 and connection.server.chunking_works
                 self._by_bdat = bdat and possible_in_flight(self._in_flight, connection.capabilities) > 1

@@ -53,6 +53,8 @@ class PooledServer:
         """Messages that were taken for connections which are no more."""
         self.taken_at, self.taken_then = -math.inf, -1
         """When it was first seen to have taken so many, if that was looked at."""
+        self.forgone = 0.0
+        """Messages that others had while it could have none: they are not owed to it."""
         self.is_local = server.is_local
         self.name = server.path or f"{server.host}:{server.port}"
         self.unwell = Unwell()

@@ -30,6 +30,7 @@ from .selection import (
     Situation,
     again,
     choose,
+    forgone,
     has_hope,
     is_ahead,
     is_passed_over,
@@ -243,12 +244,14 @@ class Connections:
         )
 
     def _look_locked(self, moment: float) -> None:
-        """Note which servers have taken something since the last look."""
+        """Note which servers have taken something since the last look, and which can have nothing."""
         now = self._situation(moment)
         for server in self._servers:
             count = taken(server, now)
             if count != server.taken_then:
                 server.taken_at, server.taken_then = moment, count
+        for server, messages in forgone(now):
+            server.forgone += messages
 
     def _wait(self, lease: Lease, seconds: float, deadline: Deadline) -> None:
         left, is_dialling = deadline.remaining(), lease.dial is not None

@@ -176,7 +176,7 @@ def order(now: Situation) -> Sequence[PooledServer]:
         return now.servers
     found = list(now.servers)
     if now.is_weighted:
-        found.sort(key=lambda server: taken(server, now) / server.weight)
+        found.sort(key=lambda server: share(server, now))
     elif not now.by_priority:
         busy = [c.server for c in now.connections if not c.is_idle]
         found.sort(key=lambda server: (busy.count(server), server.last_lease))
@@ -199,14 +199,39 @@ def taken(server: PooledServer, now: Situation) -> int:
     return server.taken_before + sum(c.served for c in now.on(server))
 
 
+def share(server: PooledServer, now: Situation) -> float:
+    """What it has had for its weight, counted up for the times in which it could have had none."""
+    return (taken(server, now) + server.forgone) / server.weight
+
+
+def forgone(now: Situation) -> list[tuple[PooledServer, float]]:
+    """Messages by which to count up those that can have none now: what others have is not owed to them."""
+    there = [server for server in now.servers if _is_available(server, now)]
+    if not there:
+        return []
+    least = min(share(server, now) for server in there)
+    away = [server for server in now.servers if server not in there and share(server, now) < least]
+    return [(server, (least - share(server, now)) * server.weight) for server in away]
+
+
 def is_ahead(server: PooledServer, others: Sequence[PooledServer], now: Situation) -> bool:
     """Whether it has had so much more than its share that these others come first, even if they are busy."""
-    mine = taken(server, now) - _AHEAD
+    mine = share(server, now) - _AHEAD / server.weight
     return any(
-        mine * other.weight > taken(other, now) * server.weight
+        mine > share(other, now)
         for other in others
-        if other is not server and may_have(other, now) and _keeps_up(other, now) and _has_room(other, now)
+        if other is not server and _is_available(other, now) and _has_room(other, now)
     )
+
+
+def _is_available(server: PooledServer, now: Situation) -> bool:
+    """Whether it takes messages as far as it is asked to: nobody waits for one that is away or hangs."""
+    if server.limit is not None and server.limit.ready > now.moment:
+        return False
+    mine = now.on(server)
+    is_busy = bool(mine) and not any(c.is_idle for c in mine)
+    has_stalled = is_busy and now.moment - server.taken_at >= _STALLED
+    return may_have(server, now) and not has_stalled
 
 
 def _has_room(server: PooledServer, now: Situation) -> bool:
@@ -214,13 +239,6 @@ def _has_room(server: PooledServer, now: Situation) -> bool:
     if now.on(server) or len(now.connections) < now.limits.connections:
         return True
     return any(_has_too_many(other, now) for other in now.servers)
-
-
-def _keeps_up(server: PooledServer, now: Situation) -> bool:
-    """Whether it takes messages, as far as it may: nobody waits for one that is slow or limited."""
-    if server.limit is not None and server.limit.ready > now.moment:
-        return False
-    return now.moment - server.taken_at < _STALLED or server.taken_then != taken(server, now)
 
 
 def _judge(lease: Lease, when: float, now: Situation) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from support import certs
 
 from pysmtpx.cli.servers import add_server, server_of
 from pysmtpx.oauth import Microsoft
@@ -36,6 +37,29 @@ def test_check_tells_people_and_programs(run: Run) -> None:
     assert "Mail can be sent" in told.out
     assert as_json.value["ok"] is True
     assert as_json.value["before_tls"]["SIZE"] == ["104857600"]
+
+
+@pytest.mark.parametrize("is_trusted", [True, False])
+def test_check_names_the_mechanism(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, is_trusted: bool
+) -> None:
+    """The one that logged in; where it does not come to that, the one that would be tried."""
+    (certs.authority() if is_trusted else certs.stranger()).cert_pem.write_to_path(tmp_path / "roots.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "roots.pem"))
+    monkeypatch.setenv("PYSMTPX_PASSWORD", SECRET)
+    with MailServer(ssl_context=certs.server_context(), users={"ann": SECRET}) as server:
+        arguments = ("check", f"localhost:{server.port}", "--tls", "starttls", "--username", "ann")
+        told, as_json = run(*arguments), run(*arguments, "--json")
+    said = (
+        "Log-in by SCRAM-SHA-512-PLUS: succeeded" if is_trusted else "A log-in would be by SCRAM-SHA-512-PLUS"
+    )
+    assert said in told.out
+    kind = as_json.value["tls"]["channel_binding"]
+    assert kind in ("tls-server-end-point", "tls-exporter")
+    assert "Channel binding" in told.out
+    assert kind in told.out
+    assert as_json.value["mechanism"] == "SCRAM-SHA-512-PLUS"
+    assert as_json.value["logged_in"] is (True if is_trusted else None)
 
 
 def test_check_without_a_server(run: Run) -> None:

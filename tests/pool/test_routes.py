@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import math
 import pickle
 from collections import Counter
 from typing import Any
@@ -21,6 +23,13 @@ from pysmtpx.testing import Cut, Event, MailServer
 
 FAST = RetryPolicy(backoff=0.0)
 BALANCES = pytest.mark.parametrize("balance", ["failover", "priority", "even", "weighted"])
+pytestmark = pytest.mark.usefixtures("patience")
+
+
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that is slow because the machine is has its share all the same."""
+    monkeypatch.setattr(selection, "_STALLED", 600.0)
 
 
 def send(pool: SmtpPool, **options: Any) -> Any:
@@ -262,9 +271,7 @@ def test_it_is_asked_again_when_its_rest_is_over(balance: Any) -> None:
             assert 3000 < pool.stats().servers[0].rest <= 3600
             pool._servers[0].backoff.passed_over_until = now()  # an hour later
             assert pool.stats().servers[0].state == "usable"
-            for _ in range(3):
-                assert isinstance(send(pool), SendResult)
-        assert first.messages
+            until(lambda: isinstance(send(pool), SendResult) and bool(first.messages))
         assert second.messages
 
 
@@ -406,6 +413,24 @@ def test_a_rate_of_its_own_is_strict(limit: str, way: str) -> None:
     assert max(times) >= began + 5 * each / 20
 
 
+def test_a_rate_of_a_server_is_strict_beside_that_of_the_pool() -> None:
+    """Whoever waits for the one does not lose what the other allowed."""
+    times: list[float] = []
+
+    def verdict(event: Event) -> None:
+        if event.verb == "MAIL":
+            times.append(now())
+
+    with MailServer(verdict=verdict) as server:
+        began = now()
+        with SmtpPool(Route(server.url, rate=20), rate=30, max_connections=4) as pool:
+            futures = [pool.submit(each) for each in mails(3)]
+            assert in_threads(3, lambda _: type(send(pool))) == [SendResult] * 3
+            assert all(future.result(LONG) for future in futures)
+    assert len(times) == 6
+    assert max(times) >= began + 5 / 20
+
+
 def test_who_may_not_send_by_one_server_now_sends_by_the_next() -> None:
     """Where the mail is shared; in failover a rate is no failure, and is waited for."""
     slow = {"rate": 1 / 3600}
@@ -443,9 +468,8 @@ def test_single_messages_are_shared_by_weight(weights: Any, shares: Any) -> None
 
 
 @pytest.mark.parametrize("connections", [2, 4, 8])
-def test_many_messages_are_shared_by_weight(connections: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_messages_are_shared_by_weight(connections: int) -> None:
     """Although the connections may be no multiple of the weights."""
-    monkeypatch.setattr(selection, "_STALLED", 600.0)  # however slow the machine is
     with MailServer() as first, MailServer() as second:
         routes = [Route(first.url, weight=9), Route(second.url, weight=1)]
         with SmtpPool(routes, balance="weighted", max_connections=connections) as pool:
@@ -454,7 +478,8 @@ def test_many_messages_are_shared_by_weight(connections: int, monkeypatch: pytes
         assert abs(len(second.messages) - 40) <= 10 + 2 * connections
 
 
-def test_nobody_waits_for_the_share_of_a_server_that_hangs() -> None:
+def test_nobody_waits_for_the_share_of_a_server_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selection, "_STALLED", 0.2)
     hold = Hold("FINAL")
     with MailServer(verdict=hold) as first, MailServer() as second:
         routes = [Route(first.url, weight=9, max_connections=1), Route(second.url, weight=1)]
@@ -465,6 +490,37 @@ def test_nobody_waits_for_the_share_of_a_server_that_hangs() -> None:
             assert len(second.messages) == 60
             hold.go.set()
             assert held.result(LONG)
+
+
+@pytest.mark.parametrize("away", ["resting", "unreachable"])
+def test_what_the_others_had_meanwhile_is_not_owed_to_who_comes_back(away: str) -> None:
+    """It would have everything at once, and more than it takes."""
+    with MailServer() as gone:
+        port = gone.port
+    answers = ["452 4.7.1 no more"]
+    options: Any = {"balance": "weighted", "retry": FAST}
+
+    def verdict(event: Event) -> Any:
+        return answers.pop() if event.verb == "MAIL" and answers else None
+
+    with contextlib.ExitStack() as stack:
+        if away == "resting":
+            back = stack.enter_context(MailServer(port=port, verdict=verdict))
+        other = stack.enter_context(MailServer())
+        pool = stack.enter_context(SmtpPool([f"smtp://127.0.0.1:{port}", other.url], **options))
+        for _ in range(40):
+            assert isinstance(send(pool), SendResult)
+        assert pool.stats().servers[0].state == away
+        if away == "unreachable":
+            back = stack.enter_context(MailServer(port=port))
+        backoff = pool._servers[0].backoff
+        backoff.passed_over_until = -math.inf
+        backoff.dial_succeeded()
+        pool._servers[0].is_failing = False
+        for _ in range(20):
+            assert isinstance(send(pool), SendResult)
+        assert abs(len(back.messages) - 10) <= 1
+        pool.close(0)
 
 
 @pytest.mark.parametrize("balance", ["even", "weighted"])

@@ -21,6 +21,12 @@ LATER = "later@mail.test"
 """RCPT: 450 4.2.0."""
 BAD_SENDER = "refused@elsewhere.test"
 """MAIL: 554 5.7.1, at once."""
+QUOTA_SENDER = "much@elsewhere.test"
+"""MAIL: 452 4.7.1, as a policy service says it."""
+DAILY_SENDER = "daily@elsewhere.test"
+"""MAIL: 550 5.4.5."""
+QUOTA = "quota@mail.test"
+"""RCPT: 452 4.7.1."""
 NO_DATA_SENDER = "nodata@elsewhere.test"
 """DATA: 554 5.7.1, with MAIL and RCPT accepted."""
 BAD_SUBJECT = "refuse this content"
@@ -115,9 +121,12 @@ class PostfixServer(RealServer):
         self._command = postfix.write(base, _SETTINGS.format(**values), _LISTENERS.format(**vars(self)))
         (base / "mailboxes").write_text("".join(f"{user} {user}/\n" for user in MAILBOXES), "utf-8")
         (base / "headers").write_text(f"/^Subject: {BAD_SUBJECT}/ REJECT\n")
-        (base / "senders").write_text(f"{BAD_SENDER} REJECT\n")
+        (base / "senders").write_text(
+            f"{BAD_SENDER} REJECT\n{QUOTA_SENDER} 452 4.7.1 you send too much\n"
+            f"{DAILY_SENDER} 550 5.4.5 daily sending limit exceeded\n"
+        )
         (base / "data-senders").write_text(f"{NO_DATA_SENDER} REJECT\n")
-        (base / "recipients").write_text(f"{LATER} 450 4.2.0 come back later\n")
+        (base / "recipients").write_text(f"{LATER} 450 4.2.0 come back later\n{QUOTA} 452 4.7.1 over quota\n")
 
     def empty(self) -> None:
         """Remove every message of every user; the log begins anew, once every session has ended."""

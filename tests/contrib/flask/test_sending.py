@@ -714,7 +714,10 @@ def test_header_and_envelope_name_the_same_domain(
     assert (domain if form.endswith(("a@{}", "a@{}>")) else ForwardPath(f"a@{domain}").domain) == expected
 
 
-def test_servers_with_weights_and_credentials_of_their_own(make_app: MakeApp) -> None:
+def test_servers_with_weights_and_credentials_of_their_own(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pysmtpx.pooling.selection._STALLED", 600.0)  # the machine may be slow
     users = {"ann": "s3cret"}
     with MailServer(users=users, require_auth=True) as first, MailServer() as second:
         entry = {"url": f"smtp://127.0.0.1:{first.port}?weight=3", "username": "ann", "password": "s3cret"}
