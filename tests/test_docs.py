@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from support import opendkim, pages, projects, smime
 from support.certs import authority
-from support.tokens import token_server
+from support.tokens import token_server, without_proxy
 
 import pysmtpx
 import pysmtpx.checking
@@ -88,6 +88,7 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[pages.Wor
     smime.Authority().write(tmp_path)
     (tmp_path / "ec-certificate.pem").rename(tmp_path / "smime-certificate.pem")
     (tmp_path / "ec-key.pem").rename(tmp_path / "smime-key.pem")
+    without_proxy(monkeypatch)
     with pages.world(monkeypatch, tmp_path) as made, token_server() as tokens:
         monkeypatch.setenv("TOKEN_ENDPOINT", tokens.url)
         monkeypatch.setenv("PYSMTPX_CLIENT_SECRET", "")  # a page may set it

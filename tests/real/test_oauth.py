@@ -12,7 +12,7 @@ from support.daemon import wait_until
 from support.dovecot import token
 from support.patience import LONG
 from support.postfix import PostfixServer
-from support.tokens import SECRET, TokenServer, token_server
+from support.tokens import SECRET, TokenServer, token_server, without_proxy
 
 import pysmtpx
 from pysmtpx import Server, SmtpPool, smtplib
@@ -23,7 +23,8 @@ MECHANISMS = ["OAUTHBEARER", "XOAUTH2"]
 
 
 @pytest.fixture
-def tokens() -> Iterator[TokenServer]:
+def tokens(monkeypatch: pytest.MonkeyPatch) -> Iterator[TokenServer]:
+    without_proxy(monkeypatch)
     with token_server(mint=lambda number: token(ALICE, lifetime=3600 + number)) as running:
         yield running
 

@@ -14,6 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote_plus
 
+import pytest
+
 from . import certs
 
 SECRET = "s3cr3t-of-the-client"
@@ -168,6 +170,12 @@ class _Server(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Whoever asked is gone."""
+
+
+def without_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no proxy of this machine's environment stand in the way."""
+    for name in ("https_proxy", "HTTPS_PROXY"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @contextmanager
