@@ -94,19 +94,19 @@ class Step:
         attempt: int = 0,
     ) -> None:
         self.name: StepName = name
-        self.peer = peer
+        self.peer: Peer | None = peer
         """None for a message of a pool, until a server has it."""
-        self.parent = parent
+        self.parent: Step | None = parent
         """What it is a part of."""
-        self.link = link
+        self.link: Step | None = link
         """Of a message or a try: the ``connect`` of the connection that it goes over."""
-        self.mail = mail
+        self.mail: Any = mail
         """The message, as the caller gave it or, once that is made, as the mail object that is sent."""
-        self.attempt = attempt
+        self.attempt: int = attempt
         """Tries of the message before this one."""
         self.details: dict[str, str] = {}
         """What was found out meanwhile: ``address`` of the peer, ``tls_version``, ``mechanism``."""
-        self.began = now()
+        self.began: float = now()
         """By the monotonic clock."""
         self.seconds: float | None = None
         """What it took; None until it is at its end."""
