@@ -367,6 +367,9 @@ def test_the_face_of_smtplib_takes_a_provider_for_the_password(tokens: TokenServ
 
 ENVIRONMENT = {"PYSMTPX_CLIENT_SECRET": SECRET, "BILLING_REFRESH_TOKEN": REFRESH_TOKEN}
 URLS: dict[str, Callable[[], object]] = {
+    "preset://ann%40x.example@microsoft365?oauth=microsoft&tenant=t&client_id=i": lambda: Microsoft(
+        "t", "i", client_secret=SECRET
+    ),
     "smtps://ann%40x.example@mail.example?oauth=microsoft&tenant=t&client_id=i": lambda: Microsoft(
         "t", "i", client_secret=SECRET
     ),
