@@ -10,7 +10,7 @@ help:
 	@echo 'make coverage  the same on one Python, and which lines and branches no test reached; half an hour'
 	@echo 'make servers   the tests on real servers alone'
 	@echo 'make check     linter, formatter, types, and what would be uploaded'
-	@echo 'make package   sdist and wheel, and the tests that pass from the sdist alone'
+	@echo 'make package   sdist and wheel, the tests that pass from the sdist alone, and each extra alone'
 	@echo 'make docs      the site, in build/site'
 	@echo 'make bench     speed beside other clients; a quarter of an hour'
 	@echo 'make soak      200,000 messages to a server with faults at random octets'
@@ -41,6 +41,7 @@ check: .venv/.dev
 
 package: .venv/.dev
 	scripts/package .venv/bin/python tests
+	scripts/extras .venv/bin/python
 
 # Not --quiet: warnings are then not counted, and none of them would fail it. The variable silences an advertisement.
 docs: .venv/.docs

@@ -11,6 +11,7 @@ from typing import Final, Literal, TypeAlias, get_args
 
 from .embedded import checked, is_embedded
 from .errors import InputError
+from .extras import needs
 from .shortening import shown
 from .wire.address import domain_or_literal, domain_to_ascii
 from .wire.capabilities import Protocol
@@ -102,6 +103,8 @@ def checked_roots(value: object) -> str:
     path = checked_text("roots", os.fspath(value) if isinstance(value, os.PathLike) else value)
     if not path:
         raise InputError("roots is system, certifi, fingerprint, or the path of a file or a directory")
+    if path == "system":
+        needs("truststore", "truststore")  # said here, and not when the line is there
     return path
 
 

@@ -12,6 +12,7 @@ from email.message import EmailMessage
 from typing import Any, TypeAlias
 
 from ..errors import InputError
+from ..extras import needs
 from .compose import Attached, compose, load, text_of
 from .recipients import Row
 
@@ -81,11 +82,10 @@ def _format(source: str, is_html: bool) -> _Render:
 
 
 def _jinja(source: str, is_html: bool) -> _Render:
-    try:
-        from jinja2 import StrictUndefined, TemplateError
-        from jinja2.sandbox import SandboxedEnvironment
-    except ImportError as error:
-        raise InputError("--jinja needs Jinja2: pip install 'pysmtpx[cli]'") from error
+    needs("cli", "jinja2")
+    from jinja2 import StrictUndefined, TemplateError
+    from jinja2.sandbox import SandboxedEnvironment
+
     try:
         environment = SandboxedEnvironment(undefined=StrictUndefined, autoescape=is_html)
         template = environment.from_string(source)

@@ -10,7 +10,11 @@
 
 from __future__ import annotations
 
-from ..queueing.tries import SendFailed
-from .registration import enqueue, register
+from ...extras import needs
+
+needs("celery", "celery")
+
+from ..queueing.tries import SendFailed  # noqa: E402
+from .registration import enqueue, register  # noqa: E402
 
 __all__ = ["SendFailed", "enqueue", "register"]

@@ -7,11 +7,15 @@ at the settings too. Signals: ``message_sent``, ``recipient_refused``,
 
 from __future__ import annotations
 
-from . import checks as checks  # Django knows them from now on
-from .backend import EmailBackend, routes, servers
-from .celery_backend import CeleryEmailBackend
-from .config import MailConfig
-from .signals import message_failed, message_sent, recipient_refused
+from ...extras import needs
+
+needs("django", "django")
+
+from . import checks as checks  # noqa: E402  # Django knows them from now on
+from .backend import EmailBackend, routes, servers  # noqa: E402
+from .celery_backend import CeleryEmailBackend  # noqa: E402
+from .config import MailConfig  # noqa: E402
+from .signals import message_failed, message_sent, recipient_refused  # noqa: E402
 
 __all__ = [
     "CeleryEmailBackend",

@@ -10,15 +10,19 @@
 
 from __future__ import annotations
 
-from .addresses import (
+from ...extras import needs
+
+needs("flask", "flask")
+
+from .addresses import (  # noqa: E402
     FlaskMailUnicodeDecodeError,
     force_text,
     sanitize_address,
     sanitize_addresses,
     sanitize_subject,
 )
-from .mail import BadHeaderError, Connection, Mail, email_dispatched, signals
-from .message import Attachment, Message
+from .mail import BadHeaderError, Connection, Mail, email_dispatched, signals  # noqa: E402
+from .message import Attachment, Message  # noqa: E402
 
 __all__ = [
     "Attachment",
