@@ -77,7 +77,7 @@ def test_a_test_reads_what_was_sent() -> None:
     ]
     assert box.messages[0].sender == "ann@x.example"
     assert box.messages[0].content == CONTENT
-    assert len(mailbox("other")) == len(mailbox()) == 0
+    assert len(mailbox("nobodys")) == len(mailbox()) == 0
     box.clear()
     assert box.messages == []
     with pytest.raises(TimeoutError, match="0 of 1 messages"):

@@ -55,6 +55,7 @@ ARRIVED = {
     "how-to/ways-to-a-server.md": 2,
     "how-to/logging.md": 2,
     "how-to/observability.md": 2,
+    "how-to/errors-by-mail.md": 1,
     "how-to/development.md": 0,
     "how-to/tests.md": 0,  # nor this
     "how-to/before-send.md": 1,

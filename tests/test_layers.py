@@ -107,6 +107,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("pooling.engine",),
     ("pooling.overview",),
     ("pool",),
+    ("logging",),
     ("cli.show", "cli.exits"),
     ("cli.checked",),
     # The faces: for smtplib, Django, Flask and Celery.
@@ -127,7 +128,13 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("contrib.flask.message", "contrib.flask.settings"),
     ("contrib.flask.mail",),
     ("contrib.flask.__init__",),
-    ("contrib.django.options", "contrib.django.message", "contrib.django.signals", "contrib.django.config"),
+    (
+        "contrib.django.options",
+        "contrib.django.message",
+        "contrib.django.signals",
+        "contrib.django.config",
+        "contrib.django.log",
+    ),
     ("contrib.django.sending",),
     ("contrib.django.backend", "contrib.django.celery_backend"),
     ("contrib.django.checks", "contrib.django.management.commands.check_mail"),
