@@ -38,7 +38,7 @@ def reach(
     if server.dial is not None:
         return _dial_by(server.dial, server, deadline, keep)
     if server.proxy is not None:
-        return _dial_through(server, deadline, source, keep)
+        return _dial_through(server.proxy, server, deadline, source, keep)
     if is_embedded(server.host):
         return dial_embedded(server.host, keep)
     if server.path:
@@ -47,10 +47,9 @@ def reach(
 
 
 def _dial_through(
-    server: Server, deadline: Deadline, source: tuple[str, int] | None, keep: Keep | None
+    url: str, server: Server, deadline: Deadline, source: tuple[str, int] | None, keep: Keep | None
 ) -> socket.socket:
-    assert server.proxy is not None
-    proxy = Proxy(*proxy_parts(server.proxy)[:4], server.proxy_password)
+    proxy = Proxy(*proxy_parts(url)[:4], server.proxy_password)
 
     def tls() -> Tls:
         # A context or a fingerprint of the caller's is for the server.
