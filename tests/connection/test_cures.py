@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from support.certs import authority, client_context, common_name_only, server_context, stranger
 from support.daemon import CLOSED_PORT
+from support.patience import LONG
 from support.scripted import CUTS, Peer, ScriptedServer
 
 import pysmtpx
@@ -28,6 +29,7 @@ from pysmtpx import (
     NotSupportedError,
     SmtpError,
     TlsError,
+    tls_failures,
 )
 from pysmtpx.flow.plan import make_plan
 from pysmtpx.net import tls_first
@@ -378,6 +380,12 @@ def test_one_that_is_signed_by_itself(tmp_path: Any) -> None:
 # -- a certificate of ours -----------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second look may take as long as a busy machine needs."""
+    monkeypatch.setattr(tls_failures, "_SECONDS", LONG)
+
+
 def _demanding(version: str) -> ssl.SSLContext:
     context = server_context()
     context.verify_mode = ssl.CERT_REQUIRED
@@ -387,6 +395,7 @@ def _demanding(version: str) -> ssl.SSLContext:
     return context
 
 
+@pytest.mark.usefixtures("_patient")
 @pytest.mark.parametrize("version", ["1.2", "1.3"])
 @pytest.mark.parametrize("tls", ["implicit", "starttls"])
 @pytest.mark.parametrize("ours", [None, "stranger's"])
@@ -469,6 +478,7 @@ def _answering(tls: str, answer: bytes) -> Any:
     return script
 
 
+@pytest.mark.usefixtures("_patient")
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("tls", ["implicit", "starttls"])
 @pytest.mark.parametrize(
