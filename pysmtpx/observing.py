@@ -55,7 +55,9 @@ class Peer(NamedTuple):
 
     @classmethod
     def of(cls, server: Any) -> Peer:
-        """That of a ``Server``."""
+        """That of a ``Server``; itself."""
+        if isinstance(server, Peer):
+            return server
         protocol = str(server.protocol)
         return cls(server.path, None, protocol) if server.path else cls(server.host, server.port, protocol)
 
@@ -239,7 +241,7 @@ def within(step: Step | None) -> _Within | _Nothing:
 def scope(name: StepName, server: Any = None) -> _Within | _Nothing:
     """For a ``with`` block that is the whole of a step; what it raises is how that ended.
 
-    ``server`` is a ``Server``; without one it is that of the step of which this is a part.
+    ``server`` is a ``Server`` or a ``Peer``; without one it is that of the step of which this is a part.
     """
     if not observers:
         return _NOTHING

@@ -32,6 +32,7 @@ from smtplib import (
 )
 from typing import Any, TypeAlias
 
+from . import observing
 from .drop_in import sockets, standard
 from .drop_in.commands import one_call
 from .drop_in.installing import Replacement
@@ -40,6 +41,7 @@ from .drop_in.smtp import Conversations
 from .drop_in.sockets import Verification
 from .net.deadline import Deadline
 from .net.dial import Addresses
+from .observing import Peer
 from .options import suggesting
 from .outgoing import Allowed, BeforeSend, Outgoing
 
@@ -140,7 +142,8 @@ class SMTP(Conversations):
         try:
             self._name_dialled = host.partition(":")[0] if not port and host.count(":") == 1 else host
             self._is_dialling = True
-            greeting = self._greeted(host, port, source_address)
+            with observing.scope("connect", self._dialled(host, port) if observing.observers else None):
+                greeting = self._greeted(host, port, source_address)
         except BaseException:
             if self.sock is not before:
                 self.close()
@@ -149,6 +152,12 @@ class SMTP(Conversations):
             self._is_dialling = False
         self._forget_server()
         return greeting
+
+    def _dialled(self, host: str, port: int) -> Peer:
+        name, colon, digits = host.rpartition(":")
+        if not port and colon and host.count(":") == 1 and digits.isdecimal():
+            return Peer(name, int(digits))
+        return Peer(host, port or self.default_port)
 
     def _greeted(self, host: str, port: int, source_address: Any) -> Answer:
         """The greeting of the first address that lets us in, or of the last one (RFC 5321 5.1)."""

@@ -26,13 +26,13 @@ class Watch:
 
     __slots__ = ("_began", "_mail", "_peer", "_step")
 
-    def __init__(self, peer: Peer, mail: Any, link: Step | None) -> None:
+    def __init__(self, peer: Peer, mail: Any, link: Step | None = None) -> None:
         self._peer = peer
         self._mail = mail
         self._began = now()
         self._step = observing.begin("send", peer, mail=mail, link=link)
 
-    def end(self, written: Any, outcome: SendResult | BaseException) -> None:
+    def end(self, written: Any, outcome: SendResult | BaseException | None) -> None:
         """It has its outcome; ``written`` is what was sent of it. An interrupt is nothing to log."""
         with observing.within(self._step):
             if isinstance(outcome, SendResult | SmtpError):

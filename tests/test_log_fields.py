@@ -14,6 +14,7 @@ from typing import Any, get_type_hints
 import pytest
 
 import pysmtpx
+import pysmtpx.smtplib
 from pysmtpx import MailObject, RetryPolicy, SmtpError, SmtpPool, connect
 from pysmtpx.identifiers import message_id, queue_id
 from pysmtpx.records import PREFIX, Fields, fields
@@ -134,7 +135,7 @@ def _everything(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 COUNTS = {"smtp_recipients": 1, "smtp_accepted": 1, "smtp_rejected": 0, "smtp_unknown": 0, "smtp_unsent": 0}
 
 
-@pytest.mark.parametrize("way", ["connection", "send_many", "pool", "submit", "leased"])
+@pytest.mark.parametrize("way", ["connection", "send_many", "pool", "submit", "leased", "smtplib"])
 def test_a_message_that_was_accepted(way: str, caplog: pytest.LogCaptureFixture) -> None:
     with MailServer() as server:
         _send(way, server, [RECIPIENT])
@@ -148,7 +149,8 @@ def test_a_message_that_was_accepted(way: str, caplog: pytest.LogCaptureFixture)
 
 
 @pytest.mark.parametrize(
-    ("way", "level"), [("connection", "INFO"), ("send_many", "INFO"), ("pool", "WARNING")]
+    ("way", "level"),
+    [("connection", "INFO"), ("send_many", "INFO"), ("pool", "WARNING"), ("smtplib", "INFO")],
 )
 def test_a_message_that_was_refused(way: str, level: str, caplog: pytest.LogCaptureFixture) -> None:
     """Without a pool the caller has the exception, and nobody else can have missed it."""
@@ -161,7 +163,7 @@ def test_a_message_that_was_refused(way: str, level: str, caplog: pytest.LogCapt
     assert found["level"] == level
 
 
-@pytest.mark.parametrize("way", ["connection", "send_many", "pool"])
+@pytest.mark.parametrize("way", ["connection", "send_many", "pool", "smtplib"])
 def test_a_message_that_somebody_was_refused(way: str, caplog: pytest.LogCaptureFixture) -> None:
     with MailServer(refuse={RECIPIENT: "550 5.1.1 nobody of that name"}) as server:
         _send(way, server, [RECIPIENT, "b@x.example"])
@@ -221,6 +223,10 @@ def test_a_password_is_in_no_field(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def _send(way: str, server: MailServer, recipients: list[str]) -> None:
+    if way == "smtplib":
+        with pysmtpx.smtplib.SMTP(server.host, server.port) as face, contextlib.suppress(OSError):
+            face.sendmail(SENDER, recipients, CONTENT)
+        return
     if way in ("pool", "submit", "leased"):
         with SmtpPool(server.url) as pool:
             if way == "pool":

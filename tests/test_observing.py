@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from smtplib import SMTPRecipientsRefused
 from typing import Any
 
 import pytest
 from support.certs import client_context, server_context
 
-from pysmtpx import Event, MailObject, SendResult, SmtpError, SmtpPool, connect, observing
+import pysmtpx.smtplib
+from pysmtpx import (
+    AllRecipientsFailed,
+    Event,
+    MailObject,
+    SendResult,
+    SmtpError,
+    SmtpPool,
+    connect,
+    observing,
+)
 from pysmtpx.observing import Observer, Peer, Step
 from pysmtpx.testing import MailServer
 
@@ -95,6 +106,31 @@ def test_a_pools_message_has_a_try_and_its_events(notes: Notes) -> None:
     sends = [step for step in notes.ended if step.name == "send"]
     assert [step.parent for step in tries] == sends
     assert [event.kind for event in notes.events] == ["connected", "sent", "sent", "closed"]
+
+
+def test_a_message_by_the_smtplib_face(notes: Notes) -> None:
+    with MailServer(ssl_context=server_context(), tls="starttls", users={"ann": "pw"}) as server:
+        with pysmtpx.smtplib.SMTP("localhost", server.port) as smtp:
+            smtp.starttls(context=client_context())
+            smtp.login("ann", "pw")
+            smtp.sendmail(SENDER, RECIPIENT, CONTENT)
+        name = f"localhost:{server.port}"
+    assert [step.name for step in notes.ended] == ["dial", "connect", "tls", "auth", "send"]
+    assert {step.server for step in notes.ended} == {name}
+    assert isinstance(notes.ended[-1].outcome, SendResult)
+    assert {"auth", "mail", "rcpt", "data", "final"} <= {stage for stage, _ in notes.replies}
+    assert [event.kind for event in notes.events] == ["sent"]
+
+
+def test_a_refusal_by_the_smtplib_face(notes: Notes) -> None:
+    with (
+        MailServer(refuse={RECIPIENT: "550 5.1.1 no"}) as server,
+        pysmtpx.smtplib.SMTP(server.host, server.port) as smtp,
+        pytest.raises(SMTPRecipientsRefused),
+    ):
+        smtp.sendmail(SENDER, RECIPIENT, CONTENT)
+    assert isinstance(notes.ended[-1].outcome, AllRecipientsFailed)
+    assert [event.kind for event in notes.events] == ["refused"]
 
 
 def test_nothing_is_begun_without_an_observer() -> None:

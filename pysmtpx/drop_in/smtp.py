@@ -6,6 +6,7 @@ commands, and command by command, by the standard library, where somebody has.
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 from email.message import Message
@@ -21,11 +22,14 @@ from smtplib import (
 )
 from typing import Any, Final, TypeVar
 
+from .. import observing
 from ..errors import ConnectionLost, DeliveryUnknown, SmtpError
 from ..flow.effects import Flow, Send
 from ..flow.transaction import Transaction
 from ..frames import conceals
+from ..observing import Peer, ReplyTimes
 from ..sasl.credentials import Provider
+from ..watching import Watch, is_told
 from ..wire.limits import Stage
 from ..wire.reply import Reply
 from . import login, redaction, results
@@ -35,9 +39,10 @@ from .flows import lower
 from .lines import Lines
 from .outgoing import leaving
 from .results import Refused, is_acceptance
-from .sockets import make_context, secured, shared_context
+from .sockets import make_context, peer_of, secured, shared_context
 
 _T = TypeVar("_T")
+_INFO: Final = logging.INFO
 _E = TypeVar("_E", bound=SMTPException)
 
 _NAMES: Final = ("send", "putcmd", "getreply", "docmd", "mail", "rcpt", "data", "rset", "_rset")
@@ -52,6 +57,8 @@ _LOGIN_HOOKS: Final = ("auth", *login.known_methods())
 class Conversations(Commands):
     """The standard class, with its longer calls by the project's flows."""
 
+    _times: ReplyTimes | None = None
+    """For those who observe."""
     _heard: Reply | None = None
     """The last reply that a flow received."""
 
@@ -71,6 +78,8 @@ class Conversations(Commands):
         """Drive a flow over the socket; where that closes the connection, so it is here."""
         driver = self._driver_now()
         driver.on_send = self._said
+        self._times = ReplyTimes(self._peer) if observing.observers else None
+        listen = listen or self._times is not None
         driver.on_reply = self._listened if listen or self.debuglevel > 0 else None
         self._heard = None
         try:
@@ -82,7 +91,13 @@ class Conversations(Commands):
             if driver.stream.closed:
                 self.close()
 
+    @property
+    def _peer(self) -> Peer:
+        return peer_of(self.sock, self._host, lmtp=self._is_lmtp)
+
     def _said(self, effect: Send) -> None:
+        if self._times is not None:
+            self._times.sent(effect)
         if effect.shown is None:  # else there is content in it
             lower(effect)
         self._in_auth = effect.secret
@@ -97,6 +112,8 @@ class Conversations(Commands):
 
     def _listened(self, reply: Reply, stage: Stage) -> None:
         self._heard = reply
+        if self._times is not None:
+            self._times.replied(reply, stage)
         if self.debuglevel > 0:
             self._show(reply, stage)
 
@@ -181,12 +198,18 @@ class Conversations(Commands):
             self._demand_utf8()
         plan = make_plan(given, pipelined=pipelined, lmtp=self._is_lmtp)
         transaction = Transaction(plan)
+        watch = Watch(self._peer, plan.mail) if observing.observers or is_told(_INFO) else None
+        result: Any = None
         try:
             result = self._run(transaction.run())
         except SmtpError as error:
+            result = error
             if error.stage is Stage.INPUT:
                 transaction.account().verdict(error)  # the server had gone before: nothing was written
             raise results.raised(error, transaction.account(), given.sender) from error
+        finally:
+            if watch is not None:
+                watch.end(given.content, result or sys.exc_info()[1])
         rejected = result.rejected_recipients
         return results.refused(rejected) if rejected else {}
 
@@ -316,7 +339,8 @@ class Conversations(Commands):
             lambda: self.sock is not None,
         )
         binding = self._driver_now().stream.binding()
-        return attempts.attempt(binding, self._host, login.port_of(self.sock))
+        with observing.scope("auth", self._peer if observing.observers else None):
+            return attempts.attempt(binding, self._host, login.port_of(self.sock))
 
     @property
     def _logs_in_stepwise(self) -> bool:

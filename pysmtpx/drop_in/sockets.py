@@ -12,11 +12,13 @@ from operator import attrgetter
 from types import ModuleType, SimpleNamespace, TracebackType
 from typing import Any, Final, TypeAlias, TypedDict, TypeGuard, cast
 
+from .. import observing
 from ..errors import ConnectError, InputError, ProxyError, Timeout, TlsError
 from ..net import dial as dialling
 from ..net import tls
 from ..net.deadline import Deadline
 from ..net.dial import Addresses
+from ..observing import Peer
 from ..reaching import reach
 from ..server import Server
 from ..wire.address import domain_to_ascii
@@ -89,7 +91,7 @@ def connected(
     if port > _LAST_PORT:
         # The resolver takes it modulo 65,536, and whoever listens there would have the mail.
         raise ConnectionRefusedError(errno.ECONNREFUSED, f"no port has the number {port}")
-    with system_errors:
+    with observing.scope("dial"), system_errors:
         given = cast("tuple[str, int] | None", source)
         sock = dialling.dial(host, port, deadline, given, addresses=addresses)
     wait_at_most(sock, seconds)
@@ -219,6 +221,25 @@ def shared_context() -> ssl.SSLContext:
 
 def secured(sock: socket.socket, context: ssl.SSLContext, hostname: str, deadline: Deadline) -> socket.socket:
     """The socket in TLS, after the handshake. Closed where that fails."""
+    with observing.scope("tls", peer_of(sock, hostname) if observing.observers else None):
+        return _secured(sock, context, hostname, deadline)
+
+
+def peer_of(sock: Any, host: str, *, lmtp: bool = False) -> Peer:
+    """Who is at the other end, as far as that can be told."""
+    protocol = "lmtp" if lmtp else "smtp"
+    try:
+        name = sock.getpeername()
+    except (OSError, AttributeError):
+        name = ""
+    if isinstance(name, tuple) and len(name) > 1:
+        return Peer(host or str(name[0]), int(name[1]), protocol)
+    return Peer(host or str(name), None, protocol)
+
+
+def _secured(
+    sock: socket.socket, context: ssl.SSLContext, hostname: str, deadline: Deadline
+) -> socket.socket:
     real = is_real(sock)
     before = sock.gettimeout() if real else None
     if not real or getattr(type(context), "wrap_socket", None) is not _WRAP:
