@@ -27,6 +27,7 @@ from .frames import conceals
 from .net.deadline import now
 from .options import ServerOptions, positive, spelled_out
 from .pool import SmtpPool
+from .records import fields
 from .server import Server
 from .shortening import shortened
 
@@ -272,7 +273,8 @@ class MailHandler(logging.Handler):
             self.deliver(self._subject(kinds), _text(kinds, known, others, lost))
         except Exception as caught:
             error = caught
-            _log.warning("what was logged could not be mailed: %s", error)
+            extra = fields(event="failed", error=type(error).__name__)
+            _log.warning("what was logged could not be mailed: %s", error, extra=extra)
         with self._changed:
             self._is_sending = False
             self._settle(kinds, others, lost, error)
