@@ -303,7 +303,7 @@ def _mechanism(value: Any) -> str | SaslMechanism:
     return checked(value)
 
 
-_NOT_EMBEDDED: Final = (*_SECRETS, "username", "auth", *_OF_TLS, "source_address")
+_NOT_EMBEDDED: Final = (*_SECRETS, "username", "auth", *_OF_TLS, "source_address", "proxy", "dial")
 
 
 def _each(check: Callable[[object], str]) -> Callable[[Any], tuple[str, ...]]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.patience import LONG
 
 import pysmtpx
 from pysmtpx import InputError, Server, SmtpPool, connect, development
@@ -51,15 +52,13 @@ def test_each_takes_mail_by_a_connection_and_a_pool(url: str) -> None:
 
 
 def test_no_thread_is_left_when_connections_are_closed(url: str) -> None:
+    before = {*threading.enumerate()}  # perhaps one of the test before
     with connect(url) as smtp:
         send(smtp)
-        (mine,) = (each for each in threading.enumerate() if each.name == f"pysmtpx {smtp_place(url)}")
-    mine.join(20)
+        name = f"pysmtpx {Server.from_url(url).host}"
+        (mine,) = (each for each in {*threading.enumerate()} - before if each.name == name)
+    mine.join(LONG)
     assert not mine.is_alive()
-
-
-def smtp_place(url: str) -> str:
-    return Server.from_url(url).host
 
 
 # memory://
@@ -317,6 +316,7 @@ def test_a_server_is_made_of_its_url_and_the_other_way_round(url: str) -> None:
         ("memory://a", {"tls": "implicit", "server_hostname": "a"}),
         ("memory://a", {"protocol": "lmtp"}),
         ("memory://a", {"source_address": "127.0.0.1"}),
+        ("memory://a", {"proxy": "socks5://ann:secret@127.0.0.1:1080"}),
         ("maildir://relative", {}),
         ("maildir://", {}),
         ("maildir:///", {}),

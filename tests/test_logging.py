@@ -242,7 +242,7 @@ def test_what_the_server_refuses_for_good_is_counted(log: logging.Logger) -> Non
 
 def test_a_slow_server_holds_up_neither_those_who_log_nor_the_end(log: logging.Logger) -> None:
     with MailServer(replies={"MAIL": Stall()}) as server:
-        made = handler(log, server.url, delay=0, timeout=LONG, flush_timeout=0.05)
+        made = handler(log, server.url, delay=0, timeout=600, flush_timeout=0.05)
         log.error("begins")
         assert server.ledger.wait_until(lambda: any("MAIL" in each for each in server.ledger.commands), LONG)
         for number in range(3000):
