@@ -303,7 +303,7 @@ def _mechanism(value: Any) -> str | SaslMechanism:
     return checked(value)
 
 
-_NOT_EMBEDDED: Final = (*_SECRETS, "username", "auth", *_OF_TLS, "source_address", "proxy", "dial")
+_NOT_EMBEDDED: Final = (*_SECRETS, "username", "auth", *_OF_TLS, "source_address")
 
 
 def _each(check: Callable[[object], str]) -> Callable[[Any], tuple[str, ...]]:
@@ -398,7 +398,7 @@ def _check_way(values: dict[str, Any]) -> None:
         if proxy is not None or values["source_address"] is not None:
             raise InputError("dial stands in the place of proxy and source_address: leave these out")
     if endpoint.is_path(values["host"]) and (proxy is not None or dial is not None):
-        raise InputError("a UNIX socket is reached straight: neither by a proxy nor by dial")
+        raise InputError("a UNIX socket or this process is reached straight: neither by a proxy nor by dial")
     if proxy is None:
         if password is not None:
             raise InputError("proxy_password without proxy")
