@@ -44,13 +44,13 @@ def connect(
         if outgoing is not None:
             outgoing.announce(server.host)
         connection = SmtpConnection(channel, server, capabilities, server.is_local, outgoing)
+        opened(server, now() - began)
+        return connection
     except BaseException as error:  # an interrupt between the two, too
         attempt.drop()
         if isinstance(error, SmtpError):
             opened(server, now() - began, error)
         raise
-    opened(server, now() - began)
-    return connection
 
 
 @conceals

@@ -24,8 +24,7 @@ _FORMS: Final = {
 
 def is_embedded(host: str) -> bool:
     """Whether a host is the URL of such a server."""
-    scheme, separator, _ = host.partition("://")
-    return bool(separator) and scheme in SCHEMES
+    return "://" in host and host.partition("://")[0] in SCHEMES
 
 
 def checked(host: str) -> str:

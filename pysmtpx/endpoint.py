@@ -40,7 +40,7 @@ _PORTS: Final = {"smtps": 465, "lmtp": 24, "loopback": 25, "submission": 587}
 
 def is_path(host: str) -> bool:
     """Whether a host is the path of a UNIX socket, or the URL of a server of this process."""
-    return host.startswith("/") or is_embedded(host)
+    return host[:1] == "/" or ("://" in host and is_embedded(host))
 
 
 @lru_cache(maxsize=1024)
