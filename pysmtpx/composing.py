@@ -333,7 +333,7 @@ def _file(what: str, given: Any) -> _File:
 
 
 def _file_name(what: str, value: object) -> str:
-    name = _line(f"the name of {what}", value)
+    name = re.split(r"[/\\]", _line(f"the name of {what}", value))[-1]  # no program is to write elsewhere
     if not name or len(name) > _MAX_NAME:
         raise InputError(f"{what}: the name of a file has 1 to {_MAX_NAME} characters, not {len(name)}")
     return name

@@ -268,10 +268,10 @@ class MailHandler(logging.Handler):
             kinds, others, lost = self._kinds, self._others, self._lost
             self._kinds, self._others, self._lost, self._since = {}, 0, 0, 0.0
             known = {key for key in kinds if key in self._known}
-        error: Exception | None = None
+        error: BaseException | None = None
         try:
             self.deliver(self._subject(kinds), _text(kinds, known, others, lost))
-        except Exception as caught:
+        except (Exception, SystemExit) as caught:  # the thread goes on, whatever an own ``deliver`` raises
             error = caught
             extra = fields(event="failed", error=type(error).__name__)
             _log.warning("what was logged could not be mailed: %s", error, extra=extra)
@@ -280,7 +280,7 @@ class MailHandler(logging.Handler):
             self._settle(kinds, others, lost, error)
             self._changed.notify_all()
 
-    def _settle(self, kinds: dict[Key, _Kind], others: int, lost: int, error: Exception | None) -> None:
+    def _settle(self, kinds: dict[Key, _Kind], others: int, lost: int, error: BaseException | None) -> None:
         """Forget what was mailed; keep what was not, where another try may do better."""
         if error is None or isinstance(error, DeliveryUnknown):
             self._failures = 0

@@ -10,6 +10,7 @@ import dataclasses
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from email.utils import unquote
 from typing import Any, Final, TypeAlias, TypeVar
 
 from . import cures
@@ -103,8 +104,8 @@ def _domain(text: str) -> str:
 
 
 def _address_of(path: ForwardPath) -> str:
-    """In one form. Nobody has two mailboxes that differ in the case of letters alone."""
-    return f"{path.local_part.lower()}@{path.domain.lower()}"
+    """In one form: quotes say nothing (RFC 5321 4.1.2), and nobody has two that differ by case alone."""
+    return f"{unquote(path.local_part).lower()}@{path.domain.lower()}"
 
 
 # What they amount to.
@@ -126,6 +127,14 @@ class Outgoing:
         if hooks is None and paths is None and allowed is None:
             return None
         return cls(hooks or (), paths or (), allowed)
+
+    def over(self, other: Outgoing) -> Outgoing:
+        """What this does, and where it says nothing of a matter what the ``other`` does."""
+        return Outgoing(
+            self.before_send or other.before_send,
+            self.redirect_to or other.redirect_to,
+            other.allowed if self.allowed is None else self.allowed,
+        )
 
     @property
     def screens(self) -> bool:
@@ -182,7 +191,7 @@ class Outgoing:
         if callable(allowed):
             try:
                 return bool(allowed(str(path)))
-            except Exception as error:
+            except (Exception, SystemExit) as error:  # a thread of a pool must not end by it
                 raise _failed("allow_recipients", error) from error
         domain = path.domain.lower()
         if not domain:
@@ -215,7 +224,7 @@ class Outgoing:
         for hook in self.before_send:
             try:
                 given = hook(octets, mail)
-            except Exception as error:
+            except (Exception, SystemExit) as error:  # a thread of a pool must not end by it
                 raise _failed("before_send", error) from error
             if given is not None:
                 octets = _octets(_returned(given), is_binary=is_binary)
@@ -304,7 +313,7 @@ def _nobody_left(withheld: Sequence[ForwardPath]) -> RecipientsWithheld:
     return error
 
 
-def _failed(what: str, error: Exception) -> InputError:
+def _failed(what: str, error: BaseException) -> InputError:
     """The error for a function of the caller's; of its text nothing, since that may hold a secret.
 
     One that is ours says itself what is wrong.

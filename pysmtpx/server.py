@@ -212,10 +212,9 @@ class Server:
     def url(self) -> str:
         """A URL of this server without password and token.
 
-        With these and ``ssl_context`` given again, ``from_url`` makes an equal
-        server of it; with ``auth`` too, where it holds a mechanism of your own.
-        With these, ``ssl_context`` and functions given again, ``from_url`` makes
-        an equal server of it.
+        ``from_url`` makes an equal server of it where these are given again, and what
+        else a URL has no place for: ``proxy_password``, ``ssl_context``,
+        ``client_certificate``, functions, and a mechanism of your own in ``auth``.
         """
         return urls.build(self.protocol, self.username, self.host, self.port, _options(self))
 
@@ -228,6 +227,11 @@ class Server:
         ``replace(tls="implicit")`` moves from port 587 to 465.
         """
         values: Any = {field.name: getattr(self, field.name) for field in fields(self)}
+        if "proxy" in changes:
+            del values["proxy_password"]  # it is for nobody but the proxy that it was given for
+        if ":" in str(changes.get("host", "")):
+            del values["port"]
+            return Server(**{**values, **changes})
         is_local = self.is_local
         is_default_tls = self.tls == endpoint.default_tls(self.port, is_local=is_local)
         if is_default_tls:

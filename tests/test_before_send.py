@@ -262,3 +262,14 @@ def test_what_is_no_function_is_refused(value: Any) -> None:
         with pytest.raises(InputError, match="before_send"):
             make("localhost", before_send=value)
     assert pysmtpx.Server("localhost", before_send=[]).before_send is None
+
+
+def test_a_function_that_ends_its_thread_leaves_nobody_in_doubt() -> None:
+    def leave(octets: bytes, mail: pysmtpx.MailObject) -> bytes:
+        raise SystemExit(3)
+
+    mail = pysmtpx.MailObject("a@x.example", "b@x.example", b"Subject: x\r\n\r\n")
+    with pysmtpx.SmtpPool("memory://left", before_send=leave) as pool:
+        error = pool.submit(mail).exception()
+    assert isinstance(error, pysmtpx.InputError)
+    assert error.unsent_recipients == ("b@x.example",)

@@ -306,3 +306,9 @@ def test_a_domain_that_is_not_ascii_goes_by_its_a_label() -> None:
 def test_odd_local_parts_keep_their_quotes() -> None:
     addresses, _ = sent(made(to=['"a b"@example.com', "Ann <a.b+c@example.com>"]))
     assert addresses == ['"a b"@example.com', "a.b+c@example.com"]
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "C:\\\\windows\\\\passwd", "/passwd"])
+def test_a_given_name_has_no_folder(name: str) -> None:
+    message = compose(from_="a@x.example", to="b@x.example", text="x", attachments=[(name, b"x")])
+    assert [part.get_filename() for part in message.iter_attachments()] == ["passwd"]

@@ -424,3 +424,23 @@ def test_what_cannot_be_right_is_said(given: dict[str, Any]) -> None:
     with pytest.raises(InputError) as caught:
         MailHandler(**{"server": "x.example", "from_": "a@x.example", "to": "b@x.example", **given})
     assert "secret" not in str(caught.value)
+
+
+def test_the_thread_outlives_what_an_own_deliver_raises(log: logging.Logger, box: Mailbox) -> None:
+    class Leaves(MailHandler):
+        tries = 0
+
+        def deliver(self, subject: str, text: str) -> None:
+            self.tries += 1
+            if self.tries == 1:
+                raise SystemExit(3)
+            super().deliver(subject, text)
+
+    made = Leaves("memory://log", "robot@x.example", "ops@x.example", **{**NOW, "flush_timeout": LONG})
+    log.addHandler(made)
+    fail(log, 1)
+    made.flush()
+    fail(log, 2)
+    made.flush()
+    assert made.tries == 2
+    assert len(box.messages) == 1

@@ -243,6 +243,13 @@ class TestValue:
         )
         with pytest.raises(InputError):
             server.replace(username=None)
+        assert Server("a.example:2525").replace(host="b.example:26").port == 26
+
+    def test_the_password_of_a_proxy_goes_to_no_other_one(self):
+        server = Server("mail.example.org", proxy="socks5://u@one.example", proxy_password=SECRET)
+        assert server.replace(overlap=True).proxy_password == SECRET
+        assert server.replace(proxy=None).proxy_password is None
+        assert server.replace(proxy="socks5://two.example").proxy_password is None
 
     def test_port_465_and_its_tls_stay_where_something_else_is_changed(self):
         """Each is the default where the other was given: dropped both, the copy went to port 587."""

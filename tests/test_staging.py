@@ -259,6 +259,8 @@ def test_nothing_is_sent_if_the_function_fails(way: Callable[..., SendResult]) -
         ("[192.0.2.1]", "ann@[192.0.2.1]", True),
         ("example.org", '"ann@example.org"@example.com', False),
         ("postmaster", "postmaster", False),
+        ("ann@example.org", '"ann"@example.org', True),
+        ('"ann"@example.org', "ann@example.org", True),
     ],
 )
 def test_addresses_and_domains(entry: str, address: str, is_allowed: bool) -> None:

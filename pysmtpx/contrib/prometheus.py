@@ -13,10 +13,11 @@ From then on every connection and pool of the process is observed, and what
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Final
 
-from ..errors import SmtpError
+from ..errors import InputError, SmtpError
 from ..extras import needs
 from ..observing import Event, Observer, Peer, Step, add, remove
 from ..outcome import Outcome
@@ -39,24 +40,29 @@ OTHER: Final = "other"
 """The outcome of what was cancelled or interrupted; the ``error`` of a dial that none of ours ended."""
 
 _current: dict[CollectorRegistry, Instrumentation] = {}
+_lock: Final = threading.Lock()
+"""Guards it: several threads may be the first."""
 
 
 def instrument(registry: CollectorRegistry = REGISTRY) -> None:
     """Observe every connection and pool of the process, from now on; does nothing twice for one registry.
 
-    Raises ``MissingExtra`` without ``prometheus_client``.
+    Raises ``MissingExtra`` without ``prometheus_client``, and ``InputError`` where the
+    registry has a metric of the same name.
     """
-    if registry not in _current:
-        _current[registry] = Instrumentation(registry)
-        add(_current[registry])
+    with _lock:
+        if registry not in _current:
+            _current[registry] = Instrumentation(registry)
+            add(_current[registry])
 
 
 def uninstrument(registry: CollectorRegistry = REGISTRY) -> None:
     """Observe nothing more for a registry, and take its metrics out; does nothing twice."""
-    observer = _current.pop(registry, None)
-    if observer is not None:
-        remove(observer)
-        observer.unregister()
+    with _lock:
+        observer = _current.pop(registry, None)
+        if observer is not None:
+            remove(observer)
+            observer.unregister()
 
 
 class Instrumentation(Observer):
@@ -72,45 +78,45 @@ class Instrumentation(Observer):
             "pysmtpx_messages",
             "Messages by what became of them.",
             ["server", "outcome"],
-            registry=registry,
+            registry=None,
         )
         self.recipients = Counter(
             "pysmtpx_recipients",
             "Recipients by what became of them.",
             ["server", "outcome"],
-            registry=registry,
+            registry=None,
         )
         self.retries = Counter(
-            "pysmtpx_retries", "Tries of messages after the first.", ["server"], registry=registry
+            "pysmtpx_retries", "Tries of messages after the first.", ["server"], registry=None
         )
         self.failures = Counter(
             "pysmtpx_connect_failures",
             "Connections that could not be made, by the class of the error.",
             ["server", "error"],
-            registry=registry,
+            registry=None,
         )
         self.seconds = Histogram(
             "pysmtpx_send_duration_seconds",
             "From when a message is handed in to its outcome.",
             ["server", "outcome"],
             buckets=_BUCKETS,
-            registry=registry,
+            registry=None,
         )
         self.connects = Histogram(
             "pysmtpx_connect_duration_seconds",
             "From the dial to where mail is taken, TLS and log-in included; those that failed as well.",
             ["server"],
             buckets=_BUCKETS,
-            registry=registry,
+            registry=None,
         )
         self.replies = Histogram(
             "pysmtpx_reply_duration_seconds",
             "From the write of a command, or of the end of a message, to its reply.",
             ["server", "stage"],
             buckets=_BUCKETS,
-            registry=registry,
+            registry=None,
         )
-        self._collectors: list[Collector] = [
+        wanted: list[Collector] = [
             self.messages,
             self.recipients,
             self.retries,
@@ -118,10 +124,16 @@ class Instrumentation(Observer):
             self.seconds,
             self.connects,
             self.replies,
+            Pools(),
         ]
-        pools = Pools()
-        registry.register(pools)
-        self._collectors.append(pools)
+        self._collectors: list[Collector] = []
+        try:
+            for each in wanted:
+                registry.register(each)
+                self._collectors.append(each)
+        except ValueError as error:  # a name is taken: none of ours stays there
+            self.unregister()
+            raise InputError(f"the registry has such metrics already: {error}") from error
 
     def unregister(self) -> None:
         """Take the metrics out of the registry."""

@@ -114,8 +114,9 @@ class Commands(standard.SMTP):
 
     @property
     def outgoing(self) -> Outgoing | None:
-        """What is done to messages before they leave."""
-        return self._outgoing or outgoing.Process.outgoing
+        """What is done to messages before they leave; of what this one does not say the process does."""
+        own, of_all = self._outgoing, outgoing.Process.outgoing
+        return own or of_all if own is None or of_all is None else own.over(of_all)
 
     def set_outgoing(
         self,

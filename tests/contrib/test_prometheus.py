@@ -9,17 +9,18 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 from support.daemon import CLOSED_PORT
 
-from pysmtpx import MailObject, RetryPolicy, SmtpError, SmtpPool, connect, observing
+from pysmtpx import InputError, MailObject, RetryPolicy, SmtpError, SmtpPool, connect, observing
 from pysmtpx.contrib import prometheus
 from pysmtpx.testing import Cut, MailServer
 
@@ -145,6 +146,24 @@ def test_instrumenting_twice_counts_once(scrape: Scrape) -> None:
     with MailServer() as server:
         _send("connection", server.url, [RECIPIENT])
     assert list(scrape.samples("pysmtpx_messages_total").values()) == [1]
+
+
+def test_many_threads_at_once_instrument_once() -> None:
+    registry = CollectorRegistry()
+    with ThreadPoolExecutor(8) as threads:
+        for done in [threads.submit(prometheus.instrument, registry) for _ in range(64)]:
+            done.result()
+    prometheus.uninstrument(registry)
+    assert generate_latest(registry) == b""
+
+
+def test_where_a_name_is_taken_nothing_of_ours_stays() -> None:
+    registry = CollectorRegistry()
+    Counter("pysmtpx_retries", "somebody's", registry=registry)
+    for _ in range(2):
+        with pytest.raises(InputError, match="pysmtpx_retries"):
+            prometheus.instrument(registry)
+    assert b"pysmtpx_messages" not in generate_latest(registry)
 
 
 # -- the format ---------------------------------------------------------------------------

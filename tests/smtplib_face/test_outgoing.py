@@ -124,6 +124,19 @@ def test_what_leaves_is_what_the_function_made(kind: type[ours.SMTP]) -> None:
     assert got.content == b"X-Stamp: 1\r\n" + octets
 
 
+def test_what_the_process_asks_for_holds_where_a_connection_says_nothing_of_it(
+    kind: type[ours.SMTP],
+) -> None:
+    ours.set_outgoing(redirect_to=DEV)
+    with MailServer() as server, kind(server.host, server.port) as smtp:
+        smtp.set_outgoing(before_send=lambda octets, mail: octets)
+        smtp.sendmail(SENDER, CUSTOMERS, TEXT)
+        assert server.messages[0].addresses == [DEV]
+        smtp.set_outgoing(redirect_to="other@x.example")
+        smtp.sendmail(SENDER, CUSTOMERS, TEXT)
+        assert server.messages[1].addresses == ["other@x.example"]
+
+
 def test_a_function_that_fails_sends_nothing(kind: type[ours.SMTP]) -> None:
     with MailServer() as server, kind(server.host, server.port) as smtp:
         smtp.set_outgoing(before_send=lambda octets, mail: 1 / 0)
