@@ -127,11 +127,15 @@ class Instrumentation(Observer):
             Pools(),
         ]
         self._collectors: list[Collector] = []
+        self._register(wanted)
+
+    def _register(self, wanted: list[Collector]) -> None:
+        """All or none of them."""
         try:
             for each in wanted:
-                registry.register(each)
+                self._registry.register(each)
                 self._collectors.append(each)
-        except ValueError as error:  # a name is taken: none of ours stays there
+        except ValueError as error:
             self.unregister()
             raise InputError(f"the registry has such metrics already: {error}") from error
 

@@ -14,8 +14,8 @@ def test_mail_goes_to_a_mailbox_of_this_process(site: Site) -> None:
     box = mailbox("django")
     box.clear()
     site.use(host="memory://django")
-    with site.connection() as connection:
-        mail.EmailMessage("hi", "text", "ann@x.example", ["bob@x.example"], connection=connection).send()
+    message = mail.EmailMessage("hi", "text", "ann@x.example", ["bob@x.example"])
+    assert site.connection().send_messages([message]) == 1
     assert [message.addresses for message in box.messages] == [["bob@x.example"]]
 
 
