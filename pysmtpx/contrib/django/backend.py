@@ -72,6 +72,8 @@ class EmailBackend(Sending, smtp.EmailBackend):  # type: ignore[misc]
     ) -> None:
         alias, rest = known_alias(alias), {**options}
         own = own_options(rest, BackendOptions, alias, OWN_SETTING)
+        if own.get("servers") and host is None and alias is not None:
+            host = "localhost"  # Django demands one; each of the servers has its own
         try:
             super().__init__(
                 *(host, port, username, password, use_tls, fail_silently, use_ssl, timeout),
