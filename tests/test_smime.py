@@ -71,7 +71,7 @@ def test_messages_of_each_kind(signer: Signer, folder: Path, kind: str, extensio
     assert len(messages) == 2
     for octets in messages:
         assert octets.isascii()
-        assert b"Bcc" not in octets
+        assert b"\nBcc:" not in octets
         found = message_from_bytes(octets, policy=policy.default)
         assert found["Subject"] == "Grüße"
         assert found.get_content_type() == "multipart/signed"

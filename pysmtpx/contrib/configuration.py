@@ -6,15 +6,18 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from importlib import import_module
 from inspect import Parameter, signature
 from operator import itemgetter
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ..errors import InputError, SmtpError
 from ..frames import conceals
 from ..options import unknown
 from ..retry import RetryPolicy
-from ..route import Route
+from ..route import Route, routes
 
 _Made = TypeVar("_Made")
+
+_OF_ACCOUNT: Final = frozenset(("username", "password", "token", "auth", "authzid"))
 
 
 class Key:
@@ -122,11 +125,45 @@ def _named(what: str, value: Any) -> Any:
 
 
 @conceals
-def listed_routes(what: str, values: Any) -> list[Route]:
-    """The routes that a setting lists: URLs, dicts or what a pool takes. Raises ``InputError``."""
+def listed_routes(what: str, values: Any, options: Mapping[str, Any]) -> list[Route]:
+    """The routes that a setting lists: URLs, dicts or what a pool takes. Raises ``InputError``.
+
+    ``options`` are what other settings say of all servers: see ``completed``.
+    """
     if not isinstance(values, list | tuple):
         raise InputError(f"{what} is a list of URLs or dicts")
-    return [made(what, lambda each=each: Route.of(_with_token(each))) for each in values]  # type: ignore[misc]
+    return [made(what, lambda each=each: completed(each, options)) for each in values]  # type: ignore[misc]
+
+
+@conceals
+def completed(value: Any, options: Mapping[str, Any], *, is_alone: bool = False) -> Route:
+    """The route for a URL, a dict or what a pool takes, with options that hold where it says nothing.
+
+    An account among these completes a URL that names its user and no secret, and
+    one that ``is_alone`` and names nobody: no other server is to be shown a
+    password of it. Raises ``InputError``.
+    """
+    shared = {name: option for name, option in options.items() if name not in _OF_ACCOUNT}
+    if isinstance(value, Mapping):
+        return Route.of(_with_token({**shared, **value}))
+    if not isinstance(value, str):
+        return Route.of(value).with_defaults(shared)
+    user, has_secret, said = _said(value)
+    is_mine = is_alone if user is None else not has_secret and options.get("username") in (None, "", user)
+    given = {name: option for name, option in options.items() if is_mine or name not in _OF_ACCOUNT}
+    (route,) = routes(value, {name: option for name, option in given.items() if name not in said})
+    return route
+
+
+def _said(text: str) -> tuple[str | None, bool, set[str]]:
+    """The user whom a URL names, whether it has a secret of theirs, and the options that it states."""
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return None, True, set()  # whoever reads it says what is wrong
+    said = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
+    user = unquote(parts.username) if parts.username else None
+    return user, parts.password is not None or "oauth" in said, said
 
 
 def _with_token(value: Any) -> Any:

@@ -10,7 +10,7 @@ from support import certs
 from support.fates import BODY, SENDER, attempt, fates
 from support.scripted import Peer, ScriptedServer
 
-from pysmtpx import SendResult, opening
+from pysmtpx import SendResult, reaching
 from pysmtpx.net.deadline import Deadline
 
 
@@ -26,7 +26,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
         sock.setblocking(False)
         return sock
 
-    monkeypatch.setattr(opening, "dial", dial)
+    monkeypatch.setattr(reaching, "dial", dial)
 
 
 def _answers_before_it_reads_on(count: int, reply: bytes) -> Any:

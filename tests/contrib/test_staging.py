@@ -56,7 +56,7 @@ def stamp(octets: bytes, mail: MailObject) -> bytes:
 
 def django_message(*to: str) -> DjangoMessage:
     return DjangoMessage(
-        "x", "body\n", "Me <me@example.org>", to or CUSTOMERS[:1], CUSTOMERS[1:2], cc=CUSTOMERS[2:]
+        "x", "body\n", "Me <me@example.org>", to or CUSTOMERS[:1], bcc=CUSTOMERS[1:2], cc=CUSTOMERS[2:]
     )
 
 

@@ -74,7 +74,7 @@ class BackendOptions(SessionOptions, PoolLimits, total=False):
     servers: Sequence[str | Server | Route | Mapping[str, Any]] | None
 
 
-_OF_ACCOUNT_AND_PLACE: Final = frozenset(("port", "tls", "username", "password"))
+_OF_ONE_PLACE: Final = frozenset(("port", "tls"))
 """Options of the one server that Django knows; each of several has its own."""
 _OF_SERVER: Final = BackendOptions.__annotations__.keys() & ServerOptions.__annotations__.keys()
 _OF_POOL: Final = BackendOptions.__annotations__.keys() & {*PoolLimits.__annotations__, "on_event", "retry"}
@@ -189,8 +189,8 @@ class Options:
 
     def _routes(self) -> list[Route]:
         if self.values.get("servers"):
-            shared = {k: v for k, v in self._server_options().items() if k not in _OF_ACCOUNT_AND_PLACE}
-            return [each.with_defaults(shared) for each in listed_routes("servers", self.values["servers"])]
+            shared = {k: v for k, v in self._server_options().items() if k not in _OF_ONE_PLACE}
+            return listed_routes("servers", self.values["servers"], shared)
         hosts = self.values["host"]
         if not isinstance(hosts, str | list | tuple):
             raise InputError("host is a name, or a list of names")

@@ -13,12 +13,23 @@ from ...connecting import as_server
 from ...cures import near_miss
 from ...errors import InputError, SmtpError
 from ...frames import conceals_settings
+from ...options import SERVER_DEFAULTS
 from ...pool import SmtpPool
 from ...records import fields
 from ...retry import RetryPolicy
 from ...shortening import shown
 from ...wire.limits import SEND_TIMEOUT
-from ..configuration import Key, comparable, hooks, listed_routes, made, mechanisms, policy, provider
+from ..configuration import (
+    Key,
+    comparable,
+    completed,
+    hooks,
+    listed_routes,
+    made,
+    mechanisms,
+    policy,
+    provider,
+)
 from ..pools import shared_pool
 
 _log: Final = logging.getLogger("pysmtpx")
@@ -30,6 +41,9 @@ _POOL_KEYS: Final = {
     "MAIL_CONNECT_TIMEOUT": "connect_timeout",
     "MAIL_MAX_CONNECTIONS": "max_connections",
     "MAIL_RATE": "rate",
+    "MAIL_BALANCE": "balance",
+    "MAIL_DIAL": "dial",
+    "MAIL_CLIENT_CERTIFICATE": "client_certificate",
     "MAIL_SSL_CONTEXT": "ssl_context",
     "MAIL_AUTH": "auth",
     "MAIL_TOKEN": "token",
@@ -167,17 +181,16 @@ class MailSettings:
         options = self._options()
         if "auth" in options:
             options["auth"] = mechanisms(options["auth"])
-        return SmtpPool(self._target(), **options)
+        if not self.url:
+            return SmtpPool(self._target(), **options)
+        of_server = {name: options.pop(name) for name in SERVER_DEFAULTS if name in options}
+        if isinstance(self.url, str):
+            return SmtpPool(completed(self.url, of_server, is_alone=True), **options)
+        return SmtpPool(listed_routes("MAIL_URL", self.url, of_server), **options)
 
     def _target(self) -> Any:
         if self.url:
-            if isinstance(self.url, str):
-                return self.url
-            # Dicts are complete. A URL is read with the other settings: they may have its user's password.
-            is_list = isinstance(self.url, list | tuple)
-            if is_list and all(isinstance(each, str) for each in self.url):
-                return tuple(self.url)
-            return tuple(listed_routes("MAIL_URL", self.url))
+            return self.url if isinstance(self.url, str) else tuple(self.url)
         if not self.server:
             raise InputError("MAIL_SERVER names no server")
         if "://" in self.server:

@@ -350,3 +350,18 @@ def test_mail_goes_by_the_listed_servers(site: Any) -> None:
         found = routes(site.connection().alias)
         assert [each.weight for each in found] == [1, 2]
         assert [each.server for each in found] == servers(site.connection().alias)
+
+
+def test_what_is_said_of_one_server_wins(site: Any) -> None:
+    listed = ["smtp://b:p@h.example?insecure_auth=false", {"host": "a.example", "insecure_auth": False}]
+    site.use(host="localhost", port=25, servers=[*listed, "c.example"], insecure_auth=True)
+    found = routes(site.connection().alias)
+    assert [each.server.insecure_auth for each in found] == [False, False, True]
+
+
+def test_an_account_goes_to_no_other_server(site: Any) -> None:
+    listed = ["smtps://a.example", "smtps://bob:b@b.example", "smtps://ann@c.example"]
+    site.use(host="localhost", port=587, username="ann", password="of ann", use_tls=True, servers=listed)
+    found = routes(site.connection().alias)
+    expected = [(None, None), ("bob", "b"), ("ann", "of ann")]
+    assert [(each.server.username, each.server.password) for each in found] == expected

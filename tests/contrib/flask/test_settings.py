@@ -10,6 +10,7 @@ import pytest
 from flask import Flask
 
 from pysmtpx import InputError
+from pysmtpx.contrib.flask.settings import MailSettings
 
 Make = Callable[..., Flask]
 
@@ -67,3 +68,31 @@ def test_options_within_a_setting(make_app: Make) -> None:
 def test_what_is_no_queue(make_app: Make, value: Any) -> None:
     with pytest.raises(InputError, match="options go into MAIL_CELERY_OPTIONS"):
         make_app(MAIL_CELERY=value).extensions["mail"].task()
+
+
+def accounts(**settings: Any) -> list[tuple[str | None, Any]]:
+    config = {"MAIL_USERNAME": "ann", "MAIL_PASSWORD": "of ann", **settings}
+    routes = MailSettings(config)._pool().routes
+    return [(each.server.username, each.server.password) for each in routes]
+
+
+def test_a_password_goes_to_no_server_but_its_own() -> None:
+    """One of the settings completes a URL of its user, and one that is alone and names nobody."""
+    corp = {"url": "smtps://mail.corp.example", "username": "user", "password": "of user"}
+    listed = ["smtps://a.example?weight=3", corp, "smtps://bob:b@b.example", "smtps://ann@c.example"]
+    assert accounts(MAIL_URL=listed) == [(None, None), ("user", "of user"), ("bob", "b"), ("ann", "of ann")]
+    assert accounts(MAIL_URL="smtps://a.example") == [("ann", "of ann")]
+    assert accounts(MAIL_URL="smtps://bob:b@b.example") == [("bob", "b")]
+
+
+def test_what_a_url_says_wins() -> None:
+    listed = ["smtp://ann:a@a.example?insecure_auth=false", {"host": "b.example", "insecure_auth": False}]
+    pool = MailSettings({"MAIL_URL": [*listed, "c.example"], "MAIL_INSECURE_AUTH": True})._pool()
+    assert [each.server.insecure_auth for each in pool.routes] == [False, False, True]
+
+
+def test_the_line_has_keys_too() -> None:
+    pool = MailSettings(
+        {"MAIL_URL": "smtps://a.example", "MAIL_BALANCE": "even", "MAIL_CLIENT_CERTIFICATE": "own.pem"}
+    )._pool()
+    assert pool.routes[0].server.client_certificate == ("own.pem", None)
