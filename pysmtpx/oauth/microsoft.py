@@ -13,7 +13,7 @@ from ..extras import needs
 from ..frames import conceals
 from .exchange import Exchange, MsalClient
 from .https import checked_url
-from .oauth2 import Given, checked_timeout, keep_refresh_token
+from .oauth2 import Given, checked_timeout, keep_refresh_token, refresh_token_of
 from .provider import TIMEOUT, Named, checked, checked_extra, checked_secret, text_of
 from .renewal import Secret
 
@@ -104,7 +104,7 @@ class Microsoft(Named):
         credential = self._credential()
         refresh_token = ""
         if self._refresh_token is not None:
-            refresh_token = self._renewal.kept or text_of("refresh token", self._refresh_token)
+            refresh_token = refresh_token_of(self, self._refresh_token)
         secrets = [each for each in (credential, refresh_token) if isinstance(each, str) and each]
         exchange = Exchange(self._timeout, self._ssl_context, *secrets)
         kind = msal.PublicClientApplication if credential is None else msal.ConfidentialClientApplication

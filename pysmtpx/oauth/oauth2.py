@@ -123,7 +123,7 @@ class OAuth2(Named):
         if self._refresh_token is None:
             form["grant_type"] = "client_credentials"
         else:
-            refresh_token = self._renewal.kept or text_of("refresh token", self._refresh_token)
+            refresh_token = refresh_token_of(self, self._refresh_token)
             form |= {"grant_type": "refresh_token", "refresh_token": refresh_token}
             secrets.append(refresh_token)
         if self._scope is not None:
@@ -202,6 +202,15 @@ def _cure(code: object) -> str:
     if code in ("invalid_client", "unauthorized_client"):
         return "Look at client_id and the secret or certificate: wrong, expired, or not allowed to do this."
     return "Look at the scope that was asked for." if code == "invalid_scope" else ""
+
+
+@conceals
+def refresh_token_of(provider: Named, given: Given) -> str:
+    """The one that took the place of the given one, for as long as what was given is still the same."""
+    renewal, text = provider._renewal, text_of("refresh token", given)
+    if text != renewal.replaced:
+        renewal.kept, renewal.replaced = None, text
+    return renewal.kept or text
 
 
 def keep_refresh_token(provider: Named, text: str | None, tell: Callable[[str], object] | None) -> None:

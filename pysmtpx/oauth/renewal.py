@@ -93,6 +93,7 @@ class Renewal:
         "_paused_until",
         "_refusals",
         "kept",
+        "replaced",
     )
 
     def __init__(self) -> None:
@@ -107,6 +108,8 @@ class Renewal:
         """When one was renewed last because a server refused it."""
         self.kept: str | None = None
         """A refresh token that took the place of the given one; the thread that renews has it alone."""
+        self.replaced: str | None = None
+        """The one that was given then."""
         _living.add(self)
 
     @conceals

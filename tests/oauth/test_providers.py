@@ -206,6 +206,21 @@ def test_a_refresh_token_that_is_replaced(server: TokenServer, kind: str) -> Non
     assert kept == ["another"]
 
 
+@pytest.mark.parametrize("make", [client_credentials, microsoft])
+def test_a_function_that_gives_another_refresh_token_is_heard(
+    server: TokenServer, make: Callable[..., TokenProvider]
+) -> None:
+    """Somebody consented anew, or another process keeps the one that took its place."""
+    stored = [REFRESH_TOKEN]
+    server.more = {"refresh_token": "another"}
+    provider = make(server, refresh_token=lambda: stored[0])
+    provider.renewed(provider.current(timeout=LONG), timeout=LONG)
+    stored[0] = "consented anew"
+    provider.renewed(provider.current(timeout=LONG), timeout=LONG)
+    used = [each.form["refresh_token"] for each in server.asked if each.method == "POST"]
+    assert used == [REFRESH_TOKEN, "another", "consented anew"]
+
+
 def test_who_fails_to_keep_a_refresh_token_still_gets_his_token(
     server: TokenServer, caplog: pytest.LogCaptureFixture
 ) -> None:
