@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self, Unpack
 
@@ -42,7 +42,7 @@ class Route:
     def __init__(self, server: str | os.PathLike[str] | Server, **options: Unpack[RouteOptions]) -> None:
         limits: Mapping[str, Any] = options
         if not isinstance(server, Server):
-            server, stated = _parted(os.fspath(server))
+            server, stated = _parted(_text(server))
             limits = {**stated, **options}
         given: Any = complete(limits, ROUTE_DEFAULTS)
         weight = positive("weight", given["weight"])
@@ -93,7 +93,8 @@ class Route:
 @conceals
 def routes(given: Any, options: Mapping[str, Any]) -> list[Route]:
     """The routes of a pool: one server or route, or a sequence of them; ``options`` are for each server."""
-    several = [given] if isinstance(given, str | os.PathLike | Server | Route) else list(given)
+    is_one = not isinstance(given, Iterable) or isinstance(given, str | bytes | os.PathLike | Mapping)
+    several = [given] if is_one else list(given)
     if not several:
         raise InputError("a pool needs a server")
     return [_route(each, options, {}) for each in several]
@@ -104,10 +105,20 @@ def _route(target: Any, options: Mapping[str, Any], limits: Mapping[str, Any]) -
     """One of a server with these options, which may complete a URL: its user's password or token."""
     if isinstance(target, Route):
         return target._with(options)
+    if isinstance(target, Mapping):
+        return Route.of({**options, **target})
     if not isinstance(target, Server):
-        target, stated = _parted(os.fspath(target))
+        target, stated = _parted(_text(target))
         limits = {**stated, **limits}
     return Route(as_server(target, None, options), **limits)
+
+
+@conceals
+def _text(target: Any) -> str:
+    text = os.fspath(target) if isinstance(target, os.PathLike) else target
+    if not isinstance(text, str):
+        raise InputError("a server is a name, a path, a URL, a Server, a Route or a dict")
+    return text
 
 
 @conceals

@@ -634,3 +634,14 @@ def test_what_is_given_beside_a_url_completes_it(options: Any) -> None:
     assert (route.weight, route.rate, route.server.username) == (3, 2, "ann")
     with pytest.raises(pysmtpx.InputError, match="without password or token"):
         SmtpPool(url)
+
+
+@pytest.mark.parametrize("wrong", [5, None, b"h.example", [5], [None], {}, {"url": "smtp://h", "host": "h"}])
+def test_what_is_no_server_is_said_at_once(wrong: Any) -> None:
+    with pytest.raises(InputError, match=r"a server is a|a pool needs"):
+        SmtpPool(wrong)
+
+
+def test_a_dict_is_one_server() -> None:
+    with SmtpPool({"url": "smtp://h.example", "weight": 2}) as pool:
+        assert [(each.server.host, each.weight) for each in pool.routes] == [("h.example", 2)]
