@@ -7,7 +7,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from .daemon import require
+from .daemon import require_files
 
 PROGRAM = "/usr/sbin/opendkim"
 
@@ -33,7 +33,7 @@ def make_keys(folder: Path) -> dict[str, bytes]:
 
 def verdicts(octets: bytes, records: dict[str, bytes], domain: str, folder: Path) -> dict[str, str]:
     """What OpenDKIM says of each signature of a message, by its selector."""
-    require(PROGRAM)
+    require_files(PROGRAM)
     (folder / "dns").write_text(
         "".join(f"{name}._domainkey.{domain} {text.decode()}\n" for name, text in records.items())
     )

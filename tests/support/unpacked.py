@@ -28,8 +28,11 @@ for folder in etc var run; do
     mount -t overlay overlay -o lowerdir=/$folder,upperdir="$1/$folder",workdir="$1/$folder.work" /$folder
 done
 . "$1/prepare"
-exec %s
+%s
+exit $?
 """
+# The shell stays the first process, which dies with unshare: a server that changes its user, as Postfix does,
+# would lose that (prctl(2), PR_SET_PDEATHSIG). With the first process of a namespace all others end.
 
 
 @cache
