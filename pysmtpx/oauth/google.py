@@ -12,7 +12,16 @@ from ..frames import conceals
 from .exchange import Exchange, GoogleRequest
 from .https import checked_url
 from .oauth2 import Given, checked_timeout
-from .provider import TIMEOUT, Named, checked, checked_extra, checked_secret, text_of
+from .provider import (
+    TIMEOUT,
+    Named,
+    checked,
+    checked_context,
+    checked_extra,
+    checked_path,
+    checked_secret,
+    text_of,
+)
 from .renewal import Secret
 
 TOKEN_URL: Final = "https://oauth2.googleapis.com/token"
@@ -68,7 +77,9 @@ class Google(Named):
             raise InputError(
                 "Google needs service_account_file and subject, or client_id, client_secret and refresh_token"
             )
-        file = None if service_account_file is None else os.fspath(service_account_file)
+        file = None
+        if service_account_file is not None:
+            file = checked_path("service_account_file", service_account_file)
         self._service_account_file = file
         self._subject = None if subject is None else checked("subject", subject)
         self._client_id = None if client_id is None else checked("client_id", client_id)
@@ -76,7 +87,7 @@ class Google(Named):
         self._refresh_token = checked_secret("refresh_token", refresh_token)
         self._scope = checked("scope", scope)
         self._token_url = checked_url("token_url", token_url)
-        self._ssl_context = ssl_context
+        self._ssl_context = checked_context(ssl_context)
         self._timeout = checked_timeout(timeout)
         shown = {"service_account_file": file, "subject": subject, "client_id": client_id}
         others = (scope, token_url, ssl_context, self._timeout)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -14,12 +15,23 @@ from ..frames import conceals
 from .exchange import Exchange, MsalClient
 from .https import checked_url
 from .oauth2 import Given, checked_timeout, keep_refresh_token, refresh_token_of
-from .provider import TIMEOUT, Named, checked, checked_extra, checked_secret, text_of
+from .provider import (
+    TIMEOUT,
+    Named,
+    checked,
+    checked_context,
+    checked_extra,
+    checked_function,
+    checked_path,
+    checked_secret,
+    text_of,
+)
 from .renewal import Secret
 
 WORLD_WIDE: Final = "https://login.microsoftonline.com"
 _AS_USER: Final = "https://outlook.office.com/SMTP.Send"
 _AS_APPLICATION: Final = "https://outlook.office365.com/.default"
+_TENANT: Final = re.compile(r"[A-Za-z0-9._-]+")
 
 
 class Microsoft(Named):
@@ -70,17 +82,19 @@ class Microsoft(Named):
         if client_secret is None and certificate is None and refresh_token is None:
             raise InputError("Microsoft needs a client_secret, a certificate or a refresh_token")
         base = checked_url("authority", authority).rstrip("/")
+        if "?" in base:
+            raise InputError("authority has no query in it")
         self._application = {
             "client_id": checked("client_id", client_id),
-            "authority": f"{base}/{checked('tenant', tenant).strip('/')}",
+            "authority": f"{base}/{_checked_tenant(tenant)}",
         }
         self._client_secret = checked_secret("client_secret", client_secret)
-        self._certificate = None if certificate is None else os.fspath(certificate)
+        self._certificate = None if certificate is None else checked_path("certificate", certificate)
         self._refresh_token = checked_secret("refresh_token", refresh_token)
-        self._on_refresh_token = on_refresh_token
+        self._on_refresh_token = checked_function("on_refresh_token", on_refresh_token)
         default = _AS_APPLICATION if refresh_token is None else _AS_USER
         self._scope = default if scope is None else checked("scope", scope)
-        self._ssl_context = ssl_context
+        self._ssl_context = checked_context(ssl_context)
         self._timeout = checked_timeout(timeout)
         self._is(
             {
@@ -137,3 +151,11 @@ class Microsoft(Named):
         if "PRIVATE KEY-----" not in pem or "BEGIN CERTIFICATE-----" not in pem:
             raise CredentialsUnavailable("the file of the certificate must hold it and its key, in PEM")
         return {"private_key": pem, "public_certificate": pem}
+
+
+def _checked_tenant(tenant: object) -> str:
+    """What stands in the path of the authority. Raises ``InputError``."""
+    text = checked("tenant", tenant).strip("/")
+    if not _TENANT.fullmatch(text):
+        raise InputError("tenant is the ID or a domain of the directory")
+    return text

@@ -17,8 +17,9 @@ from ..flow.hidden import Hidden
 from ..frames import conceals
 from ..net.deadline import Deadline
 from ..records import fields
+from ..shortening import shortened
 from .https import Answer, checked_url, request
-from .provider import TIMEOUT, Named, checked, checked_secret, text_of
+from .provider import TIMEOUT, Named, checked, checked_context, checked_function, checked_secret, text_of
 from .renewal import Secret
 
 Given: TypeAlias = str | Callable[[], str]
@@ -85,12 +86,13 @@ class OAuth2(Named):
             raise InputError(f"client_auth is one of {', '.join(_CLIENT_AUTH)}")
         self._scope = None if scope is None else checked("scope", scope)
         self._client_auth = client_auth
-        self._parameters = {checked("parameters", k): str(v) for k, v in (parameters or {}).items()}
-        self._on_refresh_token = on_refresh_token
-        self._ssl_context = ssl_context
+        self._parameters = _checked_parameters(parameters)
+        self._on_refresh_token = checked_function("on_refresh_token", on_refresh_token)
+        self._ssl_context = checked_context(ssl_context)
         self._timeout = checked_timeout(timeout)
         self._is(
-            {"token_url": token_url, "client_id": client_id, "scope": scope},
+            {"token_url": _shown(self._token_url), "client_id": client_id, "scope": scope},
+            self._token_url,
             self._client_secret,
             self._refresh_token,
             client_auth,
@@ -226,6 +228,34 @@ def keep_refresh_token(provider: Named, text: str | None, tell: Callable[[str], 
             names = (type(provider).__name__, type(error).__name__)
             extra = fields(event="failed", error=type(error).__name__)
             _log.warning("on_refresh_token of %s raised %s", *names, extra=extra)
+
+
+def _shown(url: str) -> str:
+    """The URL as it may be told: what follows the path may be a secret."""
+    path, mark, _ = url.partition("?")
+    return f"{path}{mark}…" if mark else path
+
+
+_OURS: Final = frozenset({"grant_type", "refresh_token", "scope", "client_secret"})
+"""What is in each request by itself."""
+
+
+def _checked_parameters(value: object) -> dict[str, str]:
+    """Further parameters of a request. Raises ``InputError``, which repeats no value."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise InputError("parameters is a mapping of names to texts")
+    made = {}
+    for name, text in value.items():
+        if checked("the name of each of the parameters", name) in _OURS:
+            raise InputError(
+                f"parameters holds {name}, which has an argument of its own or is set by the grant"
+            )
+        if not isinstance(text, str | int) or isinstance(text, bool):
+            raise InputError(f"{shortened(name, 40)} in parameters is a text")
+        made[name] = str(text)
+    return made
 
 
 def checked_timeout(value: object) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping
 from importlib.util import find_spec
@@ -92,10 +94,10 @@ class Named(TokenProvider):
     _key: tuple[Hashable, ...]
     _shown: dict[str, object]
 
-    def _is(self, shown: Mapping[str, object], *others: Hashable) -> None:
+    def _is(self, shown: Mapping[str, object], *others: object) -> None:
         """Say what it is made of; ``others`` may be secrets."""
         self._shown = {name: value for name, value in shown.items() if value is not None}
-        self._key = (type(self), *shown.items(), *others)
+        self._key = (type(self), *shown.items(), *map(_as_key, others))
         self._renewal = shared_renewal(self._key)
 
     def __eq__(self, other: object) -> bool:
@@ -136,6 +138,30 @@ class Cached(Named):
         return Secret(self._function(), self._seconds)
 
 
+def _as_key(argument: object) -> Hashable:
+    """What equal arguments have in common: a function may be an object that cannot be hashed."""
+    try:
+        hash(argument)
+    except TypeError:
+        return _Itself(argument)
+    return argument
+
+
+class _Itself:
+    """Stands for an object that cannot be hashed: equal to what stands for the same one."""
+
+    __slots__ = ("_object",)
+
+    def __init__(self, object_: object) -> None:
+        self._object = object_
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Itself) and self._object is other._object
+
+    def __hash__(self) -> int:
+        return id(self._object)
+
+
 def checked_extra(extra: str, module: str) -> None:
     """Tell early of a library that is missing: it is loaded by the first renewal. Raises ``MissingExtra``."""
     try:
@@ -165,4 +191,27 @@ def checked(what: str, value: object) -> str:
     """A text that is no secret. Raises ``InputError``."""
     if not isinstance(value, str) or not value or not value.isprintable():
         raise InputError(f"{what} is a text that is not empty and holds no control characters")
+    return value
+
+
+def checked_path(what: str, value: object) -> str:
+    """The path of a file that is read at each renewal. Raises ``InputError``."""
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise InputError(f"{what} is the path of a file")
+    return value
+
+
+def checked_function(what: str, value: object) -> Any:
+    """A function, or None. Raises ``InputError``."""
+    if value is not None and not callable(value):
+        raise InputError(f"{what} is a function")
+    return value
+
+
+def checked_context(value: object) -> ssl.SSLContext | None:
+    """The context for the provider's TLS, or None. Raises ``InputError``."""
+    if value is not None and not isinstance(value, ssl.SSLContext):
+        raise InputError("ssl_context is an ssl.SSLContext")
     return value
