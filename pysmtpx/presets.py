@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from .cures import unknown_secret_name
@@ -33,6 +33,19 @@ class Preset:
     """Arguments of ``SmtpPool`` that keep to what the provider publishes."""
     source: str = ""
     """The page in which it was read."""
+
+    def __post_init__(self) -> None:
+        """Raises ``InputError`` for what cannot be right."""
+        if not isinstance(self.host, str) or not self.host or self.host.count("{}") > 1:
+            raise InputError("host is a name, with one {} at most")
+        if isinstance(self.port, bool) or not isinstance(self.port, int) or not 0 < self.port < 65536:
+            raise InputError("port is a whole number from 1 to 65535")
+        if self.tls not in ("implicit", "starttls"):
+            raise InputError('tls of a preset is "implicit" or "starttls"')
+        if not isinstance(self.limits, Mapping) or not all(isinstance(name, str) for name in self.limits):
+            raise InputError("limits is a mapping: arguments of SmtpPool by name")
+        if not isinstance(self.source, str):
+            raise InputError("source is a text")
 
 
 _WELL_KNOWN: Final = "https://nodemailer.com/smtp/well-known-services"
@@ -96,24 +109,36 @@ PRESETS: Final[dict[str, Preset]] = {
     "yahoo": Preset("smtp.mail.yahoo.com", 465, source=_WELL_KNOWN),
     "zoho": Preset("smtp.zoho.com", 465, source="https://www.zoho.com/mail/help/zoho-smtp.html"),
 }
-"""All of them by name, in lower case; whoever needs another adds it."""
+"""All of them by name; whoever needs another adds it."""
 
 
 def find(name: str) -> Preset:
-    """The preset of this name in any case, with the host of its region.
+    """The preset of this name, with the host of its region; capitals, hyphens and underscores do not matter.
 
     Raises ``InputError``, which does not repeat the name: in a URL it may be a part of a password.
     """
-    name = name.lower()
-    preset, region = PRESETS.get(name), ""
-    if preset is None:
-        name, _, region = name.partition("-")
-        preset = PRESETS.get(name)
-    if preset is None or (region and "{}" not in preset.host):
+    known = {_plain(each): preset for each, preset in PRESETS.items()}
+    whole = known.get(_plain(name))
+    if whole is not None and "{}" not in whole.host:
+        return whole
+    name, region = _parted(name.lower(), known)
+    preset = known.get(_plain(name))
+    if preset is None or "{}" not in preset.host:
         raise InputError(f"there is no such preset; {unknown_secret_name([name], PRESETS)}")
-    if "{}" not in preset.host:
-        return preset
     if not _REGION.fullmatch(region):
         raise InputError(f"the preset {name} needs its region behind it: preset://{name}-REGION")
-    host = preset.host.format(region)
-    return Preset(host, preset.port, preset.tls, preset.limits, preset.source)
+    return replace(preset, host=preset.host.replace("{}", region))
+
+
+def _plain(name: str) -> str:
+    """A name as it is compared."""
+    return name.lower().replace("-", "").replace("_", "")
+
+
+def _parted(name: str, known: Mapping[str, Preset]) -> tuple[str, str]:
+    """The name of a preset that has regions, and the region behind it."""
+    for end in (place for place, letter in enumerate(name) if letter in "-_"):
+        preset = known.get(_plain(name[:end]))
+        if preset is not None and "{}" in preset.host:
+            return name[:end], name[end + 1 :].replace("_", "-")
+    return name.partition("-")[0] if _plain(name) not in known else name, ""

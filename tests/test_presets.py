@@ -41,6 +41,43 @@ def test_by_url() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "host"),
+    [
+        *(("Microsoft-365", "smtp.office365.com"), ("MICROSOFT_365", "smtp.office365.com")),
+        *(("My-Relay", "192.0.2.1"), ("myrelay", "192.0.2.1"), ("my_relay", "192.0.2.1")),
+        *(("Far-Off-eu-1", "eu-1.example.org"), ("faroff-eu_1", "eu-1.example.org")),
+        ("SES_EU_WEST_1", "email-smtp.eu-west-1.amazonaws.com"),
+    ],
+)
+def test_capitals_and_hyphens_do_not_matter(monkeypatch: pytest.MonkeyPatch, name: str, host: str) -> None:
+    monkeypatch.setitem(PRESETS, "My-Relay", Preset("192.0.2.1", 465))
+    monkeypatch.setitem(PRESETS, "far-off", Preset("{}.example.org", 465))
+    assert find(name).host == host
+    if "_" not in name:
+        assert Server.from_url(f"preset://{name}").host == host
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("host", 5), ("host", ""), ("host", "{}.{}"), ("host", None), ("port", "465"), ("port", 0)),
+        *(("port", 65536), ("port", True), ("tls", "none"), ("tls", None), ("tls", [])),
+        *(("limits", [1]), ("limits", {1: 2}), ("limits", None), ("source", None)),
+    ],
+)
+def test_a_preset_that_cannot_be_right_is_refused(name: str, value: object) -> None:
+    with pytest.raises(InputError, match=name):
+        Preset(**{"host": "mail.example.org", "port": 465, name: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("host", ["{0}.example.org", "{.__class__}.example.org", "{!r}{}"])
+def test_a_host_is_no_template_but_for_the_region(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.setitem(PRESETS, "ours", Preset(host, 465))
+    with pytest.raises(InputError):
+        Server.from_url("preset://ours-eu")
+
+
+@pytest.mark.parametrize(
     "rest",
     [
         *("", "gmial", "gmail-eu", "ses", "ses-", "ses-a.b", "ses-a--b", "gmail:465", "gmail/x", "gmail#x"),
