@@ -149,8 +149,7 @@ class Capabilities:
     @property
     def limits(self) -> Mapping[str, str]:
         """The server's operational limits by upper-case name (RFC 9422 3)."""
-        pairs = (parameter.partition("=") for parameter in self.keywords.get("LIMITS", ()))
-        return {name.upper(): value for name, _, value in pairs}
+        return dict(self._limits())
 
     @property
     def mail_max(self) -> int | None:
@@ -160,8 +159,15 @@ class Capabilities:
     def _first(self, keyword: str) -> str:
         return next(iter(self.keywords.get(keyword, ())), "")
 
+    def _limits(self) -> Iterator[tuple[str, str]]:
+        for parameter in self.keywords.get("LIMITS", ()):
+            name, _, value = parameter.partition("=")
+            yield name.upper(), value
+
     def _limit(self, name: str) -> int | None:
-        return (_number(self.limits.get(name, "")) or None) if "LIMITS" in self.keywords else None
+        """The smallest, where it is stated more than once: what keeps to that keeps to each."""
+        stated = (_number(value) for each, value in self._limits() if each == name)
+        return min(filter(None, stated), default=None)
 
 
 @lru_cache(maxsize=64)
