@@ -48,6 +48,7 @@ _SAME: Final = {
     "ehlo": "local_hostname",
     "access_token": "token",
     "oauth_token": "token",
+    "oauth": "token",
     "pool_size": "max_connections",
     "size": "max_connections",
     "retries": "retry",
@@ -369,10 +370,12 @@ def no_binding() -> str:
     )
 
 
-def refused_login(*, has_token: bool, is_temporary: bool = False) -> str:
-    """AUTH was refused."""
+def refused_login(*, has_token: bool, is_temporary: bool = False, is_own: bool = False) -> str:
+    """AUTH was refused; ``is_own``: by a mechanism that is not one of ours."""
     if is_temporary:
         return "The server cannot check passwords just now: try again later."
+    if is_own:
+        return "Check what your mechanism says, and whether the server knows who it says it is."
     if has_token:
         return "Get a new token, for this server's scope; the user name must be the mailbox that it is for."
     return (

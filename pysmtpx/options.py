@@ -219,11 +219,14 @@ def whole(name: str, value: object) -> int:
 
 def positive(name: str, value: object) -> float | None:
     """A number above 0, or None; ``InputError`` for anything else."""
-    if value is None:
-        return None
+    return None if value is None else above_zero(name, value, ", or None")
+
+
+def above_zero(name: str, value: object, otherwise: str = "") -> float:
+    """A number above 0; ``InputError`` for anything else, which says what there is ``otherwise``."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not math.isfinite(value) or value <= 0:  # type: ignore[arg-type, operator]
-        raise InputError(f"{name} is a finite number above 0, or None")
+        raise InputError(f"{name} is a finite number above 0{otherwise}")
     return float(value)  # type: ignore[arg-type]
 
 

@@ -10,7 +10,6 @@ import dataclasses
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from email.utils import unquote
 from typing import Any, Final, TypeAlias, TypeVar
 
 from . import cures
@@ -18,7 +17,7 @@ from .errors import InputError, RecipientsWithheld, SmtpError
 from .mime import words
 from .records import fields
 from .shortening import listed
-from .wire.address import ForwardPath, domain_or_literal
+from .wire.address import ForwardPath, domain_or_literal, plainest
 from .wire.content import Content
 from .wire.envelope import MailObject
 from .wire.limits import Stage
@@ -105,7 +104,7 @@ def _domain(text: str) -> str:
 
 def _address_of(path: ForwardPath) -> str:
     """In one form: quotes say nothing (RFC 5321 4.1.2), and nobody has two that differ by case alone."""
-    return f"{unquote(path.local_part).lower()}@{path.domain.lower()}"
+    return f"{plainest(path.local_part).lower()}@{path.domain.lower()}"
 
 
 # What they amount to.

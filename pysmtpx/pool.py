@@ -21,6 +21,7 @@ from .options import (
     MESSAGE_DEFAULTS,
     MessageOptions,
     TransactionOptions,
+    above_zero,
     positive,
     spelled_out,
     unknown,
@@ -101,9 +102,7 @@ class SmtpPool:
             raise InputError('balance is "failover" (or "priority"), "even" or "weighted"')
         if retry is not None and not isinstance(retry, RetryPolicy):
             raise InputError("retry is a RetryPolicy")
-        longest = positive("max_reconnect_delay", given["max_reconnect_delay"])
-        if longest is None:
-            raise InputError("max_reconnect_delay is a finite number above 0")
+        longest = above_zero("max_reconnect_delay", given["max_reconnect_delay"])
         self._routes = routes(server, of_server)
         self._servers = [_pooled(route, limits.connections, longest) for route in self._routes]
         self._outgoing = alike([each.server.outgoing for each in self._servers])

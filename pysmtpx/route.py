@@ -10,7 +10,7 @@ from typing import Any, Self, Unpack
 from .connecting import as_server
 from .errors import InputError
 from .frames import conceals
-from .options import ROUTE_DEFAULTS, RouteOptions, complete, positive, spelled_out, whole
+from .options import ROUTE_DEFAULTS, RouteOptions, above_zero, complete, positive, spelled_out, whole
 from .server import Server
 
 
@@ -45,9 +45,7 @@ class Route:
             server, stated = _parted(_text(server))
             limits = {**stated, **options}
         given: Any = complete(limits, ROUTE_DEFAULTS)
-        weight = positive("weight", given["weight"])
-        if weight is None:
-            raise InputError("weight is a finite number above 0")
+        weight = above_zero("weight", given["weight"])
         put = object.__setattr__
         put(self, "server", server if isinstance(server, Server) else as_server(server, None, {}))
         put(self, "weight", weight)

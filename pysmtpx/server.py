@@ -175,7 +175,7 @@ class Server:
         given = urls.parse(url)
         oauth = given.pop("oauth", None)
         values: Any = {**given, **overrides}
-        if oauth is not None and values.get("token") is None and overrides.get("password") is None:
+        if oauth is not None and "token" not in overrides and overrides.get("password") is None:
             values["token"] = _provider(oauth, values.get("username"))
         return cls(**values)
 
@@ -438,6 +438,8 @@ def _check_proxy_account(scheme: str, username: str | None, password: str | None
 def _check_line(server: Server) -> None:
     if server.path and server.source_address:
         raise InputError("a UNIX socket has no source_address")
+    if "AUTH" in server.without and (server.username or server.auth):
+        raise InputError("without AUTH there is no log-in: leave username and auth out, or AUTH in")
     if "STARTTLS" in server.without and server.tls in ("starttls", "opportunistic"):
         # To leave it out would send in clear what was to go by TLS.
         raise InputError('without STARTTLS there is no TLS here: use tls="implicit", or say tls="none"')

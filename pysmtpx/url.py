@@ -161,6 +161,8 @@ def _query(query: str) -> dict[str, Any]:
     names = {name for name, _ in pairs}
     if len(names) != len(pairs):
         raise InputError("the URL gives an option twice")
+    if names & (_OAUTH - {"oauth"}) and "oauth" not in names:
+        raise InputError("the URL has options of a provider of tokens and names none: oauth=microsoft, …")
     if "oauth" in names:
         options = dict(pairs)
         return {**_read({name: options.pop(name) for name in names - _OAUTH}), "oauth": _oauth(options)}
@@ -207,6 +209,20 @@ def _address(text: str) -> tuple[str, int]:
     return host.removeprefix("[").removesuffix("]"), int(port[:6])
 
 
+def _addresses(text: str) -> list[str]:
+    """Addresses with commas between them; a quoted local part may hold one (RFC 5321 4.1.2)."""
+    found = [""]
+    is_quoted = is_escaped = False
+    for letter in text:
+        if letter == "," and not is_quoted:
+            found.append("")
+            continue
+        found[-1] += letter
+        is_quoted ^= letter == '"' and not is_escaped
+        is_escaped = letter == "\\" and is_quoted and not is_escaped
+    return found
+
+
 _OAUTH: Final = frozenset(
     (
         *("oauth", "env", "tenant", "client_id", "certificate", "authority", "scope", "token_url"),
@@ -228,6 +244,6 @@ _OPTIONS: Final[dict[str, Callable[[str], object]]] = {
     "connect_timeout": _seconds,
     "overlap": _flag,
     "without": str,
-    "redirect_to": lambda text: text.split(","),
-    "allow_recipients": lambda text: text.split(",") if text else [],
+    "redirect_to": _addresses,
+    "allow_recipients": lambda text: _addresses(text) if text else [],
 }

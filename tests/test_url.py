@@ -136,6 +136,21 @@ class TestUrl:
         assert (server.username, server.password) == (password, password)
         assert Server.from_url(server.url, password=password) == server
 
+    @pytest.mark.parametrize("name", ["redirect_to", "allow_recipients"])
+    @pytest.mark.parametrize(
+        "paths",
+        [
+            ['"a,b"@x.example', "c@x.example"],
+            ["c@x.example", r'"a\",b"@x.example', r'"\\"@x.example', "d@x.example"],
+            [r'",,\\\","@x.example'],
+        ],
+    )
+    def test_an_address_may_hold_a_comma(self, name, paths):
+        server = Server("mail.example.org", **{name: paths})
+        assert [str(path) for path in getattr(server, name)] == paths
+        assert Server.from_url(server.url) == server
+        assert server.replace(overlap=True).replace(overlap=False) == server
+
     def test_round_trip(self):
         choices = product(
             ["mail.example.org", "::1", "/run/a b?#%"],

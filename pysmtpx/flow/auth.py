@@ -140,7 +140,9 @@ def _attempt(
     if hidden.is_in(told.encode()):
         told = ""
     why = f"{mechanism.name} was refused{f' with {told}' if told else ''}"
-    cure = cures.refused_login(has_token=_takes_token(mechanism), is_temporary=reply.is_temporary)
+    cure = cures.refused_login(
+        has_token=_takes_token(mechanism), is_temporary=reply.is_temporary, is_own=mechanism.is_own
+    )
     if claim.binding and mechanism.binds and not exchange.is_answered and reply.code in _BINDING_REFUSED:
         why += f", perhaps for the kind of channel binding, {claim.binding.kind}"
         cure = cures.no_binding()

@@ -223,6 +223,10 @@ def _text(
         text = _asked(source, source.current, seconds)
     else:
         text = _asked(source, partial(source.renewed, refused), seconds)
+    left = seconds()
+    if left is not None and left <= 0:
+        # It was called in this thread, and cannot be stopped: what comes next would blame the server for it.
+        raise Timeout(f"the function for the {what} took longer than it had", stage=Stage.AUTH)
     return _checked(what, text)
 
 

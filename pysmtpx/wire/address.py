@@ -24,6 +24,8 @@ _DOTTED: Final = rf"\.*+{_ATOM}(?:\.+{_ATOM})*\.*"
 """A Dot-string, but the dots may also stand at an end or in a row: such mailboxes exist, and are quoted."""
 _QUOTED_STRING: Final = rf'"(?:[ !#-\[\]-~]|\\[ -~]|{_NON_ASCII})*"'
 _MAILBOX: Final = re.compile(rf"({_DOTTED}|{_QUOTED_STRING})(?:@(.+))?", re.DOTALL)
+_PLAIN: Final = re.compile(_DOTTED)
+_QUOTED_PAIR: Final = re.compile(r"\\(.)", re.DOTALL)
 _MISPLACED_DOT: Final = re.compile(r"\.(?:\.|\Z)|\A\.")
 
 # The underscore is no letter of RFC 5321, but DNS has it (RFC 2181 11), hosts of private
@@ -216,6 +218,16 @@ def quoted_dots(local_part: str) -> str:
     """A local part, in quotes where dots stand at an end or in a row (RFC 5321 4.1.2)."""
     is_quoted = local_part.startswith('"') or not _MISPLACED_DOT.search(local_part)
     return local_part if is_quoted else f'"{local_part}"'
+
+
+def plainest(local_part: str) -> str:
+    """A local part in its one form: quoted where it must be, and only what must be (RFC 5321 4.1.2)."""
+    if not local_part.startswith('"'):
+        return quoted_dots(local_part)
+    text = _QUOTED_PAIR.sub(r"\1", local_part[1:-1])
+    if _PLAIN.fullmatch(text) and not _MISPLACED_DOT.search(text):
+        return text
+    return '"{}"'.format(text.replace("\\", "\\\\").replace('"', '\\"'))
 
 
 def _doubt(kind: str, text: str, parts: _Parts) -> str:

@@ -82,6 +82,15 @@ def test_starttls_cannot_be_left_out_where_it_would_end_in_clear_text(tls: Any, 
     assert "STARTTLS" in Server("mail.example.org", 465, without=spelling).without
 
 
+@pytest.mark.parametrize("asked", [{"username": "ann", "password": "x"}, {"auth": "EXTERNAL"}])
+def test_auth_cannot_be_left_out_where_somebody_is_to_log_in(asked: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="without AUTH there is no log-in"):
+        Server("mail.example.org", without="PIPELINING,auth", **asked)
+    with pytest.raises(InputError, match="without AUTH"):
+        Server("mail.example.org", without="AUTH").replace(**asked)
+    assert Server("mail.example.org", without="AUTH").without == ("AUTH",)
+
+
 @pytest.mark.parametrize("wrong", ["", "a b", "X\r\nQUIT", ("PIPELINING", ""), "-A", (5,), "é"])
 def test_what_is_no_keyword_is_refused(wrong: Any) -> None:
     with pytest.raises(InputError, match="without"):

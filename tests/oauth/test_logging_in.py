@@ -13,7 +13,7 @@ import pytest
 from django.core.mail import EmailMessage
 from flask import Flask
 from support import certs
-from support.daemon import wait_until
+from support.daemon import CLOSED_PORT, wait_until
 from support.django_site import Site, site
 from support.patience import LONG
 from support.scripted import Peer, ScriptedServer, ehlo
@@ -276,6 +276,15 @@ def test_the_time_of_a_connection_holds_for_its_token(tokens: TokenServer) -> No
     assert tokens.tokens_asked == 1
 
 
+@pytest.mark.parametrize("what", ["token", "password"])
+def test_a_plain_function_that_takes_too_long_is_what_is_told(what: str) -> None:
+    """It cannot be stopped; but no server is blamed for it, and none is dialled."""
+    given: Any = {what: lambda: str(threading.Event().wait(0.15)), "connect_timeout": 0.1}
+    with pytest.raises(Timeout, match=f"the function for the {what} took longer than it had") as caught:
+        connect("127.0.0.1", CLOSED_PORT, username=ANN, insecure_auth=True, tls="none", **given)
+    assert caught.value.stage == "auth"
+
+
 def test_whoever_waits_for_a_token_can_be_stopped(tokens: TokenServer) -> None:
     """As by a pool that closes; the renewal goes on for others."""
     tokens.answers.append(held)
@@ -408,6 +417,7 @@ def test_a_url_names_a_provider_and_the_environment_has_its_secrets(
         assert REFRESH_TOKEN not in shown
     assert Server.from_url(url, token="another").token == "another"
     assert Server.from_url(url, password="another").token is None
+    assert Server.from_url(url, token=None, username=None, auth=None).token is None
 
 
 @pytest.mark.parametrize(
@@ -423,7 +433,8 @@ def test_a_url_names_a_provider_and_the_environment_has_its_secrets(
         ("oauth=google&tenant=t", "missing or unknown"),
         ("oauth=oauth2&token_url=http%3A%2F%2Fx%2F&client_id=i&env=OTHER", "https://"),
         ("oauth=microsoft&oauth=google", "twice"),
-        ("tenant=t&client_id=i", "unknown option"),
+        ("tenant=t&client_id=i", "names none: oauth="),
+        ("client_secret=" + SECRET, "names none: oauth="),
         ("oauth=microsoft&nonsense=" + SECRET, "unknown option"),
     ],
 )

@@ -279,6 +279,8 @@ def test_nothing_that_it_says_is_shown(caplog: pytest.LogCaptureFixture) -> None
         pysmtpx.connect(server.host, server.port, auth=Pass())
     shown = str(caught.value) + repr(caught.value) + str(caught.value.transcript) + caplog.text
     assert "X-PASS was refused" in shown
+    assert "Check what your mechanism says" in shown
+    assert "password" not in shown
     assert "s3cr3t" not in shown
     assert "cGFzcz" not in shown
 
