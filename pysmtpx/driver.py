@@ -17,6 +17,7 @@ from . import cures, observing
 from .errors import (
     AuthenticationError,
     ConnectionLost,
+    InputError,
     ProtocolError,
     RejectedError,
     SmtpError,
@@ -31,6 +32,7 @@ from .flow.effects import (
     Flow,
     Hear,
     Receive,
+    Record,
     Send,
     StartTls,
     Transcribe,
@@ -246,6 +248,17 @@ class Driver:
             state = {"is_tls": self.stream.is_tls, "is_logged_in": bool(self.mechanism)}
             error.cure = cures.of_reply(error.reply, **state)
 
+    def _record(self, effect: Record) -> SmtpError | None:
+        try:
+            effect.action()
+        except SmtpError as error:
+            return error
+        except Exception as cause:
+            wrong = InputError("it could not be recorded first, so it was not sent", stage=Stage.CONTENT)
+            wrong.__cause__ = cause
+            return wrong
+        return None
+
     def _close(self, _: Close) -> None:
         self.end("")
 
@@ -283,6 +296,7 @@ _PERFORM: Final[dict[type, Callable[[Driver, Any], Any]]] = {
     Hear: Driver._hear,
     Until: Driver._until,
     Transcribe: Driver._transcribe,
+    Record: Driver._record,
     StartTls: Driver._start_tls,
     Close: Driver._close,
 }

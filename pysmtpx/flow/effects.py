@@ -12,7 +12,7 @@ other exception that leaves a flow closes the connection.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
@@ -113,13 +113,22 @@ class Close:
     """Close the connection now, without another octet. Resumed with None."""
 
 
+class Record(NamedTuple):
+    """Do this before the write by which messages get in doubt.
+
+    Resumed with None, or the ``SmtpError`` for what it raised: then that write must not follow.
+    """
+
+    action: Callable[[], None]
+
+
 class Transcribe(NamedTuple):
     """Put the last exchanges on an error that is to be told. Resumed with None."""
 
     error: SmtpError
 
 
-Effect: TypeAlias = Send | Receive | Hear | StartTls | Close | Until | Transcribe
+Effect: TypeAlias = Send | Receive | Hear | StartTls | Close | Until | Record | Transcribe
 Flow: TypeAlias = Generator[Effect, Any, _T]
 
 WITHHELD: Final = 2

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 from ..errors import ConnectionLost, ProtocolError, ServiceUnavailable, SmtpError, unasked
@@ -32,7 +33,7 @@ from ..wire.limits import SLICE, WINDOW, Stage
 from ..wire.result import SendResult
 from .account import BROKEN
 from .body import ContentFailed, bdat_size, next_piece, slices
-from .effects import CLOSE, MORE, WITHHELD, Flow, Octets, Send, Transcribe, Until
+from .effects import CLOSE, MORE, WITHHELD, Flow, Octets, Record, Send, Transcribe, Until
 from .plan import Plan
 from .transaction import Transaction, begin, doubt_all, reconsider
 
@@ -223,6 +224,8 @@ class Pipeline:
         written = [each for each in batch if each.head]
         if not written:
             return
+        if not (yield from self._record(written)):
+            return
         for each in written:
             each.transaction.commit()
         octets = b"".join(piece for each in written for piece in (each.head, *each.content))
@@ -236,6 +239,18 @@ class Pipeline:
         elif effect.short:
             self._gone = True
             _cut(written, effect.short)
+
+    def _record(self, written: list[_Whole]) -> Flow[bool]:
+        """One record for all of a write: the messages of a stream have one recorder. False if it failed."""
+        recorder = written[0].transaction.plan.recorder
+        if recorder is None:
+            return True
+        doubtful = [(each.transaction.token, each.transaction.recipients) for each in written]
+        error: SmtpError | None = yield Record(partial(recorder, doubtful))
+        if error is not None:
+            for each in written:
+                each.transaction.not_recorded(error)
+        return error is None
 
     # -- in flight: hearing -----------------------------------------------------------
 

@@ -5,9 +5,9 @@ Everything that can be wrong with a call is found here, before a byte is written
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from .. import cures
 from ..errors import InputError, MessageTooLarge, NotSupportedError, SmtpError, UsageError
@@ -43,6 +43,11 @@ def as_options(bdat: bool, all_or_nothing: bool, allow_long_lines: bool) -> Opti
 
 
 _LMTP: Final = Protocol.LMTP
+
+
+Recorder: TypeAlias = Callable[[Sequence[tuple[Any, Sequence[str]]]], None]
+"""Is told who is about to be in doubt, before the write by which they are: for each message in that write,
+as what it was pushed, and its recipients. If it raises, nothing of that is written."""
 
 
 class Limit(NamedTuple):
@@ -95,6 +100,7 @@ class Plan(NamedTuple):
     """The BODY that was stated (RFC 6152, RFC 3030), None where none was."""
     limit: Limit | None
     """What the server takes in one transaction, where it says so."""
+    recorder: Recorder | None = None
 
     @property
     def is_one_transaction(self) -> bool:

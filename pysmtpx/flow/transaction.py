@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from ..errors import ConnectionLost, ProtocolError, ServiceUnavailable, SmtpError, Timeout, shifted
@@ -27,8 +28,8 @@ from ..wire.result import SendResult
 from .account import BROKEN, Account, Fate, are_refusals, content_raised, shutdown
 from .batches import Batches
 from .body import ContentFailed, Early, Pieces, by_bdat, by_data
-from .effects import CLOSE, LAST, MORE, TOO_LATE, WITHHELD, Flow, Hear, Send, Transcribe
-from .plan import Plan
+from .effects import CLOSE, LAST, MORE, TOO_LATE, WITHHELD, Flow, Hear, Record, Send, Transcribe
+from .plan import Plan, Recorder
 from .recipients import Ledger
 
 _E = TypeVar("_E", bound=SmtpError)
@@ -374,7 +375,7 @@ class Transaction:
         """Write what is due, with an envelope behind its last octets, and hear what answers it."""
         if not self.is_due:
             return
-        is_last = not envelope
+        plan, is_last = self.plan, not envelope
         if envelope:
             self.overlapped = True
         try:
@@ -382,11 +383,13 @@ class Transaction:
                 yield from self._step(envelope)
             else:
                 self.stage = _CONTENT
-                plain = self.plan.mail.content.plain
-                if plain is None or self.plan.options.bdat:
+                plain = plan.mail.content.plain
+                if plain is None or plan.options.bdat:
                     pieces, shown = yield from self._all_but_last()
                 else:  # the usual case: nothing needs to be written before the last octets
                     pieces, shown = (plain, command.END_OF_DATA), b""
+                if plan.recorder is not None:
+                    yield from self._record(plan.recorder)
                 self.commit()
                 # In doubt from here on, unless bad news or the deadline came before its last octet.
                 last = Send(b"".join((*pieces, envelope)), shown + envelope, guard=True, commits=True)
@@ -418,6 +421,15 @@ class Transaction:
         except Early as early:
             stop = early
         raise (yield from self.stopped(stop))
+
+    def _record(self, recorder: Recorder) -> Flow[None]:
+        """Raises what it raised: nothing is in doubt, and only closing takes back what was written by now.
+
+        Also whom RCPT refused, as far as one can tell: behind a reply too many it was another.
+        """
+        error: SmtpError | None = yield Record(partial(recorder, ((self.token, self.recipients),)))
+        if error is not None:
+            raise anew(error)
 
     def _not_all(self, written: int, shown: bytes) -> Flow[SmtpError]:
         """The last octet of the content was not written, so nothing is in doubt; the error that this is."""
@@ -538,6 +550,12 @@ class Transaction:
         if isinstance(error, ContentFailed):
             error = content_raised(error.__cause__, _CONTENT)
         self.failed(error)
+        self.closed = False
+
+    def not_recorded(self, error: SmtpError) -> None:
+        """It could not be recorded that it would be in doubt, so nothing of it was written."""
+        self.stage = _CONTENT
+        self.failed(anew(error))
         self.closed = False
 
     def not_begun(self, error: SmtpError | None = None) -> None:

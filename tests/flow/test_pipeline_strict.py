@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from hypothesis import event, example, given
 from hypothesis import strategies as st
-from support.judge import END, LATER, Line, Surplus, surpluses
+from support.judge import END, LATER, Line, Records, Surplus, surpluses
 from support.opening import open_session
 
 from pysmtpx.errors import SmtpError
@@ -70,6 +70,8 @@ class Case:
     stalls: bool
     raises: bool
     stop: int | None
+    unrecorded: tuple[bool, ...] = ()
+    """Which of the records that come before a write fail."""
     surplus: Surplus | None = None
 
     def verdict(self, event: Event) -> str | None:
@@ -131,6 +133,7 @@ cases = st.builds(
     stalls=st.sampled_from([False, False, True]),
     raises=st.sampled_from([False, False, True]),
     stop=st.sampled_from([None, None, 1, 2, 3]),
+    unrecorded=st.sampled_from([(), (), ()]) | st.lists(st.booleans(), max_size=4).map(tuple),
 )
 
 
@@ -145,6 +148,7 @@ def opened(case: Case) -> Line:
     line.written, line.stalls = b"", case.stalls
     line.to_client, line.to_server = case.to_client, case.to_server
     line.said, line.surplus = 0, case.surplus
+    line.records = Records(case.unrecorded)  # type: ignore[attr-defined]
     return line
 
 
@@ -160,7 +164,8 @@ def entry(case: Case, line: Line, mail: MailObject, token: int) -> tuple[int, Pl
     except SmtpError as error:
         error.unsent_recipients = mail.recipients
         return token, error
-    return token, plan._replace(window=min(plan.window, case.window))
+    records = line.records  # type: ignore[attr-defined]
+    return token, plan._replace(window=min(plan.window, case.window), recorder=records)
 
 
 class SourceFailed(Exception):
@@ -275,6 +280,8 @@ def test_every_stream_tells_the_truth(case: Case) -> None:
         assert (failure is not None) == case.raises
     ledger = line.session.ledger
     delivered = {path for message in ledger.messages for path in message.delivered}
+    doubtful = line.records.doubtful  # type: ignore[attr-defined]
+    assert delivered <= doubtful, "each was recorded before it could have the message"
     doubts = 0
     for report, mail in zip(reports, taken, strict=False):
         fates = told(mail, report.outcome)
@@ -284,6 +291,8 @@ def test_every_stream_tells_the_truth(case: Case) -> None:
                 assert path in delivered
             elif fate != "unknown":
                 assert path not in delivered
+            else:
+                assert path in doubtful
         if "unknown" in fates.values():
             doubts += 1
             assert b"s%d@x.example" % report.token in line.written
@@ -301,6 +310,7 @@ def test_every_stream_tells_the_truth(case: Case) -> None:
     if line.written and not (line.closed or line.dead):
         line.to_client = line.to_server = line.surplus = None
         object.__setattr__(case, "_current", len(case.sent))
+        line.records = None  # type: ignore[attr-defined]
         _, again = entry(case, line, MailObject("s99@x.example", ["z@x.example"], b"Subject: z\r\n\r\n"), 0)
         assert isinstance(again, Plan)
         try:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from hypothesis import event, example, given
 from hypothesis import strategies as st
-from support.judge import Line, Surplus, surpluses
+from support.judge import Line, Records, Surplus, surpluses
 from support.opening import open_session
 
 from pysmtpx.errors import DeliveryUnknown, SmtpError
@@ -52,6 +52,7 @@ class Case:
     slices: tuple[int, ...]
     to_client: int | None
     to_server: int | None
+    unrecorded: tuple[bool, ...] = ()
     surplus: Surplus | None = None
 
     def verdict(self, event: Event) -> str | None:
@@ -90,6 +91,7 @@ cases = st.integers(1, 5).flatmap(
         slices=st.lists(st.integers(1, 30), min_size=1, max_size=4).map(tuple),
         to_client=st.none() | st.integers(0, 400),
         to_server=st.none() | st.integers(0, 400) | st.integers(400, len(LONG) + 500),
+        unrecorded=st.sampled_from([(), (), (), (True,), (False, True)]),
     )
 )
 
@@ -121,7 +123,7 @@ def outcomes(recipients: tuple[str, ...], sent) -> dict[str, str]:
     return dict(rows)
 
 
-def attempt(case: Case, line: Line, mail: MailObject, *, first: bool):
+def attempt(case: Case, line: Line, mail: MailObject, *, first: bool, records: Records | None = None):
     try:
         plan = make_plan(
             mail,
@@ -130,7 +132,8 @@ def attempt(case: Case, line: Line, mail: MailObject, *, first: bool):
             is_tls=False,
             options=Options(bdat=case.bdat, all_or_nothing=case.all_or_nothing and first),
         )
-        return line.run(delivery(plan._replace(window=min(plan.window, case.window))))
+        plan = plan._replace(window=min(plan.window, case.window), recorder=records if first else None)
+        return line.run(delivery(plan))
     except SmtpError as error:
         if not error.accounts_for_anyone:  # as SmtpConnection does
             error.unsent_recipients = mail.recipients
@@ -184,7 +187,8 @@ def test_every_flow_tells_the_truth(case: Case) -> None:
     line = opened(case)
     recipients = tuple(f"r{i}@x.example" for i in range(len(case.rcpts)))
     content = iter([case.body]) if case.one_shot else case.body
-    sent = attempt(case, line, MailObject("s@x.example", recipients, content), first=True)
+    records = Records(case.unrecorded)
+    sent = attempt(case, line, MailObject("s@x.example", recipients, content), first=True, records=records)
     event(type(sent).__name__)
     told = outcomes(recipients, sent)
     ledger = line.session.ledger
@@ -195,6 +199,8 @@ def test_every_flow_tells_the_truth(case: Case) -> None:
             assert path in delivered
         elif outcome != "unknown":
             assert path not in delivered
+    assert delivered <= records.doubtful, "each was recorded before it could have the message"
+    assert {path for path, outcome in told.items() if outcome == "unknown"} <= records.doubtful
     if "unknown" in told.values():
         assert isinstance(sent, DeliveryUnknown)
         end = b"LAST\r\n" + case.body if case.bdat else b".\r\n"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, TypeAlias
@@ -18,7 +18,7 @@ from pysmtpx.errors import (
     SmtpError,
     Timeout,
 )
-from pysmtpx.flow.effects import WITHHELD, Close, Flow, Hear, Receive, Send, Transcribe, Until
+from pysmtpx.flow.effects import WITHHELD, Close, Flow, Hear, Receive, Record, Send, Transcribe, Until
 from pysmtpx.flow.pipeline import Done, Pipeline
 from pysmtpx.flow.plan import Plan
 from pysmtpx.testing.actions import Close as Hangup
@@ -61,6 +61,33 @@ LATER, END = Pause.LATER, Pause.END
 
 Source: TypeAlias = Callable[[bool], "tuple[Any, Plan | SmtpError] | Pause"]
 """Gives a token and its plan, or the error for which there is none; called with True may take its time."""
+
+
+@dataclass
+class Records:
+    """Writes down who is about to be in doubt, unless it fails."""
+
+    fails: tuple[bool, ...] = ()
+    """Whether each record in turn does; those behind the last do not."""
+    doubtful: set[str] = field(default_factory=set)
+    failed: int = 0
+    count: int = 0
+
+    def __call__(self, entries: Sequence[tuple[Any, Sequence[str]]]) -> None:
+        self.count += 1
+        if self.count <= len(self.fails) and self.fails[self.count - 1]:
+            self.failed += 1
+            raise SmtpError("the disk is full")
+        for _, recipients in entries:
+            self.doubtful.update(recipients)
+
+
+def _raised(action: Callable[[], None]) -> SmtpError | None:
+    try:
+        action()
+    except SmtpError as error:
+        return error
+    return None
 
 
 @dataclass
@@ -169,6 +196,8 @@ class Line:
             case Close():
                 self._close()
                 return None
+            case Record(action=action):
+                return _raised(action)
             case Until() | Transcribe():
                 return None
         raise AssertionError(effect)
