@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..errors import InputError
-from ..journal import Journal
+from ..journal.recipients import Journal
 from .compose import add_content
 from .exits import Exit
 from .recipients import Row, read_rows

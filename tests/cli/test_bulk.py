@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from pysmtpx.journal import Fate, Journal, JournalError
+from pysmtpx.journal.disk import JournalError
+from pysmtpx.journal.recipients import Fate, Journal
 from pysmtpx.testing import Cut, MailServer
 
 from .conftest import Ran
@@ -354,7 +355,7 @@ def test_many_threads_read_one_journal(journal: Journal) -> None:
 
 
 def test_a_journal_has_one_process(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pysmtpx.journal._WAIT", 0.1)
+    monkeypatch.setattr("pysmtpx.journal.disk._WAIT", 0.1)
     journal.begin("bob", 1)
     with pytest.raises(JournalError, match="another process"):
         Journal(journal.path, "a message")
@@ -372,12 +373,12 @@ def test_what_is_no_journal_is_told(tmp_path: Path, content: bytes) -> None:
 def test_what_cannot_be_recorded_is_not_sent(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(self: Journal, ticket: Any) -> None:
+    def full(*_: Any, **__: Any) -> None:
         import sqlite3
 
         raise sqlite3.OperationalError("database or disk is full")
 
-    monkeypatch.setattr(Journal, "_execute", full)
+    monkeypatch.setattr("pysmtpx.journal.recipients._execute", full)
     with MailServer() as server:
         told = run("bulk", server.url, "--list", people(tmp_path, 5), *MESSAGE)
         assert server.ledger.count == 0

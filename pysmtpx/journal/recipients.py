@@ -9,16 +9,16 @@ The place of one write for many threads: those that wait for the disk at the sam
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sqlite3
-import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Final, Literal, Self, TypeAlias
 
-from .errors import InputError, SmtpError
+from ..errors import InputError
+from .disk import Disk
 
 State: TypeAlias = Literal["queued", "doubt", "accepted", "refused"]
 
@@ -41,12 +41,6 @@ INSERT INTO recipients VALUES (:key, :state, :reply, :stage, 0, :turn, :now)
 ON CONFLICT (key) DO UPDATE SET state = :state, reply = :reply, stage = :stage, changed = :now
 WHERE state IN ('doubt', 'queued')
 """
-_WAIT: Final = 2.0
-"""Seconds for the lock of another process that may be at its end."""
-
-
-class JournalError(SmtpError):
-    """The journal cannot be read or written. What was to be recorded first was not sent."""
 
     @property
     def anchor(self) -> str:
@@ -81,18 +75,6 @@ class Fate:
     stage: str = ""
 
 
-@dataclass(slots=True)
-class _Ticket:
-    """What one thread wants on disk."""
-
-    fates: tuple[Fate, ...]
-    begin: str | None
-    turn: int
-    has_begun: bool = False
-    is_done: bool = field(default=False)
-    error: Exception | None = None
-
-
 class Journal:
     """One file, for one process at a time and any number of its threads; a context manager.
 
@@ -101,44 +83,17 @@ class Journal:
     """
 
     def __init__(self, path: str | os.PathLike[str], purpose: str) -> None:
-        self.path = os.fspath(path)
-        self._lock = threading.Lock()
-        """Whoever holds it has the connection."""
-        self._gate = threading.Lock()
-        """Guards the list of those who wait for the disk."""
-        self._waiting: list[_Ticket] = []
+        self._disk = Disk(path, _SCHEMA, alone=True)
         try:
-            self._store = sqlite3.connect(
-                self.path, timeout=_WAIT, isolation_level=None, check_same_thread=False
-            )
-        except sqlite3.Error as error:
-            raise self._failed("opened", error) from error
-        try:
-            self._open(purpose)
-        except BaseException as error:
-            self._store.close()
-            if isinstance(error, sqlite3.Error):
-                raise self._failed("opened", error) from error
+            self._disk.write(partial(_open, purpose=purpose, path=self.path))
+        except BaseException:
+            self._disk.close()
             raise
 
-    def _open(self, purpose: str) -> None:
-        # The lock of the file is held until the process ends, however it ends.
-        self._store.execute("PRAGMA locking_mode = EXCLUSIVE")
-        self._store.execute("PRAGMA journal_mode = WAL")
-        # On disk, not only with the system: what was in doubt must be known after a loss of power, too.
-        self._store.execute("PRAGMA synchronous = FULL")
-        self._store.executescript(_SCHEMA)
-        for name, value in (("format", _FORMAT), ("purpose", purpose)):
-            self._store.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (name, value))
-            ((found,),) = self._store.execute("SELECT value FROM meta WHERE name = ?", (name,))
-            if found != value:
-                raise InputError(f"{self.path} is the journal of another message: give another file")
-
-    def _failed(self, what: str, error: Exception) -> JournalError:
-        text = str(error)
-        if "locked" in text:
-            text = "another process has it"
-        return JournalError(f"the journal {self.path} cannot be {what}: {text}")
+    @property
+    def path(self) -> str:
+        """The file."""
+        return self._disk.path
 
     # -- writing ----------------------------------------------------------------------
 
@@ -149,48 +104,12 @@ class Journal:
         ourselves, at the stage ``input``, may be begun again: the list may be mended by now. On return it is
         on disk. Raises ``JournalError``: then nothing may be sent.
         """
-        ticket = _Ticket(fates, key, turn)
-        self._write(ticket)
-        return ticket.has_begun
+        return self._disk.write(partial(_execute, fates=fates, begin=key, turn=turn))
 
     def settle(self, *fates: Fate) -> None:
         """Record what became of recipients. On return it is on disk. Raises ``JournalError``."""
         if fates:
-            self._write(_Ticket(fates, None, 0))
-
-    def _write(self, ticket: _Ticket) -> None:
-        with self._gate:
-            self._waiting.append(ticket)
-        with self._lock:
-            if not ticket.is_done:
-                with self._gate:
-                    batch, self._waiting = self._waiting, []
-                self._write_all(batch)
-        if ticket.error is not None:
-            raise self._failed("written", ticket.error) from ticket.error
-
-    def _write_all(self, batch: list[_Ticket]) -> None:
-        """One transaction for all who wait."""
-        try:
-            self._store.execute("BEGIN IMMEDIATE")
-            for ticket in batch:
-                self._execute(ticket)
-            self._store.execute("COMMIT")
-        except Exception as error:
-            for ticket in batch:
-                ticket.error = error
-            if self._store.in_transaction:
-                self._store.execute("ROLLBACK")
-        for ticket in batch:
-            ticket.is_done = True
-
-    def _execute(self, ticket: _Ticket) -> None:
-        of_all = {"turn": ticket.turn, "now": time.time()}
-        for fate in ticket.fates:
-            self._store.execute(_SETTLE, asdict(fate) | of_all)
-        if ticket.begin is not None:
-            cursor = self._store.execute(_BEGIN, {"key": ticket.begin} | of_all)
-            ticket.has_begun = cursor.rowcount == 1
+            self._disk.write(partial(_execute, fates=fates))
 
     def queue_doubtful(self) -> int:
         """Queue all that are in doubt, as somebody asked: they may get it twice. How many there were."""
@@ -225,32 +144,38 @@ class Journal:
             yield self._change("INSERT OR IGNORE INTO told VALUES (?)", key) == 1
 
     def _read(self, query: str, *values: Any) -> list[Any]:
-        with self._executed("read", query, values) as cursor:
-            return cursor.fetchall()
+        return self._disk.read(query, *values)
 
     def _change(self, statement: str, *values: Any) -> int:
         """How many rows were changed."""
-        with self._executed("written", statement, values) as cursor:
-            return cursor.rowcount
-
-    @contextlib.contextmanager
-    def _executed(self, what: str, statement: str, values: tuple[Any, ...]) -> Iterator[sqlite3.Cursor]:
-        """The lock is kept until the rows are read: cursors of one query share a prepared statement."""
-        with self._lock:
-            try:
-                yield self._store.execute(statement, values)
-            except sqlite3.Error as error:
-                raise self._failed(what, error) from error
+        return self._disk.write(lambda store: store.execute(statement, values).rowcount)
 
     # -- the end ---------------------------------------------------------------------------
 
     def close(self) -> None:
         """Give the file back; does nothing twice."""
-        with self._lock:
-            self._store.close()
+        self._disk.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _open(store: sqlite3.Connection, purpose: str, path: str) -> None:
+    for name, value in (("format", _FORMAT), ("purpose", purpose)):
+        store.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (name, value))
+        ((found,),) = store.execute("SELECT value FROM meta WHERE name = ?", (name,))
+        if found != value:
+            raise InputError(f"{path} is the journal of another message: give another file")
+
+
+def _execute(
+    store: sqlite3.Connection, fates: tuple[Fate, ...], begin: str | None = None, turn: int = 0
+) -> bool:
+    """Whether it was begun."""
+    of_all = {"turn": turn, "now": time.time()}
+    for fate in fates:
+        store.execute(_SETTLE, asdict(fate) | of_all)
+    return begin is not None and store.execute(_BEGIN, {"key": begin} | of_all).rowcount == 1

@@ -1,0 +1,1 @@
+"""Durable records of what became of each recipient."""
