@@ -12,7 +12,7 @@ import pytest
 
 import pysmtpx
 from pysmtpx import InputError, MailFromParams, MailObject, NotSupportedError, Outcome, RcptToParams, SmtpPool
-from pysmtpx.contrib.queueing.payload import make_submission, pack, unpack
+from pysmtpx.payload import make_submission, pack, unpack
 from pysmtpx.testing import MailServer
 
 Way = Callable[[MailServer, list[MailObject]], list[Outcome]]

@@ -9,8 +9,8 @@ from email.message import EmailMessage
 from typing import Final, Self
 
 from ..errors import InputError, SmtpError
-from ..journal.disk import JournalError
 from ..journal.recipients import Fate, Journal
+from ..journal.store import JournalError
 from ..pool import SmtpPool
 from ..retry import RetryPolicy
 from ..server import Server

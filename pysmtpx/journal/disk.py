@@ -12,15 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 
-from ..errors import SmtpError
+from .store import JournalError
 
 _T = TypeVar("_T")
 _WAIT: Final = 5.0
 """Seconds for the lock of another process."""
-
-
-class JournalError(SmtpError):
-    """The journal cannot be read or written. What was to be recorded first was not sent."""
 
 
 @dataclass(slots=True)

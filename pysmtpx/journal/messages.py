@@ -23,7 +23,8 @@ from uuid import uuid4
 
 from ..errors import InputError, SmtpError
 from ..wire.result import SendResult
-from .disk import Disk, JournalError
+from .disk import Disk
+from .store import JournalError
 
 State: TypeAlias = Literal["queued", "doubt", "accepted", "refused"]
 

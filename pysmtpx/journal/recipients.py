@@ -42,11 +42,6 @@ ON CONFLICT (key) DO UPDATE SET state = :state, reply = :reply, stage = :stage, 
 WHERE state IN ('doubt', 'queued')
 """
 
-    @property
-    def anchor(self) -> str:
-        """The name of its section of docs/troubleshooting.md."""
-        return "journalerror"
-
 
 @dataclass(frozen=True, slots=True)
 class Entry:

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from pysmtpx.journal.disk import JournalError
 from pysmtpx.journal.recipients import Fate, Journal
+from pysmtpx.journal.store import JournalError
 from pysmtpx.testing import Cut, MailServer
 
 from .conftest import Ran

@@ -11,8 +11,8 @@ import pytest
 
 from pysmtpx.errors import ConnectionLost, DeliveryUnknown, SmtpError
 from pysmtpx.journal import messages
-from pysmtpx.journal.disk import JournalError
 from pysmtpx.journal.messages import Journal
+from pysmtpx.journal.store import JournalError
 from pysmtpx.wire.limits import Stage
 from pysmtpx.wire.reply import Reply
 from pysmtpx.wire.result import RejectedRecipient, SendResult

@@ -11,10 +11,10 @@ import pytest
 from support.messages import NOTHING, octets
 
 from pysmtpx.contrib.flask import Attachment
-from pysmtpx.contrib.queueing.payload import make_submission
 from pysmtpx.drop_in.messages import sendmail_arguments
 from pysmtpx.errors import SmtpError
 from pysmtpx.message import prepare
+from pysmtpx.payload import make_submission
 
 NAMES = [1, 40, 60, 66, 67, 68, 69, 70, 77, 78, 79, 120, 200]
 VALUES = ["ü", "ü" * 300, "x" * 3000, "\udcff", '"']

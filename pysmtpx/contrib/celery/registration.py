@@ -18,6 +18,7 @@ from ...frames import conceals_settings
 from ...message import AnyMessage
 from ...options import UnknownOption, spelled_out
 from ...outgoing import Allowed, Outgoing
+from ...payload import MAX_SIZE, make_submission, pack
 from ...pooling.arguments import POOL_DEFAULTS, PoolOptions, parted
 from ...pooling.job import Envelope
 from ...retry import RetryPolicy
@@ -26,7 +27,6 @@ from ...wire.envelope import MailObject
 from ...wire.limits import SEND_TIMEOUT
 from ...wire.params import MailFromParams, RcptParams
 from ..configuration import arguments
-from ..queueing.payload import MAX_SIZE, make_submission, pack
 from ..queueing.signing import Keys
 from ..queueing.tries import SendFailed
 from .task import DEFAULT_RETRY, MailTask, Servers, call, keys_of

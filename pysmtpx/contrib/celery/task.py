@@ -18,6 +18,7 @@ from ...errors import ConnectError, DeliveryUnknown, InputError, SmtpError
 from ...identifiers import content_message_id
 from ...options import positive, unknown
 from ...outgoing import withheld_of
+from ...payload import Submission, pack, unpack
 from ...pool import SmtpPool
 from ...pooling.arguments import PoolOptions
 from ...pooling.replies import rest_after
@@ -30,7 +31,6 @@ from ...wire.limits import Stage
 from ...wire.result import SendResult
 from ..configuration import made
 from ..pools import shared_pool
-from ..queueing.payload import Submission, pack, unpack
 from ..queueing.signing import Keys
 from ..queueing.tries import Account, SendFailed
 

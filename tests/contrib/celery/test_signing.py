@@ -17,8 +17,8 @@ from support.frames import shown
 from pysmtpx import InputError, MailObject, MessageTooLarge, RetryPolicy
 from pysmtpx.contrib.celery import SendFailed, enqueue, register
 from pysmtpx.contrib.queueing import signing
-from pysmtpx.contrib.queueing.payload import make_submission, pack
 from pysmtpx.contrib.queueing.signing import Keys
+from pysmtpx.payload import make_submission, pack
 from pysmtpx.testing import Event, MailServer
 
 KEY = "0123456789abcdef-secret-key"

@@ -19,7 +19,7 @@ from support.places import resolve_to
 import pysmtpx
 from pysmtpx import ForwardPath, InputError, MailObject, RetryPolicy, Route, SmtpPool
 from pysmtpx.contrib.celery import SendFailed, enqueue, register
-from pysmtpx.contrib.queueing.payload import make_submission, pack
+from pysmtpx.payload import make_submission, pack
 from pysmtpx.testing import Cut, Event, MailServer, Stall
 
 QUICK = RetryPolicy(attempts=3, backoff=0.0, temporary=True)

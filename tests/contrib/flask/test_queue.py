@@ -14,7 +14,7 @@ from kombu.exceptions import OperationalError
 from pysmtpx import InputError, MailFromParams, MessageTooLarge
 from pysmtpx.contrib.celery import register
 from pysmtpx.contrib.flask import Mail, Message
-from pysmtpx.contrib.queueing.payload import unpack
+from pysmtpx.payload import unpack
 
 MakeApp = Callable[..., Flask]
 NOWHERE = "smtp://127.0.0.1:9"

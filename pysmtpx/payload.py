@@ -8,15 +8,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, TypeVar
 
-from ...errors import InputError, MessageTooLarge, NotSupportedError
-from ...flow.plan import Options, make_plan
-from ...message import NARROW, WIDE, AnyMessage, prepare
-from ...pooling.job import Envelope, taken_apart
-from ...wire.address import ForwardPath, ReversePath
-from ...wire.capabilities import Capabilities, Protocol
-from ...wire.content import Content
-from ...wire.envelope import MailObject, envelope_twice, part
-from ...wire.params import MAIL, RCPT, DeliverBy, MailFromParams, RcptToParams
+from .errors import InputError, MessageTooLarge, NotSupportedError
+from .flow.plan import Options, make_plan
+from .message import NARROW, WIDE, AnyMessage, prepare
+from .pooling.job import Envelope, taken_apart
+from .wire.address import ForwardPath, ReversePath
+from .wire.capabilities import Capabilities, Protocol
+from .wire.content import Content
+from .wire.envelope import MailObject, envelope_twice, part
+from .wire.params import MAIL, RCPT, DeliverBy, MailFromParams, RcptToParams
 
 VERSION: Final = 1
 """Of the form below. A reader takes no other one: what it does not understand it must not send."""

@@ -25,7 +25,7 @@ from pysmtpx import (
     ReversePath,
     UsageError,
 )
-from pysmtpx.contrib.queueing.payload import Submission, make_submission, pack, unpack
+from pysmtpx.payload import Submission, make_submission, pack, unpack
 from pysmtpx.pooling.job import Envelope
 
 LINE = b"Subject: x\r\n\r\nhello\r\n"
