@@ -454,6 +454,11 @@ def no_smtputf8() -> str:
     return "Use the owner's ASCII address, if there is one; else a server that offers SMTPUTF8."
 
 
+def stays_in_journal() -> str:
+    """The message was not sent, and will be."""
+    return "It stays in the journal, and the next pool that has it sends it: do not hand it in again"
+
+
 def nobody_left() -> str:
     """A message of which ``allow_recipients`` leaves no recipient."""
     return "Give redirect_to as well, and such messages go there."

@@ -8,13 +8,15 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, Unpack
 
 from .connection import SmtpConnection
-from .errors import InputError, UsageError
+from .errors import InputError, SmtpError, UsageError
 from .events import Events
 from .flow.plan import as_options
 from .frames import conceals
+from .journal.store import JournalError, Store
 from .message import AnyMessage
 from .net.deadline import Deadline
 from .options import (
@@ -36,6 +38,7 @@ from .pooling.connection import Lease, PooledConnection, PooledServer
 from .pooling.engine import Engine
 from .pooling.fanout import FanOut
 from .pooling.job import Envelope, Job
+from .pooling.journaling import Keeper, opened
 from .pooling.ratelimit import RateLimit
 from .pooling.selection import Limits
 from .retry import RetryPolicy
@@ -119,6 +122,15 @@ class SmtpPool:
             most_queued=whole("max_queued", given["max_queued"]),
             rate=_rate_limit(self._rate, recipient_rate),
         )
+        self._keep(given["journal"], given["max_queued"])
+
+    def _keep(self, journal: str | os.PathLike[str] | Store | None, most: int) -> None:
+        """Take up what is owed by a journal, if there is one, and record there what is sent from now on."""
+        store, is_own = opened(journal)
+        if store is not None:
+            engine, room = self._engine, min(most, self._window(None))
+            engine.keeper = Keeper(store, is_own, room, engine.put_owed, self._outgoing)
+            engine.keeper.start()
 
     # -- sending ----------------------------------------------------------------------
 
@@ -139,7 +151,7 @@ class SmtpPool:
         callback, a hook or content of the same pool it raises ``UsageError``:
         ``submit`` is for these.
         """
-        return self._call(
+        return self._run(
             _job(
                 message,
                 outgoing=self._outgoing,
@@ -148,12 +160,12 @@ class SmtpPool:
                 recipients=recipients,
                 **options,
             )
-        ).run()
+        )
 
     @spelled_out(MessageOptions, MESSAGE_DEFAULTS)
     def send_message(self, message: AnyMessage, **options: Unpack[MessageOptions]) -> SendResult:
         """``send`` for an ``email`` message, or the octets or file of one: see ``SmtpConnection``."""
-        return self._call(_job(message, outgoing=self._outgoing, **options)).run()
+        return self._run(_job(message, outgoing=self._outgoing, **options))
 
     @spelled_out(MessageOptions, MESSAGE_DEFAULTS)
     def submit(self, message: Mail, **options: Unpack[MessageOptions]) -> Future[SendResult]:
@@ -171,8 +183,35 @@ class SmtpPool:
         check_mail(message)
         future: Future[SendResult] = Future()
         job = _job(message, outgoing=self._outgoing, future=future, **options)
+        keeper = self._engine.keeper
+        if keeper is not None:
+            return self._submit(job, future, keeper)
         job.freeze()
         self._engine.put(job)
+        return future
+
+    def _submit(self, job: Job, future: Future[SendResult], keeper: Keeper) -> Future[SendResult]:
+        """The same by way of the journal, where it is when this returns."""
+        if self._engine.is_closed:
+            raise UsageError("the pool is closed")
+        try:
+            keeper.enter(job)
+        except JournalError as error:
+            job.end(error)
+            raise
+        except SmtpError as error:
+            if job.end(error):
+                self._engine.outcomes.ended(job)
+            return future
+        future.add_done_callback(partial(keeper.resolved, job))
+        try:
+            self._engine.put(job)
+        except SmtpError as error:  # its caller is told that it was not taken in
+            job.end(error)
+            raise
+        except BaseException:
+            keeper.give_back(job)
+            raise
         return future
 
     @spelled_out(MessageOptions, MESSAGE_DEFAULTS)
@@ -195,10 +234,15 @@ class SmtpPool:
         check_messages(messages)
         _job(None, **options)  # refuses what is no option
 
+        keeper = self._engine.keeper
+
         def make(message: Mail, done: Callable[[Job], None]) -> Job:
             check_mail(message)
             job = _job(message, outgoing=self._outgoing, done=done, **options)
-            job.freeze()
+            if keeper is None:
+                job.freeze()
+            else:
+                self._enter(job, keeper)
             return job
 
         engine = self._engine
@@ -258,6 +302,29 @@ class SmtpPool:
                 return leased
             leased.close()
             connections.give_back(leased)
+
+    def _run(self, job: Job) -> SendResult:
+        """Send it in this thread."""
+        call, keeper = self._call(job), self._engine.keeper
+        if keeper is None:
+            return call.run()
+        self._enter(job, keeper)
+        try:
+            return call.run()
+        except Exception:
+            raise
+        except BaseException:
+            keeper.give_back(job)
+            raise
+
+    @staticmethod
+    def _enter(job: Job, keeper: Keeper) -> None:
+        """Put it into the journal; an error names its recipients."""
+        try:
+            keeper.enter(job)
+        except SmtpError as error:
+            job.end(error)
+            raise
 
     def _call(self, job: Job) -> Call:
         """What sends it in this thread."""

@@ -105,7 +105,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("pooling.blame", "pooling.selection"),
     ("pooling.connections", "pooling.job"),
     ("pooling.outcomes", "pooling.queue", "payload"),
-    ("pooling.call", "pooling.fanout", "pooling.worker"),
+    ("pooling.call", "pooling.fanout", "pooling.journaling", "pooling.worker"),
     ("pooling.engine",),
     ("pooling.overview",),
     ("pool",),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
@@ -24,43 +25,78 @@ class _Ticket(Generic[_T]):
     """What one thread wants on disk."""
 
     action: Callable[[sqlite3.Connection], _T]
+    durable: bool
     is_done: bool = False
     result: list[_T] = field(default_factory=list)
     error: Exception | None = None
 
 
 class Disk:
-    """One SQLite file; safe in any thread. ``alone``: no other process may have it meanwhile.
+    """One SQLite file; safe in any thread, and in a child of ``os.fork``, which opens it for itself.
 
-    Raises ``JournalError``, as do its methods.
+    ``alone``: no other process may have it meanwhile. ``kind``, unless it is 0, is the ``application_id`` by
+    which its files are told from those of other programs. Raises ``JournalError``, as do its methods.
     """
 
-    def __init__(self, path: str | os.PathLike[str], schema: str, *, alone: bool) -> None:
+    def __init__(self, path: str | os.PathLike[str], schema: str, *, alone: bool, kind: int = 0) -> None:
         self.path: str = os.fspath(path)
-        self._pid = os.getpid()
+        self._schema = schema
+        self._alone = alone
+        self._kind = kind
+        self._is_closed = False
+        self.abandon()
+        self._opened()
+        _disks.add(self)
+
+    def abandon(self) -> None:
+        """Begin anew, as after a fork: by other locks, and by a connection of this process."""
         self._lock = threading.Lock()
         """Whoever holds it has the connection."""
         self._gate = threading.Lock()
         """Guards the list of those who wait for the disk."""
         self._waiting: list[_Ticket[Any]] = []
+        self._store: sqlite3.Connection | None = None
+        self._is_durable = True
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._is_closed:
+            raise JournalError(f"the journal {self.path} is closed")
+        if self._store is None:
+            try:
+                self._store = self._connected()
+            except (sqlite3.Error, OSError) as error:
+                raise self._failed("opened", error) from error
+        return self._store
+
+    def _connected(self) -> sqlite3.Connection:
+        if self._kind:  # it holds mail: for its owner alone, and so are the files that SQLite puts beside it
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+        store = sqlite3.connect(self.path, timeout=_WAIT, isolation_level=None, check_same_thread=False)
         try:
-            self._store = sqlite3.connect(
-                self.path, timeout=_WAIT, isolation_level=None, check_same_thread=False
-            )
-        except sqlite3.Error as error:
-            raise self._failed("opened", error) from error
-        try:
-            if alone:
+            if self._alone:
                 # The lock of the file is held until the process ends, however it ends.
-                self._store.execute("PRAGMA locking_mode = EXCLUSIVE")
-            self._store.execute("PRAGMA journal_mode = WAL")
+                store.execute("PRAGMA locking_mode = EXCLUSIVE")
+            if self._kind:
+                self._check_kind(store)
+            store.execute("PRAGMA journal_mode = WAL")
             # On disk, not only with the system: what was in doubt must be known after a loss of power, too.
-            self._store.execute("PRAGMA synchronous = FULL")
-            self._store.execute("PRAGMA foreign_keys = ON")
-            self._store.executescript(schema)
-        except sqlite3.Error as error:
-            self._store.close()
-            raise self._failed("opened", error) from error
+            store.execute("PRAGMA synchronous = FULL")
+            store.execute("PRAGMA foreign_keys = ON")
+            store.executescript(self._schema)
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    def _check_kind(self, store: sqlite3.Connection) -> None:
+        """Claim a file that is empty. Raises ``JournalError`` for one of another program."""
+        ((found,),) = store.execute("PRAGMA application_id")
+        if found == self._kind:
+            return
+        ((tables,),) = store.execute("SELECT count(*) FROM sqlite_master")
+        if found or tables:
+            raise JournalError(f"{self.path} is the file of another program: give another one")
+        store.execute(f"PRAGMA application_id = {self._kind}")
 
     def _failed(self, what: str, error: Exception) -> JournalError:
         text = str(error)
@@ -68,12 +104,13 @@ class Disk:
             text = "another process has it"
         return JournalError(f"the journal {self.path} cannot be {what}: {text}")
 
-    def write(self, action: Callable[[sqlite3.Connection], _T]) -> _T:
+    def write(self, action: Callable[[sqlite3.Connection], _T], *, durable: bool = True) -> _T:
         """Do this within a transaction, which others may share; when it returns, that is on disk.
 
-        What the action itself raises undoes the changes of all who share it, and each is told.
+        What the action itself raises undoes the changes of all who share it, and each is told. Not
+        ``durable``: it is with the system, and on disk with the next one that is.
         """
-        ticket = _Ticket(action)
+        ticket = _Ticket(action, durable)
         with self._gate:
             self._waiting.append(ticket)
         with self._lock:
@@ -97,7 +134,7 @@ class Disk:
             for ticket in batch:
                 ticket.is_done = True
         except BaseException:  # an interrupt is this thread's alone
-            if self._store.in_transaction:
+            if self._store is not None and self._store.in_transaction:
                 self._store.execute("ROLLBACK")
             with self._gate:
                 self._waiting = [*(ticket for ticket in batch if not ticket.is_done), *self._waiting]
@@ -105,32 +142,57 @@ class Disk:
 
     def _is_written(self, batch: list[_Ticket[Any]]) -> bool:
         try:
-            self._store.execute("BEGIN IMMEDIATE")
+            store = self._opened()
+            self._sync(store, any(ticket.durable for ticket in batch))
+            store.execute("BEGIN IMMEDIATE")
             for ticket in batch:
-                ticket.result = [ticket.action(self._store)]
-            self._store.execute("COMMIT")
+                ticket.result = [ticket.action(store)]
+            store.execute("COMMIT")
         except Exception as error:
             for ticket in batch:
                 ticket.error = error
-            if self._store.in_transaction:
+            if self._store is not None and self._store.in_transaction:
                 self._store.execute("ROLLBACK")
             return False
         return True
+
+    def _sync(self, store: sqlite3.Connection, durable: bool) -> None:
+        if durable is not self._is_durable:
+            store.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            self._is_durable = durable
 
     def read(self, query: str, *values: Any) -> list[Any]:
         """The rows; the lock is kept until they are read: cursors of one query share a prepared statement."""
         with self._lock:
             try:
-                return self._store.execute(query, values).fetchall()
+                return self._opened().execute(query, values).fetchall()
             except sqlite3.Error as error:
                 raise self._failed("read", error) from error
 
     @property
-    def is_foreign(self) -> bool:
-        """True in a process that was forked from the one that opened it, where nothing of it may be used."""
-        return self._pid != os.getpid()
+    def is_closed(self) -> bool:
+        """True once ``close`` was called."""
+        return self._is_closed
 
     def close(self) -> None:
         """Give the file back; does nothing twice."""
         with self._lock:
-            self._store.close()
+            self._is_closed = True
+            if self._store is not None:
+                self._store.close()
+                self._store = None
+
+
+_disks: Final[weakref.WeakSet[Disk]] = weakref.WeakSet()
+_inherited: Final[list[sqlite3.Connection | None]] = []
+"""Connections of a parent. A child must not even close one: SQLite would write to files it has no lock of."""
+
+
+def _begin_anew() -> None:
+    for disk in tuple(_disks):
+        _inherited.append(disk._store)
+        disk.abandon()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)

@@ -1,13 +1,4 @@
-"""Messages and what became of each of their recipients, on disk: nothing lost, nothing sent twice.
-
-The commit rule, made to last. A recipient is *queued*; *in doubt* from before the write with the last octet
-of the content; then *accepted* or *refused*, or *queued* again. Whoever is found queued certainly has
-nothing; whoever is found in doubt may have the message, and is not sent it again unless somebody says so.
-
-Several processes of one machine share a journal by leases: who takes a message has it until a moment, and
-puts that off while it lives. Who has lost a lease can bring nobody into doubt any more, and changes the
-state of nobody whom another one may have brought into doubt.
-"""
+"""A journal in one file of SQLite: for the messages of any number of threads and processes of a machine."""
 
 from __future__ import annotations
 
@@ -15,27 +6,23 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, Literal, NamedTuple, Self, TypeAlias
+from hashlib import blake2b
+from typing import Any, Final, NamedTuple, Self
 from uuid import uuid4
 
-from ..errors import InputError, SmtpError
-from ..wire.result import SendResult
 from .disk import Disk
-from .store import JournalError
+from .store import LEASE, NEVER, Fate, JournalError, NotHeld, Owed, State
 
-State: TypeAlias = Literal["queued", "doubt", "accepted", "refused"]
-
-LEASE: Final = 60.0
-"""Seconds for which a process has what it took; it renews them well before."""
-
-_FORMAT: Final = "1"
+_KIND: Final = 0x736D7470
+"""The ``application_id`` of its file."""
+_FORMAT: Final = "2"
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS journal (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS messages (
-    id INTEGER PRIMARY KEY, key TEXT UNIQUE, payload TEXT NOT NULL, queued REAL NOT NULL, due REAL NOT NULL,
+    number INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT UNIQUE, sender TEXT NOT NULL, payload BLOB, file TEXT,
+    digest BLOB NOT NULL, size INTEGER NOT NULL, queued REAL NOT NULL, due REAL NOT NULL,
     expires REAL NOT NULL, tries INTEGER NOT NULL, owed INTEGER NOT NULL, owner TEXT NOT NULL,
     until REAL NOT NULL
 );
@@ -44,163 +31,199 @@ CREATE TABLE IF NOT EXISTS fates (
     address TEXT NOT NULL, state TEXT NOT NULL, doubter TEXT NOT NULL, reply TEXT NOT NULL,
     stage TEXT NOT NULL, changed REAL NOT NULL, PRIMARY KEY (message, place)
 ) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS ready ON messages (due) WHERE owed > 0;
+CREATE INDEX IF NOT EXISTS ready ON messages (due, number) WHERE owed > 0;
+CREATE INDEX IF NOT EXISTS held ON messages (until) WHERE until > 0;
+CREATE INDEX IF NOT EXISTS done ON messages (queued) WHERE owed = 0;
 CREATE INDEX IF NOT EXISTS doubtful ON fates (message) WHERE state = 'doubt';
 """
-_NEVER: Final = 1e300
-_TAKE: Final = """
-UPDATE messages SET owner = :owner, until = :until WHERE id IN (
-    SELECT id FROM messages WHERE owed > 0 AND due <= :now AND until <= :now ORDER BY due, id LIMIT :most
-) RETURNING id, payload, tries, expires
+_ANY: Final = """
+SELECT 1 FROM messages WHERE owed > 0 AND due <= ? AND (until <= ? OR until > ?) LIMIT 1
 """
-_DOUBT: Final = """
-UPDATE fates SET state = 'doubt', doubter = :owner, reply = '', stage = '', changed = :now
-WHERE message = :id AND address = :address AND state = 'queued'
-"""
-_SETTLE: Final = """
-UPDATE fates SET state = :state, reply = :reply, stage = :stage, changed = :now
-WHERE message = :id AND address = :address
-AND (state = 'doubt' AND doubter = :owner OR state = 'queued' AND :is_mine)
-"""
-_COUNT: Final = """
-UPDATE messages SET owed = (SELECT count(*) FROM fates WHERE message = messages.id AND state = 'queued')
-"""
+_INLINE: Final = 256 * 1024
+"""Octets of a payload that are kept in the database; larger ones are in files beside it."""
+_MOST_OCTETS: Final = 64 * 1024 * 1024
+"""Of payloads that are taken at once, unless one alone is larger."""
+_KEEP: Final = 7 * 86400.0
+_TIDY: Final = 600.0
+"""Seconds between two looks for what is to be forgotten."""
+_MOST_FORGOTTEN: Final = 500
+"""Messages by one look: whoever waits for the disk meanwhile must not wait long."""
 
 
-class Fate(NamedTuple):
-    """What is known of one recipient of a message."""
+class Summary(NamedTuple):
+    """One message as a row of a list."""
 
-    address: str
-    state: State
-    reply: str
-    """The server's last, or what went wrong."""
-    stage: str
-    changed: float
-    """Seconds since the epoch."""
-
-
-class _Told(NamedTuple):
-    """What an outcome says of a recipient."""
-
-    address: str
-    state: State
-    reply: str
-    stage: str
-
-
-@dataclass(frozen=True, slots=True)
-class Owed:
-    """A message that was taken, and to whom it is to be sent."""
-
-    id: int
-    payload: dict[str, Any]
-    recipients: tuple[str, ...]
-    """Those that are queued."""
-    tries: int
+    number: int
+    sender: str
+    queued: float
+    """Seconds since the epoch, as ``due``, ``expires`` and ``until``."""
+    due: float
     expires: float
-    """Seconds since the epoch; infinite for most."""
+    tries: int
+    size: int
+    held_until: float
+    """0 where nobody holds it."""
+    states: dict[str, int]
+    """How many of its recipients are in each state."""
 
 
 class Journal:
     """One file for the messages of any number of threads and processes of a machine; a context manager.
 
-    A payload is the message in plain values that survive JSON. Raises
-    ``JournalError`` where the file cannot be read or written, as do its methods.
+    It is a ``Store`` for ``SmtpPool``, and what ``SmtpPool(journal="outbox.db")`` makes. Messages of which
+    nobody is queued or in doubt are forgotten ``keep`` seconds after they were queued; None is never.
+
+    Raises ``JournalError`` where the file cannot be read or written, as do its methods.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._disk = Disk(path, _SCHEMA, alone=False)
-        self._owner = f"{os.getpid()}-{uuid4().hex}"
+    def __init__(self, path: str | os.PathLike[str], *, keep: float | None = _KEEP) -> None:
+        self._disk = Disk(path, _SCHEMA, alone=False, kind=_KIND)
+        self._keep = keep
+        self._id = uuid4().hex
+        self._tidied = 0.0
         try:
             self._disk.write(partial(_check_format, path=self._disk.path))
         except BaseException:
             self._disk.close()
             raise
 
-    # -- in ---------------------------------------------------------------------------
+    @property
+    def path(self) -> str:
+        """The file."""
+        return self._disk.path
+
+    @property
+    def _owner(self) -> str:
+        """What it holds messages by: a child of ``os.fork`` has not what its parent has."""
+        return f"{os.getpid()}-{self._id}"
+
+    # -- what a pool asks of it: see Store ----------------------------------------------------
 
     def add(
         self,
-        payload: dict[str, Any],
+        payload: Mapping[str, Any],
         *,
         key: str | None = None,
         due: float = 0.0,
-        expires: float = _NEVER,
+        expires: float = NEVER,
         take: bool = False,
     ) -> int | None:
-        """Queue a message for its ``recipients``; its number, or None if one with this key is there already.
-
-        ``due`` and ``expires`` are seconds since the epoch. ``take``: whoever adds it has it.
-        """
+        """Queue a message for the ``recipients`` of the payload; see ``Store.add``."""
+        octets = json.dumps(payload, separators=(",", ":")).encode("ascii")
+        now = time.time()
         row = {
             "key": key,
-            "payload": json.dumps(payload, separators=(",", ":")),
-            "now": time.time(),
+            "sender": str(payload.get("sender", "")),
+            "payload": octets,
+            "file": None,
+            "digest": _digest(octets),
+            "size": len(octets),
+            "now": now,
             "due": due,
             "expires": expires,
             "owed": len(payload["recipients"]),
             "owner": self._owner if take else "",
-            "until": time.time() + LEASE if take else 0.0,
+            "until": now + LEASE if take else 0.0,
         }
-        return self._disk.write(partial(_add, row=row, recipients=payload["recipients"]))
-
-    # -- out --------------------------------------------------------------------------
+        name = None
+        if len(octets) > _INLINE:
+            name = row["file"] = self._put_beside(octets)
+            row["payload"] = None
+        number: int | None = None
+        try:
+            number = self._disk.write(partial(_add, row=row, recipients=payload["recipients"]))
+        finally:
+            if number is None and name is not None:
+                self._remove(name)
+        return number
 
     def take(self, most: int) -> list[Owed]:
-        """Messages that are due and that nobody has, oldest first: they are this journal's for a lease."""
+        """Messages that are due and that nobody holds; see ``Store.take``."""
+        self._tidy()
         now = time.time()
-        asked = {"owner": self._owner, "until": now + LEASE, "now": now, "most": most}
-        return self._disk.write(partial(_take, asked=asked))
+        if not self._disk.read(_ANY, now, now, now + LEASE + 1):
+            return []  # looked at often, and most often so: without the lock that others write by
+        rows = self._disk.write(partial(_take, owner=self._owner, most=most))
+        return [self._owed(row) for row in rows]
 
-    def renew(self) -> None:
-        """Put off the end of all leases of this journal."""
-        values = {"until": time.time() + LEASE, "owner": self._owner}
-        statement = "UPDATE messages SET until = :until WHERE owner = :owner AND until > 0"
-        self._disk.write(lambda store: store.execute(statement, values) and None)
+    def renew(self, numbers: Collection[int]) -> None:
+        """Put off the end of these leases; see ``Store.renew``."""
+        self._disk.write(partial(_renew, owner=self._owner, numbers=tuple(numbers)), durable=False)
 
-    def release(self, ids: Iterable[int] | None = None) -> None:
-        """Give back what was taken, or some of it: another process may have it at once."""
-        self._disk.write(partial(_release, owner=self._owner, ids=None if ids is None else tuple(ids)))
+    def release(self, numbers: Collection[int]) -> None:
+        """Give these back; see ``Store.release``."""
+        self._disk.write(partial(_release, owner=self._owner, numbers=tuple(numbers)), durable=False)
 
     def doubt(self, entries: Sequence[tuple[int, Sequence[str]]]) -> None:
-        """Record, before the write by which they are, who of these messages is about to be in doubt.
-
-        Raises ``JournalError`` if one of them is not, or no more, this journal's; then nothing is recorded.
-        """
+        """Record who is about to be in doubt; see ``Store.doubt``."""
         self._disk.write(partial(_doubt, owner=self._owner, entries=entries))
 
-    def settle(self, id_: int, outcome: SendResult | SmtpError, retry_at: float | None = None) -> None:
-        """Record what a try came to, and give the message back.
+    def settle(
+        self, number: int, fates: Sequence[Fate], *, tries: int, due: float | None = None, keep: bool = False
+    ) -> None:
+        """Record what became of recipients; see ``Store.settle``."""
+        owner = self._owner
+        self._disk.write(
+            lambda store: _settle(store, number, owner, fates, tries=tries, due=due, keep=keep), durable=False
+        )
 
-        Whoever is unsent, or refused for now, is queued again for ``retry_at``, in seconds since the epoch;
-        without it they are refused.
+    # -- by hand ------------------------------------------------------------------------------
+
+    def retry(self, number: int, *, doubtful: bool = False) -> int:
+        """Queue again who was refused, and who is in doubt if that is said; how many those are.
+
+        Whoever is in doubt may get it twice. Those of a message that a process has are left alone: it is
+        about to know what became of them.
         """
-        fates = _fates(outcome, retry_at)
-        self._disk.write(partial(_settle, owner=self._owner, id_=id_, fates=fates, retry_at=retry_at))
+        return self._disk.write(partial(_retry, number=number, doubtful=doubtful))
 
-    # -- by hand ------------------------------------------------------------------------
+    def cancel(self, number: int) -> int:
+        """Refuse all who are still queued, so that nobody is sent it any more; how many those are.
 
-    def retry(self, id_: int, *, doubtful: bool = False) -> int:
-        """Queue again who was refused, and who is in doubt if that is said; how many those are."""
-        states = ("refused", "doubt") if doubtful else ("refused",)
-        return self._disk.write(partial(_retry, id_=id_, states=states))
-
-    def cancel(self, id_: int) -> int:
-        """Refuse all who are still queued, so that nobody is sent it any more; how many those are."""
-        return self._disk.write(partial(_cancel, id_=id_))
-
-    def purge(self, before: float) -> int:
-        """Forget messages queued before this moment of which nobody is owed or in doubt; how many."""
-        statement = """
-        DELETE FROM messages WHERE queued < ? AND owed = 0
-        AND NOT EXISTS (SELECT 1 FROM fates WHERE message = messages.id AND state = 'doubt')
+        Also where a process has it: whoever is not in doubt by now will not be.
         """
-        return self._disk.write(lambda store: store.execute(statement, (before,)).rowcount)
+        return self._disk.write(partial(_cancel, number=number))
 
-    def fates(self, id_: int) -> list[Fate]:
+    def purge(self, before: float, most: int = _MOST_FORGOTTEN) -> int:
+        """Forget messages queued before this moment of which nobody is queued or in doubt; how many."""
+        files = self._disk.write(partial(_purge, before=before, most=most))
+        for name in filter(None, files):
+            self._remove(name)
+        return len(files)
+
+    def summaries(self, state: State | None = None, *, after: int = 0, most: int = 100) -> list[Summary]:
+        """Messages with somebody in ``state``, in the order of their numbers: those above ``after``."""
+        which = {
+            None: "",
+            "queued": "AND owed > 0",
+            "doubt": "AND number IN (SELECT message FROM fates WHERE state = 'doubt')",
+        }.get(state, "AND EXISTS (SELECT 1 FROM fates WHERE message = number AND state = :state)")
+        query = f"""
+        SELECT number, sender, queued, due, expires, tries, size, until FROM messages
+        WHERE number > :after {which} ORDER BY number LIMIT :most
+        """
+        asked = {"after": after, "most": most, "state": state}
+        rows = self._disk.write(lambda store: store.execute(query, asked).fetchall(), durable=False)
+        return [Summary._make((*row, self._states(row[0]))) for row in rows]
+
+    def summary(self, number: int) -> Summary | None:
+        """One message; None where there is none of this number."""
+        found = self.summaries(after=number - 1, most=1)
+        return found[0] if found and found[0].number == number else None
+
+    def _states(self, number: int) -> dict[str, int]:
+        query = "SELECT state, count(*) FROM fates WHERE message = ? GROUP BY state"
+        return dict(self._disk.read(query, number))
+
+    def payload(self, number: int) -> Mapping[str, Any] | None:
+        """What was added; None where it is damaged or gone."""
+        rows = self._disk.read("SELECT payload, file, digest FROM messages WHERE number = ?", number)
+        return self._read(*rows[0]) if rows else None
+
+    def fates(self, number: int) -> list[Fate]:
         """What is known of each recipient of a message, in their order."""
         query = "SELECT address, state, reply, stage, changed FROM fates WHERE message = ? ORDER BY place"
-        return [Fate(*row) for row in self._disk.read(query, id_)]
+        return [Fate(*row) for row in self._disk.read(query, number)]
 
     def doubtful(self, most: int = 1000) -> list[tuple[int, str]]:
         """Whoever is in doubt: the number of the message, and the address."""
@@ -211,13 +234,63 @@ class Journal:
         """How many recipients are in each state."""
         return dict(self._disk.read("SELECT state, count(*) FROM fates GROUP BY state"))
 
-    # -- the end ------------------------------------------------------------------------
+    # -- payloads -----------------------------------------------------------------------------
+
+    def _owed(self, row: tuple[Any, ...]) -> Owed:
+        number, payload, file, digest, tries, queued, expires, recipients = row
+        return Owed(number, self._read(payload, file, digest), recipients, tries, queued, expires)
+
+    def _read(self, payload: bytes | None, file: str | None, digest: bytes) -> Mapping[str, Any] | None:
+        try:
+            if file is not None:
+                with open(self._beside(file), "rb") as source:
+                    payload = source.read()
+            if payload is None or _digest(payload) != digest:
+                return None
+            plain = json.loads(payload)
+        except (OSError, ValueError, TypeError):
+            return None
+        return plain if isinstance(plain, dict) else None
+
+    def _beside(self, name: str) -> str:
+        return os.path.join(f"{self.path}.content", os.path.basename(name))
+
+    def _put_beside(self, octets: bytes) -> str:
+        """Write a file of its own, which is on disk before the row that names it."""
+        name = uuid4().hex
+        try:
+            os.makedirs(f"{self.path}.content", mode=0o700, exist_ok=True)
+            with open(os.open(self._beside(name), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(octets)
+                file.flush()
+                os.fsync(file.fileno())
+            _sync_folder(f"{self.path}.content")
+        except OSError as error:
+            self._remove(name)
+            raise JournalError(f"the journal {self.path} cannot be written: {error}") from error
+        return name
+
+    def _remove(self, name: str) -> None:
+        try:
+            os.remove(self._beside(name))
+        except OSError:
+            return  # it is found, and forgotten, by the next one who looks
+
+    def _tidy(self) -> None:
+        if self._keep is not None and time.monotonic() - self._tidied > _TIDY:
+            more = self.purge(time.time() - self._keep) >= _MOST_FORGOTTEN
+            self._tidied = 0.0 if more else time.monotonic()
+
+    # -- the end ------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Give back what was taken, and the file."""
-        if not self._disk.is_foreign:
-            self.release()
-        self._disk.close()
+        """Give back what is held, and the file; does nothing twice."""
+        if self._disk.is_closed:
+            return
+        try:
+            self._disk.write(partial(_release, owner=self._owner, numbers=None), durable=False)
+        finally:
+            self._disk.close()
 
     def __enter__(self) -> Self:
         return self
@@ -225,18 +298,26 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def __repr__(self) -> str:
+        return f"<Journal {self.path}>"
+
+
+# In a transaction.
+
 
 def _check_format(store: sqlite3.Connection, path: str) -> None:
     store.execute("INSERT OR IGNORE INTO journal VALUES ('format', ?)", (_FORMAT,))
     ((found,),) = store.execute("SELECT value FROM journal WHERE name = 'format'")
     if found != _FORMAT:
-        raise InputError(f"{path} is a journal of format {found}, and this version writes {_FORMAT}")
+        raise JournalError(f"{path} is a journal of format {found}, and this version writes {_FORMAT}")
 
 
 def _add(store: sqlite3.Connection, row: dict[str, Any], recipients: Sequence[str]) -> int | None:
     cursor = store.execute(
-        "INSERT OR IGNORE INTO messages (key, payload, queued, due, expires, tries, owed, owner, until)"
-        " VALUES (:key, :payload, :now, :due, :expires, 0, :owed, :owner, :until)",
+        "INSERT INTO messages"
+        " (key, sender, payload, file, digest, size, queued, due, expires, tries, owed, owner, until) VALUES"
+        " (:key, :sender, :payload, :file, :digest, :size, :now, :due, :expires, 0, :owed, :owner, :until)"
+        " ON CONFLICT (key) DO NOTHING",
         row,
     )
     if not cursor.rowcount:
@@ -249,82 +330,165 @@ def _add(store: sqlite3.Connection, row: dict[str, Any], recipients: Sequence[st
     return number
 
 
-def _take(store: sqlite3.Connection, asked: dict[str, Any]) -> list[Owed]:
-    taken = []
-    for number, payload, tries, expires in store.execute(_TAKE, asked).fetchall():
+def _take(store: sqlite3.Connection, owner: str, most: int) -> list[tuple[Any, ...]]:
+    now = time.time()
+    # The clock was set back: nobody holds anything for longer than one who took it just now.
+    store.execute("UPDATE messages SET until = ? WHERE until > ?", (now + LEASE, now + LEASE + 1))
+    ready = store.execute(
+        "SELECT number, size FROM messages WHERE owed > 0 AND due <= ? AND until <= ?"
+        " ORDER BY due, number LIMIT ?",
+        (now, now, most),
+    )
+    taken: list[tuple[Any, ...]] = []
+    octets = 0
+    for number, size in ready.fetchall():
+        octets += size
+        if taken and octets > _MOST_OCTETS:
+            break
+        store.execute(
+            "UPDATE messages SET owner = ?, until = ? WHERE number = ?", (owner, now + LEASE, number)
+        )
+        query = "SELECT payload, file, digest, tries, queued, expires FROM messages WHERE number = ?"
+        (row,) = store.execute(query, (number,))
         query = "SELECT address FROM fates WHERE message = ? AND state = 'queued' ORDER BY place"
-        recipients = tuple(address for (address,) in store.execute(query, (number,)))
-        taken.append(Owed(number, json.loads(payload), recipients, tries, expires))
-    return sorted(taken, key=lambda owed: owed.id)
+        taken.append((number, *row, tuple(address for (address,) in store.execute(query, (number,)))))
+    return taken
 
 
-def _release(store: sqlite3.Connection, owner: str, ids: tuple[int, ...] | None) -> None:
-    statement = "UPDATE messages SET owner = '', until = 0 WHERE owner = ?"
-    if ids is None:
+def _renew(store: sqlite3.Connection, owner: str, numbers: Iterable[int]) -> None:
+    until = time.time() + LEASE
+    store.executemany(
+        "UPDATE messages SET until = ? WHERE number = ? AND owner = ?",
+        [(until, number, owner) for number in numbers],
+    )
+
+
+def _release(store: sqlite3.Connection, owner: str, numbers: Iterable[int] | None) -> None:
+    statement = "UPDATE messages SET owner = '', until = 0 WHERE owner = ? AND until > 0"
+    if numbers is None:
         store.execute(statement, (owner,))
     else:
-        store.executemany(f"{statement} AND id = ?", [(owner, number) for number in ids])
+        store.executemany(f"{statement} AND number = ?", [(owner, number) for number in numbers])
 
 
 def _doubt(store: sqlite3.Connection, owner: str, entries: Sequence[tuple[int, Sequence[str]]]) -> None:
     now = time.time()
+    lost = []
     for number, addresses in entries:
-        mine = store.execute(
-            "SELECT 1 FROM messages WHERE id = ? AND owner = ? AND until > ?", (number, owner, now)
+        rows = _known(store, number)
+        held = store.execute("SELECT 1 FROM messages WHERE number = ? AND owner = ?", (number, owner))
+        wanted = set(addresses)
+        places = [
+            place
+            for place, address, state, doubter in rows
+            if address in wanted and (state == "queued" or (state == "doubt" and doubter == owner))
+        ]
+        if held.fetchone() is None or {rows[place][1] for place in places} != wanted:
+            lost.append(number)
+        store.executemany(
+            "UPDATE fates SET state = 'doubt', doubter = ?, reply = '', stage = '', changed = ?"
+            " WHERE message = ? AND place = ?",
+            [(owner, now, number, place) for place in places],
         )
-        if mine.fetchone() is None:
-            raise JournalError(f"message {number} of the journal is another process's by now")
-        for address in addresses:
-            store.execute(_DOUBT, {"id": number, "address": address, "owner": owner, "now": now})
-        store.execute(f"{_COUNT} WHERE id = ?", (number,))
-
-
-def _fates(outcome: SendResult | SmtpError, retry_at: float | None) -> list[_Told]:
-    """What an outcome says of each recipient."""
-    told: list[_Told] = []
-    unsent: State = "refused" if retry_at is None else "queued"
-    if isinstance(outcome, SendResult):
-        replies = outcome.replies or (outcome.reply,) * len(outcome.accepted_recipients)
-        accepted = zip(outcome.accepted_recipients, replies, strict=True)
-        told += [_Told(path, "accepted", str(reply), "") for path, reply in accepted]
-    else:
-        stage = str(outcome.stage or "")
-        told += [_Told(path, "accepted", "", "") for path in outcome.accepted_recipients]
-        told += [_Told(path, "doubt", outcome.text, stage) for path in outcome.unknown_recipients]
-        told += [_Told(path, unsent, outcome.text, stage) for path in outcome.unsent_recipients]
-    for each in outcome.rejected_recipients:
-        state: State = unsent if each.temporary else "refused"
-        told.append(_Told(each.recipient, state, str(each.reply), str(each.stage)))
-    return told
+        _count(store, number)
+    if lost:
+        raise NotHeld(lost)
 
 
 def _settle(
-    store: sqlite3.Connection, owner: str, id_: int, fates: list[_Told], retry_at: float | None
+    store: sqlite3.Connection,
+    number: int,
+    owner: str,
+    fates: Sequence[Fate],
+    *,
+    tries: int,
+    due: float | None,
+    keep: bool,
 ) -> None:
     now = time.time()
-    is_mine = bool(
-        store.execute("SELECT 1 FROM messages WHERE id = ? AND owner = ?", (id_, owner)).fetchone()
+    held = store.execute("SELECT 1 FROM messages WHERE number = ? AND owner = ?", (number, owner))
+    is_held = held.fetchone() is not None
+    told: dict[str, Fate] = {}
+    for fate in fates:
+        told.setdefault(fate.address, fate)
+    changes = []
+    for place, address, state, doubter in _known(store, number):
+        fate_ = told.get(address)
+        mine = (state == "doubt" and doubter == owner) or (state == "queued" and is_held)
+        if fate_ is not None and mine:
+            changes.append((fate_.state, fate_.reply, fate_.stage, now, number, place))
+    store.executemany(
+        "UPDATE fates SET state = ?, reply = ?, stage = ?, changed = ? WHERE message = ? AND place = ?",
+        changes,
     )
-    whose = {"id": id_, "owner": owner, "is_mine": is_mine, "now": now}
-    for address, state, reply, stage in fates:
-        store.execute(_SETTLE, {"address": address, "state": state, "reply": reply, "stage": stage, **whose})
-    store.execute(f"{_COUNT}, tries = tries + 1 WHERE id = ?", (id_,))
-    if is_mine:
-        due = now if retry_at is None else retry_at
-        store.execute("UPDATE messages SET owner = '', until = 0, due = ? WHERE id = ?", (due, id_))
+    _count(store, number)
+    if not is_held:
+        return
+    store.execute("UPDATE messages SET tries = ? WHERE number = ?", (tries, number))
+    if due is not None:
+        store.execute("UPDATE messages SET due = ? WHERE number = ?", (due, number))
+    if not keep:
+        store.execute("UPDATE messages SET owner = '', until = 0 WHERE number = ?", (number,))
 
 
-def _retry(store: sqlite3.Connection, id_: int, states: tuple[str, ...]) -> int:
-    marks = ",".join("?" * len(states))
+def _known(store: sqlite3.Connection, number: int) -> list[tuple[int, str, str, str]]:
+    """Each recipient: at its place in this list."""
+    query = "SELECT place, address, state, doubter FROM fates WHERE message = ? ORDER BY place"
+    return store.execute(query, (number,)).fetchall()
+
+
+def _count(store: sqlite3.Connection, number: int) -> None:
+    store.execute(
+        "UPDATE messages SET owed = (SELECT count(*) FROM fates WHERE message = :number AND state = 'queued')"
+        " WHERE number = :number",
+        {"number": number},
+    )
+
+
+def _retry(store: sqlite3.Connection, number: int, doubtful: bool) -> int:
     cursor = store.execute(
-        f"UPDATE fates SET state = 'queued' WHERE message = ? AND state IN ({marks})", (id_, *states)
+        "UPDATE fates SET state = 'queued' WHERE message = ? AND (state = 'refused' OR ? AND state = 'doubt'"
+        " AND NOT EXISTS (SELECT 1 FROM messages WHERE number = message AND until > ?))",
+        (number, doubtful, time.time()),
     )
-    store.execute(f"{_COUNT}, due = 0 WHERE id = ?", (id_,))
+    _count(store, number)
+    store.execute("UPDATE messages SET due = 0, tries = 0, expires = ? WHERE number = ?", (NEVER, number))
     return cursor.rowcount
 
 
-def _cancel(store: sqlite3.Connection, id_: int) -> int:
-    statement = "UPDATE fates SET state = 'refused', reply = 'cancelled', stage = 'input' WHERE message = ?"
-    cursor = store.execute(f"{statement} AND state = 'queued'", (id_,))
-    store.execute(f"{_COUNT} WHERE id = ?", (id_,))
+def _cancel(store: sqlite3.Connection, number: int) -> int:
+    cursor = store.execute(
+        "UPDATE fates SET state = 'refused', reply = 'cancelled', stage = 'input', changed = ?"
+        " WHERE message = ? AND state = 'queued'",
+        (time.time(), number),
+    )
+    _count(store, number)
     return cursor.rowcount
+
+
+def _purge(store: sqlite3.Connection, before: float, most: int) -> list[str | None]:
+    """The files of those that were forgotten, None where one had none."""
+    rows = store.execute(
+        "SELECT number, file FROM messages WHERE owed = 0 AND queued < ?"
+        " AND NOT EXISTS (SELECT 1 FROM fates WHERE message = number AND state = 'doubt')"
+        " ORDER BY queued LIMIT ?",
+        (before, most),
+    ).fetchall()
+    store.executemany("DELETE FROM messages WHERE number = ?", [(number,) for number, _ in rows])
+    return [file for _, file in rows]
+
+
+# Octets.
+
+
+def _digest(octets: bytes) -> bytes:
+    """By which an octet that a disk has changed is found: SQLite has no checksums of its own."""
+    return blake2b(octets, digest_size=16).digest()
+
+
+def _sync_folder(path: str) -> None:
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias, TypedDict
 
 from ..events import Event
+from ..journal.store import Store
 from ..options import SERVER_DEFAULTS, ServerOptions, unknown
 from ..wire.reply import Reply
 from .backoff import LONGEST_DIAL_REST
@@ -32,6 +34,7 @@ class PoolLimits(TypedDict, total=False):
     balance: Balance
     in_flight: int
     max_queued: int
+    journal: str | os.PathLike[str] | Store | None
 
 
 class OwnOptions(PoolLimits, total=False):
@@ -57,6 +60,7 @@ OWN_DEFAULTS: Final[OwnOptions] = {
     "balance": "priority",
     "in_flight": 1,
     "max_queued": 1000,
+    "journal": None,
     "on_event": None,
 }
 POOL_DEFAULTS: Final[PoolOptions] = {**OWN_DEFAULTS, "port": None, **SERVER_DEFAULTS}

@@ -168,7 +168,7 @@ class Call(Lease):
         if self._whom_to_tell is None:
             error = Timeout("its time was over before it was sent", stage=Stage.INPUT)
             error.__cause__ = self._connections.error
-        if self._job.end(error):
+        if self._job.end(error, stays=self._whom_to_tell is not None):
             self._outcomes.ended(self._job)
 
     # -- a try ------------------------------------------------------------------------
@@ -189,6 +189,8 @@ class Call(Lease):
         job, server = self._job, "" if connection is None else connection.server.name
         delay = self._outcomes.note(job, outcome, connection)
         if delay is None or self._whom_to_tell is not None:
+            if job.record is not None:
+                job.recorded(stays=delay is not None)
             self._outcomes.ended(job, server)
             return True
         self._outcomes.retried(job, server, delay)

@@ -18,6 +18,7 @@ from .call import Call
 from .connection import PooledServer
 from .connections import Connections, Opener, closed
 from .job import Job
+from .journaling import Keeper
 from .outcomes import Outcomes
 from .queue import Queue, Worker
 from .ratelimit import RateLimit
@@ -65,6 +66,8 @@ class Engine:
         self.outcomes = Outcomes(self.connections, events, policy)
         self.queue = Queue(most_queued, limits.connections, self._start, rate)
         self._executor: ThreadPoolExecutor | None = None
+        self.keeper: Keeper | None = None
+        """Of its journal, where it has one; given to it before anything is sent."""
         process.enter(self)
 
     # -- sending ----------------------------------------------------------------------
@@ -75,6 +78,10 @@ class Engine:
             raise UsageError("the pool is closed")
         # A worker must not wait for what only workers can do.
         self.queue.put(job, job.deadline or Deadline.after(None), bounded=not self.is_inside)
+
+    def put_owed(self, job: Job) -> None:
+        """Queue a message of the journal, which has room for it; never waits."""
+        self.queue.put(job, Deadline.after(None), bounded=False)
 
     @property
     def is_inside(self) -> bool:
@@ -123,6 +130,8 @@ class Engine:
 
     def drain(self, seconds: float | None) -> bool:
         """Take in nothing more for the workers, and wait until they have sent all; whether they have."""
+        if self.keeper is not None:
+            self.keeper.stop_feeding()
         self.queue.close()
         if self.is_inside:
             return False  # it is called for what would be waited for
@@ -131,6 +140,8 @@ class Engine:
     def close(self, seconds: float | None) -> None:
         """End what is queued as unsent, let what is under way end until then, and shut down the rest."""
         self.is_closed = True
+        if self.keeper is not None:
+            self.keeper.stop_feeding()
         self._end_queued()
         for call in list(self.inside.values()):
             if call is not None:
@@ -149,6 +160,8 @@ class Engine:
         self.connections.await_dials(_GRACE)
         if self._executor is not None:
             self._executor.shutdown(wait=done)
+        if self.keeper is not None:
+            self.keeper.end()
 
     def _end_queued(self) -> None:
         queued = self.queue.end()
@@ -156,7 +169,7 @@ class Engine:
         self.queue.withdraw(queued)
 
     def _end_unsent(self, job: Job) -> None:
-        if job.end(closed()):
+        if job.end(closed(), stays=True):
             self.outcomes.ended(job)
 
     def _is_done(self) -> bool:
@@ -183,6 +196,8 @@ class Engine:
         self.queue.abandon()
         self.connections.abandon()
         self.outcomes.abandon()
+        if self.keeper is not None:
+            self.keeper.abandon()
         if self.rate is not None:
             self.rate.abandon()
         if self.is_closed:
@@ -191,6 +206,8 @@ class Engine:
 
     def take_leave(self, wakeup: Wakeup) -> None:
         """The process ends: take nothing more in, and wake this for each outcome from now on."""
+        if self.keeper is not None:
+            self.keeper.stop_feeding()
         self.queue.close("the process is ending: no worker can send this; a send in the calling thread can")
         self.queue.watch(wakeup)
 
@@ -208,6 +225,8 @@ class Engine:
         """End what is queued as unsent, and shut down the sockets of all workers."""
         self._end_queued()
         self.connections.shut_down(workers_only=True)
+        if self.keeper is not None:
+            self.keeper.end()
 
     def close_idle(self) -> None:
         """Close the connections that nobody uses."""

@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from email.message import Message
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
-from .. import observing
+from .. import cures, observing
 from ..errors import ConnectionLost, DeliveryUnknown, InputError, SmtpError
-from ..flow.plan import DEFAULT, NO_LIMIT, Options, Plan, make_plan
+from ..flow.plan import DEFAULT, NO_LIMIT, Options, Plan, Recorder, make_plan
+from ..journal.store import Fate, JournalError, NotHeld, State
 from ..message import NARROW, WIDE, AnyMessage, prepare
 from ..mime import raw
 from ..mime.parts import Part
@@ -86,6 +87,11 @@ class Forms:
         self._original: _Email | Part | None = None
         """What that is made from."""
 
+    @property
+    def given(self) -> tuple[MailObject | AnyMessage, Envelope]:
+        """The message, and what the caller said of its envelope."""
+        return self._mail, self._envelope
+
     def freeze(self) -> None:
         """Make sure that what the caller does to the message from now on changes nothing.
 
@@ -137,6 +143,12 @@ class Forms:
         self.withheld = self._screen.withheld
         return self._screen.applied(whole)
 
+    @property
+    def redirection(self) -> Screen | None:
+        """Who has it instead of others; None where it goes to nobody but those whom it is for."""
+        screen = self._screen
+        return screen if screen is not None and screen.is_redirected else None
+
     def _leaving(self, whole: MailObject, outgoing: Outgoing) -> MailObject:
         """What leaves for a server that offers everything; made once."""
         if self._finished is None:
@@ -156,6 +168,25 @@ class Forms:
             raise
         except Exception as error:
             raise InputError("the message could not be read") from error
+
+
+class Record(Protocol):
+    """What a pool's journal has of one message."""
+
+    number: Any
+    """What it is called there."""
+
+    def recorder(self, job: Job) -> Recorder:
+        """What is called before the write by which it is in doubt, and others of the same flight."""
+
+    def is_for_another(self, error: SmtpError) -> bool:
+        """Whether it was kept back only for the sake of another message of its flight."""
+
+    def tried(self, job: Job, delay: float) -> None:
+        """Record a try after which another one is to come in so many seconds."""
+
+    def end(self, job: Job, *, stays: bool) -> None:
+        """Record its outcome. ``stays``: who is owed it still is, since only the pool came to its end."""
 
 
 class Job:
@@ -184,6 +215,7 @@ class Job:
         self.mail: Any = mail
         """As the caller gave it; what is sent is another matter once it is frozen."""
         self._forms = Forms(mail, envelope, outgoing)
+        self._outgoing = outgoing
         self.deadline = deadline
         self.attempts = 0
         """Tries so far."""
@@ -203,7 +235,9 @@ class Job:
         """The message, for those who observe; begun in the thread that hands it in."""
         self.trying: Step | None = None
         """The try that is under way."""
-        self._options = options
+        self.record: Record | None = None
+        """What the journal has of it, where the pool has one."""
+        self.options = options
         self._future = future
         self._done = done
         # Nobody but its caller ends what is nobody's future.
@@ -214,6 +248,15 @@ class Job:
         self._tries: Tries | None = None
 
     # -- what is sent -------------------------------------------------------------------
+
+    @property
+    def given(self) -> tuple[MailObject | AnyMessage, Envelope]:
+        """The message, and what its caller said of the envelope."""
+        return self._forms.given
+
+    def written_as(self, mail: MailObject) -> None:
+        """Send this from now on, which is the message in octets, with its envelope."""
+        self._forms = Forms(mail, None, self._outgoing)
 
     def freeze(self) -> None:
         """Make sure that what the caller does to the message from now on changes nothing."""
@@ -254,7 +297,7 @@ class Job:
         """
         channel, server, whole = connection.channel, connection.server, None
         assert channel is not None
-        options = replace(self._options, bdat=True) if bdat and not self._options.bdat else self._options
+        options = replace(self.options, bdat=True) if bdat and not self.options.bdat else self.options
         try:
             whole = self._forms.fitting(connection.capabilities)
             plan = make_plan(
@@ -272,6 +315,8 @@ class Job:
             flaw = InputError("the message could not be read", stage=Stage.INPUT)
             self._account_for(flaw, whole)
             raise flaw from cause
+        if self.record is not None:
+            plan = plan._replace(recorder=self.record.recorder(self))
         learnt = server.recipient_limit
         return plan if learnt is None else plan._replace(limit=(plan.limit or NO_LIMIT).at_most(learnt))
 
@@ -365,6 +410,9 @@ class Job:
         ``moves``: another server may have at once what this one refused for its
         own sake. The four tuples of an error are made to account for the whole message.
         """
+        record = self.record
+        if record is not None and isinstance(outcome, SmtpError) and record.is_for_another(outcome):
+            return 0.0
         self.attempts += 1
         self.newer_than = -math.inf
         if self._tries is None and isinstance(outcome, SendResult) and not outcome.rejected_recipients:
@@ -381,6 +429,8 @@ class Job:
             return None
         if _is_spent(whole):
             return None
+        if record is not None:
+            record.tried(self, delay)
         return delay
 
     def _enter(self, outcome: SendResult | SmtpError, policy: RetryPolicy, moves: bool = False) -> None:
@@ -392,7 +442,7 @@ class Job:
                     self._account_for(outcome, None)
                 self.outcome = outcome
                 return
-        self._tries.enter(outcome, policy, whole=self._options.all_or_nothing, moves=moves)
+        self._tries.enter(outcome, policy, whole=self.options.all_or_nothing, moves=moves)
         self.outcome = self._tries.outcome()
         if self._forms.withheld:
             self.outcome = told(self.outcome, self._forms.withheld)
@@ -406,19 +456,22 @@ class Job:
             return "accepted"
         return "unsent" if self.outcome is None else Outcome.of(self.mail, self.outcome).status
 
-    def end(self, error: SmtpError) -> bool:
+    def end(self, error: SmtpError, *, stays: bool = False) -> bool:
         """Finish with what is known or, where it was never tried, with this error.
 
-        False where it has its outcome already, or was cancelled.
+        False where it has its outcome already, or was cancelled. ``stays`` is that of ``finish``.
         """
         if not (self.begin() or self._finisher is not None):
             return False
         if self.outcome is None:
             self._enter(error, _NO_MORE)
-        return self.finish()
+        return self.finish(stays=stays)
 
-    def finish(self) -> bool:
-        """Hand over the outcome as it is known by now; False, and nothing, the second time."""
+    def finish(self, *, stays: bool = False) -> bool:
+        """Hand over the outcome as it is known by now; False, and nothing, the second time.
+
+        ``stays``: in the journal, if there is one, it is owed still, since only the pool came to its end.
+        """
         if not (self.begin() or self._finisher is not None):
             return False
         me, future = threading.get_ident(), self._future
@@ -429,6 +482,8 @@ class Job:
             self._is_finished, self._finisher = True, me
         if self.outcome is None:
             self._enter(ConnectionLost("the message was not sent", stage=Stage.INPUT), _NO_MORE)
+        if self.record is not None:
+            self.recorded(stays=stays)
         if self.step is None:
             self._hand_over()
         else:
@@ -436,6 +491,47 @@ class Job:
             with observing.within(self.step):
                 self._hand_over()
         return True
+
+    def recorded(self, *, stays: bool = False) -> None:
+        """Record its outcome in the journal, where there is one."""
+        if self.record is None:
+            return
+        outcome = self.outcome
+        is_unrecorded = isinstance(outcome, JournalError) and not isinstance(outcome, NotHeld)
+        if isinstance(outcome, SmtpError) and (stays or is_unrecorded):
+            outcome.cure = cures.stays_in_journal()
+        self.record.end(self, stays=stays)
+
+    @property
+    def owed(self) -> list[str]:
+        """Who is to be sent to again, as it stands."""
+        tries = self._tries
+        return [] if tries is None else [str(tries.ledger.recipients[place]) for place in tries.owed]
+
+    def journaled(self, paths: Sequence[str]) -> Sequence[str]:
+        """Those of the journal for whom a transaction with these recipients is."""
+        screen = self._forms.redirection
+        if screen is None:
+            return paths
+        return [*(path for path in paths if path not in screen.instead), *screen.withheld]
+
+    def fates(self, told: list[Fate]) -> list[Fate]:
+        """What became of those of the journal, by what became of those whom the message was sent to.
+
+        Whoever it was kept from is sent nothing; with those whose mail goes to others it is not over before
+        these have it.
+        """
+        withheld, screen = self._forms.withheld, self._forms.redirection
+        if not withheld:
+            return told
+        states = {fate.state for fate in told if screen is not None and fate.address in screen.instead}
+        state = next((each for each in _UNDECIDED if each in states), _REFUSED)
+        return [*told, *(Fate(str(path), state, "withheld", str(Stage.INPUT)) for path in withheld)]
+
+    def withdraw(self) -> None:
+        """It is not to be sent by this pool: nothing of it is told to anybody."""
+        with self._lock:
+            self._is_finished = True
 
     def _hand_over(self) -> None:
         future = self._future
@@ -454,6 +550,8 @@ class Job:
 _NO_LOCK: Final = contextlib.nullcontext()
 _NO_MORE: Final = RetryPolicy(attempts=1)
 _MOST_SPARED: Final = 3
+_UNDECIDED: Final[tuple[State, ...]] = ("queued", "doubt")
+_REFUSED: Final[State] = "refused"
 
 
 def _is_spent(mail: MailObject) -> bool:

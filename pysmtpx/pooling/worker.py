@@ -240,7 +240,7 @@ class Sender:
             self._outcomes.retried(job, server, delay)
             return
         try:
-            if job.finish():
+            if job.finish(stays=delay is not None):
                 self._outcomes.ended(job, server)
         finally:
             self._queue.done(job)
@@ -256,11 +256,11 @@ class Sender:
 
     def _drop(self, job: Job) -> None:
         """One that goes back nowhere; if its caller has left there is nobody to tell."""
-        self._end(job, closed())
+        self._end(job, closed(), stays=True)
 
-    def _end(self, job: Job, error: SmtpError) -> None:
+    def _end(self, job: Job, error: SmtpError, *, stays: bool = False) -> None:
         try:
-            if job.end(error) and not job.is_recalled:
+            if job.end(error, stays=stays) and not job.is_recalled:
                 self._outcomes.ended(job)
         finally:
             self._queue.done(job)

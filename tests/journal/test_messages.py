@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +12,9 @@ from typing import Any
 import pytest
 
 from pysmtpx.errors import ConnectionLost, DeliveryUnknown, SmtpError
-from pysmtpx.journal import messages
+from pysmtpx.journal import disk, messages
 from pysmtpx.journal.messages import Journal
-from pysmtpx.journal.store import JournalError
+from pysmtpx.journal.store import LEASE, JournalError, NotHeld, fates_of
 from pysmtpx.wire.limits import Stage
 from pysmtpx.wire.reply import Reply
 from pysmtpx.wire.result import RejectedRecipient, SendResult
@@ -33,6 +35,14 @@ def states(journal: Journal, number: int) -> dict[str, str]:
     return {fate.address: fate.state for fate in journal.fates(number)}
 
 
+def settle(journal: Journal, number: int, outcome: SendResult | SmtpError, *, again: bool = False) -> None:
+    """As a pool does; ``again``: whoever may have it later is owed it."""
+    owed = [each.recipient for each in outcome.rejected_recipients if each.temporary] if again else []
+    if again and isinstance(outcome, SmtpError):
+        owed += outcome.unsent_recipients
+    journal.settle(number, fates_of(outcome, owed), tries=1)
+
+
 def accepted(*paths: str, rejected: tuple[RejectedRecipient, ...] = ()) -> SendResult:
     return SendResult(paths, rejected, TAKEN, (TAKEN,) * len(paths))
 
@@ -41,14 +51,14 @@ def test_a_message_is_taken_once_and_never_again_when_it_was_accepted(path: Path
     with Journal(path) as journal:
         number = journal.add(payload("a@x.example", "b@x.example"))
         (owed,) = journal.take(10)
-        assert owed.id == number
+        assert owed.number == number
         assert owed.recipients == ("a@x.example", "b@x.example")
         assert owed.payload == payload("a@x.example", "b@x.example")
         assert journal.take(10) == []
-        journal.doubt([(owed.id, owed.recipients)])
-        journal.settle(owed.id, accepted(*owed.recipients))
-        assert states(journal, owed.id) == {"a@x.example": "accepted", "b@x.example": "accepted"}
-        assert "1234" in journal.fates(owed.id)[0].reply
+        journal.doubt([(owed.number, owed.recipients)])
+        settle(journal, owed.number, accepted(*owed.recipients))
+        assert states(journal, owed.number) == {"a@x.example": "accepted", "b@x.example": "accepted"}
+        assert "1234" in journal.fates(owed.number)[0].reply
         assert journal.take(10) == []
 
 
@@ -67,7 +77,7 @@ def test_who_was_in_doubt_is_named_and_not_sent_to_until_somebody_says_so(path: 
         assert journal.doubtful() == [(number, "a@x.example")]
         (owed,) = journal.take(10)
         assert owed.recipients == ("b@x.example",)
-        journal.settle(number, accepted("b@x.example"))
+        settle(journal, number, accepted("b@x.example"))
         assert journal.retry(number) == 0
         assert journal.take(10) == []
         assert journal.retry(number, doubtful=True) == 1
@@ -86,7 +96,7 @@ def test_who_was_refused_for_now_is_queued_again_where_a_retry_is_to_come(path: 
     with Journal(path) as journal:
         number = journal.add(payload("a@x.example", "b@x.example"), take=True)
         outcome = accepted("b@x.example", rejected=(OUTCOMES[state],))
-        journal.settle(number, outcome, retry_at=0.0)
+        settle(journal, number, outcome, again=True)
         assert states(journal, number) == {"a@x.example": state, "b@x.example": "accepted"}
         assert [owed.recipients for owed in journal.take(10)] == [("a@x.example",)] * (state == "queued")
 
@@ -117,7 +127,7 @@ def test_an_error_says_of_each_what_it_is(path: Path, error: SmtpError, state: s
     with Journal(path) as journal:
         number = journal.add(payload("a@x.example"), take=True)
         journal.doubt([(number, ["a@x.example"])])
-        journal.settle(number, error, retry_at=0.0)
+        settle(journal, number, error, again=True)
         assert states(journal, number) == {"a@x.example": state}
 
 
@@ -131,15 +141,15 @@ def test_who_has_lost_the_lease_brings_nobody_into_doubt(path: Path, monkeypatch
         assert number is not None
         monkeypatch.undo()
         (owed,) = quick.take(10)
-        assert owed.id == number
-        with pytest.raises(JournalError, match="another process"):
+        assert owed.number == number
+        with pytest.raises(NotHeld, match="another process"):
             slow.doubt([(number, owed.recipients)])
         quick.doubt([(number, owed.recipients)])
         # That it was unsent is true of the slow one's try alone.
-        slow.settle(number, error_for(ConnectionLost, "unsent_recipients"), retry_at=0.0)
+        settle(slow, number, error_for(ConnectionLost, "unsent_recipients"), again=True)
         assert states(quick, number) == {"a@x.example": "doubt"}
         assert slow.take(10) == []
-        quick.settle(number, accepted("a@x.example"))
+        settle(quick, number, accepted("a@x.example"))
         assert states(slow, number) == {"a@x.example": "accepted"}
 
 
@@ -150,11 +160,11 @@ def test_who_lost_the_lease_behind_the_doubt_says_what_came_of_it(
         number = slow.add(payload("a@x.example", "b@x.example"), take=True)
         assert number is not None
         slow.doubt([(number, ["a@x.example"])])
-        slow.release()  # as when its time was over
+        slow.release([number])  # as when its time was over
         (owed,) = quick.take(10)
         assert owed.recipients == ("b@x.example",)
         quick.doubt([(number, owed.recipients)])
-        slow.settle(number, accepted("a@x.example"))
+        settle(slow, number, accepted("a@x.example"))
         assert states(quick, number) == {"a@x.example": "accepted", "b@x.example": "doubt"}
 
 
@@ -166,8 +176,9 @@ def test_one_that_is_not_ours_keeps_all_of_a_flight_back(path: Path) -> None:
         )
         assert mine is not None
         assert theirs is not None
-        with pytest.raises(JournalError):
+        with pytest.raises(NotHeld) as caught:
             one.doubt([(mine, ["a@x.example"]), (theirs, ["b@x.example"])])
+        assert caught.value.numbers == (theirs,)
         assert one.counts() == {"queued": 2}
 
 
@@ -218,10 +229,195 @@ def test_only_what_is_certain_is_forgotten(path: Path) -> None:
         assert queued is not None
         assert doubtful is not None
         journal.doubt([(done, ["a@x.example"]), (doubtful, ["a@x.example"])])
-        journal.settle(done, accepted("a@x.example"))
+        settle(journal, done, accepted("a@x.example"))
         assert journal.purge(4e9) == 1
         assert journal.fates(done) == []
         assert journal.counts() == {"queued": 1, "doubt": 1}
+
+
+def test_one_that_was_cancelled_under_way_is_not_sent(path: Path) -> None:
+    with Journal(path) as pool, Journal(path) as somebody:
+        number = pool.add(payload("a@x.example"), take=True)
+        assert number is not None
+        assert somebody.cancel(number) == 1
+        with pytest.raises(NotHeld, match="cancelled"):
+            pool.doubt([(number, ["a@x.example"])])
+
+
+def test_a_lease_that_ran_out_is_good_until_somebody_takes_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Journal(path) as journal:
+        number = journal.add(payload("a@x.example"), take=True)
+        assert number is not None
+        monkeypatch.setattr(messages.time, "time", lambda: 4e9)
+        journal.doubt([(number, ["a@x.example"])])
+        assert states(journal, number) == {"a@x.example": "doubt"}
+
+
+def test_a_clock_that_was_set_back_holds_nothing_for_longer_than_a_lease(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = 2e9
+    monkeypatch.setattr(messages.time, "time", lambda: clock)
+    with Journal(path) as killed, Journal(path) as journal:
+        killed.add(payload("a@x.example"), take=True)
+        clock = 1e9
+        assert journal.take(10) == []
+        clock += LEASE + 1
+        assert len(journal.take(10)) == 1
+
+
+def test_the_doubt_of_one_that_is_being_sent_is_not_for_others_to_end(path: Path) -> None:
+    with Journal(path) as pool, Journal(path) as somebody:
+        number = pool.add(payload("a@x.example"), take=True)
+        assert number is not None
+        pool.doubt([(number, ["a@x.example"])])
+        assert somebody.retry(number, doubtful=True) == 0
+        settle(pool, number, accepted("a@x.example"))
+        assert states(pool, number) == {"a@x.example": "accepted"}
+
+
+def test_large_content_is_in_a_file_beside_it_and_goes_with_its_message(path: Path) -> None:
+    large = payload("a@x.example") | {"content": "x" * 300_000}
+    folder = path.with_name("outbox.db.content")
+    with Journal(path) as journal:
+        number = journal.add(large)
+        assert number is not None
+        assert journal.add(large, key="one") is not None
+        assert journal.add(large, key="one") is None
+        assert len(list(folder.iterdir())) == 2
+        one, _ = journal.take(10)
+        assert one.payload == large
+        settle(journal, number, accepted("a@x.example"))
+        assert journal.purge(4e9) == 1
+        assert len(list(folder.iterdir())) == 1
+    assert [each.stat().st_mode & 0o077 for each in (path, folder, *folder.iterdir())] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("size", [10_000, 300_000])
+def test_content_that_a_disk_has_changed_is_not_given_out(path: Path, size: int) -> None:
+    with Journal(path) as journal:
+        journal.add(payload("a@x.example") | {"content": "x" * size})
+    damaged = path if size < 100_000 else next(path.with_name("outbox.db.content").iterdir())
+    octets = damaged.read_bytes()
+    assert octets.count(b"x" * 100) > 0
+    damaged.write_bytes(octets.replace(b"x" * 100, b"x" * 99 + b"y", 1))
+    with Journal(path) as journal:
+        assert [owed.payload for owed in journal.take(10)] == [None]
+
+
+def test_a_child_has_a_connection_of_its_own_and_not_what_its_parent_holds(path: Path) -> None:
+    with Journal(path) as journal:
+        number = journal.add(payload("a@x.example"), take=True)
+        assert number is not None
+        child = os.fork()
+        if not child:
+            code = 1
+            try:
+                journal.add(payload("b@x.example"))
+                journal.doubt([(number, ["a@x.example"])])
+            except NotHeld:
+                code = 0
+            finally:
+                os._exit(code)
+        assert os.waitpid(child, 0)[1] == 0
+        journal.doubt([(number, ["a@x.example"])])
+        assert journal.counts() == {"queued": 1, "doubt": 1}
+
+
+def test_what_was_settled_is_forgotten_by_age(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Journal(path, keep=1000.0) as journal:
+        number = journal.add(payload("a@x.example"), take=True)
+        assert number is not None
+        journal.doubt([(number, ["a@x.example"])])
+        settle(journal, number, accepted("a@x.example"))
+        journal.take(1)
+        assert journal.summary(number) is not None
+    monkeypatch.setattr(messages.time, "time", lambda: 4e9)
+    with Journal(path, keep=1000.0) as journal:
+        journal.take(1)
+        assert journal.summary(number) is None
+
+
+# -- what a disk does ------------------------------------------------------------------------
+
+
+def test_a_file_of_another_program_is_left_alone(path: Path) -> None:
+    with sqlite3.connect(path) as store:
+        store.execute("CREATE TABLE orders (id)")
+    store.close()
+    before = path.read_bytes()
+    with pytest.raises(JournalError, match="another program"):
+        Journal(path)
+    assert path.read_bytes() == before
+
+
+def test_a_journal_of_another_format_is_refused(path: Path) -> None:
+    Journal(path).close()
+    with sqlite3.connect(path) as store:
+        store.execute("UPDATE journal SET value = '99' WHERE name = 'format'")
+    store.close()
+    with pytest.raises(JournalError, match="format 99"):
+        Journal(path)
+
+
+def test_another_process_that_has_the_lock_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk, "_WAIT", 0.05)
+    with Journal(path) as journal:
+        number = journal.add(payload("a@x.example"), take=True)
+        assert number is not None
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        for action in (
+            lambda: journal.add(payload("b@x.example")),
+            lambda: journal.doubt([(number, ["a@x.example"])]),
+            lambda: journal.settle(number, [], tries=1),
+        ):
+            with pytest.raises(JournalError, match="another process has it"):
+                action()
+        other.execute("ROLLBACK")
+        other.close()
+        assert journal.counts() == {"queued": 1}
+
+
+FULL = """
+import resource, sys
+from pysmtpx.journal.messages import Journal
+from pysmtpx.journal.store import JournalError
+import signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+with Journal(sys.argv[1]) as journal:
+    number = journal.add({"recipients": ["a@x.example"]}, take=True)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+    added = 0
+    try:
+        for n in range(10_000):
+            journal.add({"recipients": ["b@x.example"], "content": "x" * int(sys.argv[2])})
+            added += 1
+    except JournalError as error:
+        print(added, str(error))
+"""
+
+
+@pytest.mark.parametrize("size", [2000, 300_000])
+def test_a_disk_that_is_full_is_told_and_what_was_told_is_there(path: Path, size: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, path, str(size)], capture_output=True, text=True, check=False
+    )
+    added, _, error = done.stdout.partition(" ")
+    assert "cannot be written" in error, done.stderr
+    with Journal(path) as journal:
+        assert journal.counts() == {"queued": 1 + int(added)}
+        assert len(journal.take(10_000)) == 1 + int(added)
+        assert not [*path.parent.glob("*.content/*")]
+
+
+def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    with pytest.raises(JournalError, match="cannot be opened"):
+        Journal(tmp_path / "no such folder" / "outbox.db")
+    with pytest.raises(JournalError, match="cannot be opened"):
+        Journal(tmp_path)
 
 
 def test_what_is_no_journal_is_refused(path: Path) -> None:
