@@ -152,7 +152,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("cli.compose", "cli.recipients", "cli.servers"),
     ("cli.inbox", "cli.template", "cli.running"),
     ("cli.web", "development"),
-    ("cli.check", "cli.send", "cli.bulk", "cli.sink"),
+    ("cli.check", "cli.send", "cli.bulk", "cli.journal", "cli.sink"),
     ("__init__",),
     ("cli.main",),
     ("__main__",),

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from .. import __version__
 from ..errors import SmtpError
-from . import bulk, check, send, sink
+from . import bulk, check, journal, send, sink
 from .exits import Exit, exit_of
 from .show import Show, complain, error_text
 
@@ -24,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
     )
     whole.add_argument("--version", action="version", version=f"pysmtpx {__version__}")
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (check, send, bulk, sink):
+    for command in (check, send, bulk, sink, journal):
         command.add(commands)
     for each in commands.choices.values():
         each.allow_abbrev = False

@@ -37,7 +37,7 @@ CREATE INDEX IF NOT EXISTS done ON messages (queued) WHERE owed = 0;
 CREATE INDEX IF NOT EXISTS doubtful ON fates (message) WHERE state = 'doubt';
 """
 _ANY: Final = """
-SELECT 1 FROM messages WHERE owed > 0 AND due <= ? AND (until <= ? OR until > ?) LIMIT 1
+SELECT 1 FROM messages WHERE owed > 0 AND due <= ? AND owner <> ? AND (until <= ? OR until > ?) LIMIT 1
 """
 _INLINE: Final = 256 * 1024
 """Octets of a payload that are kept in the database; larger ones are in files beside it."""
@@ -141,7 +141,7 @@ class Journal:
         """Messages that are due and that nobody holds; see ``Store.take``."""
         self._tidy()
         now = time.time()
-        if not self._disk.read(_ANY, now, now, now + LEASE + 1):
+        if not self._disk.read(_ANY, now, self._owner, now, now + LEASE + 1):
             return []  # looked at often, and most often so: without the lock that others write by
         rows = self._disk.write(partial(_take, owner=self._owner, most=most))
         return [self._owed(row) for row in rows]
@@ -335,9 +335,9 @@ def _take(store: sqlite3.Connection, owner: str, most: int) -> list[tuple[Any, .
     # The clock was set back: nobody holds anything for longer than one who took it just now.
     store.execute("UPDATE messages SET until = ? WHERE until > ?", (now + LEASE, now + LEASE + 1))
     ready = store.execute(
-        "SELECT number, size FROM messages WHERE owed > 0 AND due <= ? AND until <= ?"
+        "SELECT number, size FROM messages WHERE owed > 0 AND due <= ? AND until <= ? AND owner <> ?"
         " ORDER BY due, number LIMIT ?",
-        (now, now, most),
+        (now, now, owner, most),
     )
     taken: list[tuple[Any, ...]] = []
     octets = 0

@@ -113,9 +113,10 @@ class Store(Protocol):
     def take(self, most: int) -> list[Owed]:
         """At most so many messages that have somebody queued, are due, and are held by nobody.
 
-        Those that are due first come first. They are held from now on. A store may give fewer, so that no
-        more than some tens of megabytes are in memory. A lease that ends later than a new one would, because
-        the clock was set back, is cut to that.
+        What this store holds itself it never gives out again, though the lease have run out, as while a
+        machine slept: it is under way. Those that are due first come first. They are held from now on. A
+        store may give fewer, so that no more than some tens of megabytes are in memory. A lease that ends
+        later than a new one would, because the clock was set back, is cut to that.
         """
 
     def renew(self, numbers: Collection[Any]) -> None:

@@ -142,10 +142,10 @@ class FanOut:
 
     # -- an early end -------------------------------------------------------------------
 
-    def _withdraw(self, *, stays: bool = False) -> None:
-        """End what no worker has taken as unsent; ``stays``: in a journal it is owed still."""
+    def _withdraw(self) -> None:
+        """End what no worker has taken as unsent; what an interrupt recalled is owed still in a journal."""
         for job in self._queue.withdraw(list(self._jobs.values())):
-            job.end(closed(), stays=stays)
+            job.end(closed(), stays=job.is_recalled)
 
     def _are_held(self, jobs: list[Job]) -> bool:
         """Whether a worker has one of these still, be it only to tell how it ended."""
@@ -157,7 +157,7 @@ class FanOut:
         for job in mine:
             job.is_recalled = True
         while (self._jobs or self._are_held(mine)) and limit.remaining() > 0:
-            self._withdraw(stays=True)
+            self._withdraw()
             self._collect()
             if self._jobs:
                 # Again and again: one may have been on its way to a connection.

@@ -251,6 +251,7 @@ def test_a_lease_that_ran_out_is_good_until_somebody_takes_it(
         number = journal.add(payload("a@x.example"), take=True)
         assert number is not None
         monkeypatch.setattr(messages.time, "time", lambda: 4e9)
+        assert journal.take(10) == [], "it is under way here"
         journal.doubt([(number, ["a@x.example"])])
         assert states(journal, number) == {"a@x.example": "doubt"}
 
