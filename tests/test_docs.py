@@ -46,6 +46,7 @@ ARRIVED = {
     "how-to/html-and-attachments.md": 6,
     "how-to/bulk.md": 4,
     "how-to/retry.md": 2,
+    "how-to/journal.md": 1,
     "how-to/providers.md": 5,
     "how-to/authentication.md": 1,
     "how-to/oauth.md": 3,

@@ -22,7 +22,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     whole = commands.add_parser(
         "journal",
         help="look into the journal of a pool, and decide about what is in it",
-        description="Look into the journal of a pool, SmtpPool(journal=FILE), and decide about what is in it.",
+        description="Look into the journal of a pool (SmtpPool(journal=FILE)), and decide about it.",
     )
     actions = whole.add_subparsers(dest="action", required=True, metavar="ACTION")
     listing = actions.add_parser("list", help="one line for each message")

@@ -1,4 +1,4 @@
-"""Killed by SIGKILL at any instant: nothing is lost, nothing is sent twice, and who is in doubt is named.
+"""Killed by SIGKILL at any instant: nothing lost, nothing twice, and who is in doubt is named (FAULTS 123).
 
 The full number by ``python tests/journal/kills.py 2000``.
 """

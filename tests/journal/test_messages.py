@@ -259,6 +259,7 @@ def test_a_lease_that_ran_out_is_good_until_somebody_takes_it(
 def test_a_clock_that_was_set_back_holds_nothing_for_longer_than_a_lease(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """FAULTS 126."""
     clock = 2e9
     monkeypatch.setattr(messages.time, "time", lambda: clock)
     with Journal(path) as killed, Journal(path) as journal:

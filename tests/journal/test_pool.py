@@ -158,6 +158,7 @@ def test_a_closed_pool_leaves_what_is_queued_to_the_next_one(path: Path) -> None
 
 
 def test_what_cannot_be_recorded_is_not_sent(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FAULTS 124."""
     monkeypatch.setattr(disk, "_WAIT", 0.05)
     locks: list[sqlite3.Connection] = []
 
@@ -184,6 +185,7 @@ def test_what_cannot_be_recorded_is_not_sent(path: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("in_flight", [1, 8])
 def test_one_that_was_cancelled_by_hand_keeps_back_nobody_else(path: Path, in_flight: int) -> None:
+    """FAULTS 125."""
     entered, go = threading.Event(), threading.Event()
 
     def verdict(event: Event) -> None:
@@ -308,6 +310,7 @@ def test_what_nobody_waits_for_is_tried_again_for_days(path: Path) -> None:
 
 
 def test_what_is_damaged_or_late_is_refused_and_the_rest_is_sent(path: Path) -> None:
+    """FAULTS 127."""
     with Journal(path) as journal:
         good = pack(make_submission(letter("a@x.example")))
         journal.add({"recipients": ["b@x.example"], "version": 99})
