@@ -113,7 +113,7 @@ def test_messages_of_each_kind(
             pool.send_message(email(kind))
             assert [each.status for each in pool.send_many([email(kind)])] == ["accepted"]
         for got in server.messages:
-            assert b"Bcc" not in got.content
+            assert b"Bcc:" not in got.content
         messages = [got.content for got in server.messages]
     assert len(messages) == 3
     check(messages[0])

@@ -148,7 +148,7 @@ def test_a_message_is_written_again_for_a_server_without_8bitmime(make: Callable
     assert octets(sent(job, NOTHING)) == octets(narrow)
     for name in ("Date", "Message-ID", "From", "To", "Subject"):
         assert read(narrow).get_all(name) == read(wide).get_all(name)
-    assert "Bcc" not in read(narrow)
+    assert "Bcc:" not in read(narrow)
     assert narrow.recipients == wide.recipients
     assert [p.get_payload(decode=True) for p in read(narrow).walk() if not p.is_multipart()] == [
         p.get_payload(decode=True) for p in read(wide).walk() if not p.is_multipart()

@@ -111,7 +111,7 @@ def test_a_message_object_is_written_in_7_bit_for_a_server_without_8bitmime() ->
     content = server.messages[0].content
     assert content.isascii()
     assert b"Gr=C3=BC=C3=9Fe" in content or b"R3LDvMOfZQ==" in content
-    assert b"Bcc" not in content
+    assert b"Bcc:" not in content
     assert server.messages[0].delivered == [BOB, EVE]
     assert message["Bcc"] == EVE
 

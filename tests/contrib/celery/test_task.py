@@ -74,7 +74,7 @@ def test_a_report_says_what_became_of_each(eager: Celery) -> None:
     assert (report["unknown"], report["unsent"], report["error"]) == ([], [], None)
     assert (report["task_id"], report["sender"], report["attempts"]) == (result.id, "s@x.example", 1)
     assert f"Message-ID: {report['message_id']}\r\n".encode() in message.content
-    assert b"Bcc" not in message.content
+    assert b"Bcc:" not in message.content
 
 
 @pytest.mark.parametrize("head", [b"no field\r\n", b"X: y\r\n" * 200_000, b""])
