@@ -14,13 +14,12 @@ from .flow.effects import Flow
 from .flow.pipeline import Done, Pipeline
 from .flow.plan import Plan
 from .lock import Busy, Lock, Wakeup
-from .net.deadline import Deadline, now
+from .net.deadline import NEVER, Deadline, now
 from .observing import Step
 from .sasl.binding import ChannelBinding
 from .wire.limits import REUSE_LIMIT, Stage
 
 _T = TypeVar("_T")
-_NEVER: Final = Deadline.after(None)
 _LOOK_AGAIN: Final = 1.0
 """Seconds until whoever waits looks himself: an interrupt can fall between a change and the wakeup for it."""
 
@@ -331,7 +330,7 @@ class MailStream:
         self._is_running = True
         try:
             deadline = deadline or driver.fresh_deadline()
-            channel._step(partial(driver.drive, flow, deadline), _NEVER, self._tenant)
+            channel._step(partial(driver.drive, flow, deadline), NEVER, self._tenant)
             is_done = True
         finally:
             self._is_running = False

@@ -15,7 +15,7 @@ from .flow.plan import as_options, make_envelope, make_plan
 from .flow.session import demand, exchange, quit_session, try_envelope
 from .flow.transaction import delivery
 from .message import AnyMessage, prepare, written
-from .net.deadline import Deadline
+from .net.deadline import NEVER, Deadline, check_timeout
 from .observing import Peer
 from .options import (
     ENVELOPE,
@@ -372,7 +372,7 @@ class SmtpConnection:
         """
         given = complete(options, MESSAGE_DEFAULTS, "overlap", "in_flight")
         timeout = given["timeout"]
-        Deadline.after(timeout)  # refuses what is no timeout
+        check_timeout(timeout)
         in_flight = possible_in_flight(in_flight, self._capabilities)
         check_messages(messages)
         plan_of = partial(
@@ -455,14 +455,14 @@ class SmtpConnection:
 
         Waits for its turn, then ``timeout`` seconds. In a forked child it only closes.
         """
-        Deadline.after(timeout)  # refuses what is no timeout
+        check_timeout(timeout)
         channel = self._channel
         if channel.is_foreign:
             self.close()
         if not channel.closed:
             closed(channel, self._server)
             try:  # noqa: SIM105 - what is there already changes nothing any more, so the line is not looked at
-                channel.run(quit_session, Deadline.after(None), fresh=True, seconds=timeout)
+                channel.run(quit_session, NEVER, fresh=True, seconds=timeout)
             except (ConnectionLost, ServiceUnavailable, Timeout, ProtocolError):
                 pass
 

@@ -40,7 +40,7 @@ from .flow.effects import (
 )
 from .flow.hidden import Hidden
 from .frames import bare
-from .net.deadline import AnswerTime, Deadline, now
+from .net.deadline import NEVER, AnswerTime, Deadline, now
 from .net.stream import Stream
 from .net.tls import Tls
 from .sasl.binding import ChannelBinding
@@ -73,7 +73,7 @@ class Driver:
         """Seconds for the next reply, where the connection had been idle and may be half-open."""
         self.seconds: float | None = None
         """For each message of a stream that has no deadline of its own."""
-        self._deadline = Deadline.after(None)
+        self._deadline = NEVER
         self._answer_time = answer_time or AnswerTime()
         self._committed: float | None = None
         """When the last end of data was begun, until its last answer is read."""

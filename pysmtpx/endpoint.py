@@ -136,6 +136,8 @@ def host_and_port(host: str, port: int | None) -> tuple[str, int | None]:
 def checked_host(value: object) -> str:
     """A path as it is, or a name or address in the form that is looked up."""
     host = checked_text("host", value)
+    if "/" not in host:
+        return _name(host)
     if is_embedded(host):
         return checked(host)
     if not is_path(host):
@@ -196,7 +198,7 @@ def checked_tls(value: object) -> TlsMode:
 
 def checked_port(host: str, value: object, *, lowest: int = 1) -> int:
     """The port, where it is a number in range."""
-    if is_path(host):
+    if "/" in host and is_path(host):
         if value != 0:
             raise InputError(
                 f"{'a server of this process' if is_embedded(host) else 'a UNIX socket'} has no port"

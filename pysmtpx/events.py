@@ -57,7 +57,7 @@ class Events:
         """Whether there is anybody to tell this to."""
         if self.hook is not None or observing.observers:
             return True
-        return _log.isEnabledFor(self._level(kind, outcome))
+        return _log.isEnabledFor(self._levels[kind] if outcome is None else self._level(kind, outcome))
 
     def _level(self, kind: Kind, outcome: SendResult | SmtpError | None) -> int:
         level = self._levels[kind]

@@ -13,7 +13,7 @@ from .driver import Driver
 from .errors import ConnectError, ConnectionLost, ProtocolError, SmtpError, Timeout, TlsError
 from .flow.session import Begun, Opening, begin_session, log_in
 from .net.deadline import AnswerTime, Deadline
-from .net.dial import Addresses, Unwell, own_name
+from .net.dial import Addresses, Keep, Unwell, own_name
 from .net.stream import Stream
 from .net.tls import Tls, context_for, handshake
 from .net.tls_first import await_first_octet
@@ -33,7 +33,7 @@ _STARTTLS: Final = {"starttls": "required", "opportunistic": "opportunistic"}
 class Attempt:
     """What an attempt to open a session holds, and how it is ended; does no harm once that is over."""
 
-    __slots__ = ("_deadline", "_sockets", "answer_time", "channel", "unwell")
+    __slots__ = ("_deadline", "_sockets", "answer_time", "channel", "keep", "unwell")
 
     def __init__(
         self, deadline: Deadline, unwell: Unwell | None = None, answer_time: AnswerTime | None = None
@@ -44,12 +44,10 @@ class Attempt:
         self.answer_time: AnswerTime | None = answer_time
         """How long the server lately took to answer the end of data."""
         self._sockets: list[socket.socket] = []
+        self.keep: Keep = self._sockets.append
+        """Takes note of a socket."""
         self.channel: Channel | None = None
         """Has the last of the sockets, once it is there."""
-
-    def keep(self, sock: socket.socket) -> None:
-        """Take note of a socket."""
-        self._sockets.append(sock)
 
     def stop(self) -> None:
         """End the wait at once, from any thread; whoever waits closes everything."""
@@ -81,25 +79,31 @@ def open_channel(
     """
     attempt = attempt or Attempt(deadline)
     # Before the dial: whoever has no token yet, or gets none, does not hold a connection meanwhile.
-    credentials = _credentials(server, deadline)
+    credentials = server.credentials
+    if credentials is not None:
+        credentials = credentials.ready(deadline.remaining)
     try:
+        if not observing.observers:
+            return _open(server, credentials, deadline, attempt)
         with observing.scope("connect", server) as step:
-            channel, opening, begun = _begin_somewhere(server, credentials, deadline, attempt)
+            channel, capabilities = _open(server, credentials, deadline, attempt)
             channel.step = step
-            if opening.credentials is not None:
-                with observing.scope("auth") as login:
-                    mechanism = channel.run(lambda: log_in(opening, begun), deadline)
-                    note(login, "mechanism", mechanism)
-                channel.note_log_in(mechanism)
-        return channel, begun.capabilities
+        return channel, capabilities
     except BaseException:
         attempt.drop()
         raise
 
 
-def _credentials(server: Server, deadline: Deadline) -> Credentials | None:
-    credentials = server.credentials
-    return None if credentials is None else credentials.ready(deadline.remaining)
+def _open(
+    server: Server, credentials: Credentials | None, deadline: Deadline, attempt: Attempt
+) -> tuple[Channel, Capabilities]:
+    channel, opening, begun = _begin_somewhere(server, credentials, deadline, attempt)
+    if credentials is not None:
+        with observing.scope("auth") as login:
+            mechanism = channel.run(lambda: log_in(opening, begun), deadline)
+            note(login, "mechanism", mechanism)
+        channel.note_log_in(mechanism)
+    return channel, begun.capabilities
 
 
 def _begin_somewhere(
@@ -128,21 +132,30 @@ def _begin(
     attempt: Attempt,
     addresses: Addresses,
 ) -> tuple[Channel, Opening, Begun]:
-    with observing.scope("dial") as step:
-        sock = reach(server, deadline, attempt.keep, addresses)
-        note(step, "address", addresses.shown if addresses.is_reached else "")
+    dial = _observed if observing.observers else reach
+    sock = dial(server, deadline, attempt.keep, addresses)
     limit = addresses.share(deadline)
     name = server.local_hostname or own_name(sock)
     if server.tls == "implicit":
         with observing.scope("tls") as step:
             sock = wrapped = handshake(sock, _tls_of(server), limit, attempt.keep)
             note(step, "tls_version", wrapped.version())
-    elif server.is_direct:
+    driver = _driver(server, sock, attempt)
+    if server.tls != "implicit" and server.is_direct:
+        place, readable = (server.host, server.port), driver.stream.readable
         source = server.source_address
-        await_first_octet(sock, (server.host, server.port), limit, source=source, keep=attempt.keep)
-    channel = attempt.channel = Channel(_driver(server, sock, attempt))
-    opening = _opening(server, credentials, name, channel.binding())
-    return channel, opening, channel.run(lambda: begin_session(opening), limit, fresh=True)
+        await_first_octet(sock, place, limit, readable=readable, source=source, keep=attempt.keep)
+    channel = attempt.channel = Channel(driver)  # whoever stops the attempt closes it, from another thread
+    opening = _opening(server, credentials, name, driver.stream.binding())
+    return channel, opening, channel.run(partial(begin_session, opening), limit, fresh=True)
+
+
+def _observed(server: Server, deadline: Deadline, keep: Keep, addresses: Addresses) -> socket.socket:
+    """As ``reach``, for those who observe."""
+    with observing.scope("dial") as step:
+        sock = reach(server, deadline, keep, addresses)
+        note(step, "address", addresses.shown if addresses.is_reached else "")
+    return sock
 
 
 def _is_about_one_address(error: SmtpError) -> bool:

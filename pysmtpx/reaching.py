@@ -39,10 +39,10 @@ def reach(
         return _dial_by(server.dial, server, deadline, keep)
     if server.proxy is not None:
         return _dial_through(server.proxy, server, deadline, source, keep)
-    if is_embedded(server.host):
-        return dial_embedded(server.host, keep)
-    if server.path:
-        return dial_unix(server.path, deadline, keep)
+    if "/" in server.host:  # neither a name nor an address has one
+        if is_embedded(server.host):
+            return dial_embedded(server.host, keep)
+        return dial_unix(server.host, deadline, keep)
     return dial(at or server.host, server.port, deadline, source, keep, addresses)
 
 

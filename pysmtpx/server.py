@@ -140,11 +140,12 @@ class Server:
         put = object.__setattr__
         for name, value in values.items():
             put(self, name, value)
-        if is_embedded(host):
+        has_slash = "/" in host  # no name and no address has one
+        if has_slash and is_embedded(host):
             _check_embedded(self)
         if not _OF_ACCOUNT.isdisjoint(options):
             _check_account(self)
-        if endpoint.is_path(host) or not _OF_LINE.isdisjoint(options):
+        if (has_slash and endpoint.is_path(host)) or not _OF_LINE.isdisjoint(options):
             _check_line(self)
 
     @classmethod
@@ -188,7 +189,7 @@ class Server:
     def is_local(self) -> bool:
         """True for loopback and UNIX sockets, straight: nobody can listen on the way."""
         # A proxy's loopback is the proxy's.
-        return self.is_direct and endpoint.is_local(self.host)
+        return self.proxy is None and self.dial is None and endpoint.is_local(self.host)
 
     @property
     def is_direct(self) -> bool:

@@ -142,8 +142,11 @@ class SMTP(Conversations):
         try:
             self._name_dialled = host.partition(":")[0] if not port and host.count(":") == 1 else host
             self._is_dialling = True
-            with observing.scope("connect", self._dialled(host, port) if observing.observers else None):
+            if not observing.observers:
                 greeting = self._greeted(host, port, source_address)
+            else:
+                with observing.scope("connect", self._dialled(host, port)):
+                    greeting = self._greeted(host, port, source_address)
         except BaseException:
             if self.sock is not before:
                 self.close()

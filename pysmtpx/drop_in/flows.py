@@ -29,11 +29,10 @@ class SocketDriver(Driver):
 
     def __init__(self, sock: socket.socket) -> None:
         before = sock.gettimeout()
-        if sock.family in (socket.AF_INET, socket.AF_INET6):
-            try:  # noqa: SIM105 - it is done for every connection
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            except OSError:  # one that somebody else dialled
-                pass
+        try:  # noqa: SIM105 - it is done for every connection
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError:  # it is no TCP
+            pass
         super().__init__(Stream(sock), _no_tls)
         self.sock = sock
         wait_at_most(sock, before)

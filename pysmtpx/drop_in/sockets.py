@@ -16,7 +16,7 @@ from .. import observing
 from ..errors import ConnectError, InputError, ProxyError, Timeout, TlsError
 from ..net import dial as dialling
 from ..net import tls
-from ..net.deadline import Deadline
+from ..net.deadline import NEVER, Deadline
 from ..net.dial import Addresses
 from ..observing import Peer
 from ..reaching import reach
@@ -31,8 +31,6 @@ _CREATE: Final = socket.create_connection
 _LAST_PORT: Final = 65_535
 _WRAP: Final = ssl.SSLContext.wrap_socket
 
-
-_NEVER: Final = Deadline.after(None)
 
 _of_socket: Final = attrgetter("sendall", "makefile", "recv_into")
 """What the standard library uses of a socket: whoever overrides it wants to be asked."""
@@ -58,7 +56,7 @@ def default_timeout(timeout: Any, sockets: ModuleType) -> float | None:
 
 def deadline_for(seconds: float | None) -> Deadline:
     """The deadline of a call; none for a timeout that the dialling will refuse."""
-    return Deadline.after(seconds) if seconds is not None and 0 < seconds < math.inf else _NEVER
+    return Deadline.after(seconds) if seconds is not None and 0 < seconds < math.inf else NEVER
 
 
 def check_timeout(timeout: Any) -> None:
@@ -91,11 +89,17 @@ def connected(
     if port > _LAST_PORT:
         # The resolver takes it modulo 65,536, and whoever listens there would have the mail.
         raise ConnectionRefusedError(errno.ECONNREFUSED, f"no port has the number {port}")
-    with observing.scope("dial"), system_errors:
-        given = cast("tuple[str, int] | None", source)
-        sock = dialling.dial(host, port, deadline, given, addresses=addresses)
+    dial: Callable[..., socket.socket] = _observed if observing.observers else dialling.dial
+    with system_errors:
+        sock = dial(host, port, deadline, source, addresses=addresses)
     wait_at_most(sock, seconds)
     return sock
+
+
+def _observed(*args: Any, addresses: Addresses | None) -> socket.socket:
+    """As ``dial``, for those who observe."""
+    with observing.scope("dial"):
+        return dialling.dial(*args, addresses=addresses)
 
 
 def brought(

@@ -32,10 +32,8 @@ class Deadline:
         """
         if seconds is None:
             return cls(math.inf)
-        if type(seconds) is not float:
-            _check_number(seconds)
-        if not seconds > 0:
-            raise InputError(f"a timeout is a positive number of seconds or None, not {seconds!r}")
+        if type(seconds) is not float or not seconds > 0:
+            check_timeout(seconds)
         return cls(now() + seconds)
 
     def within(self, seconds: float) -> Deadline:
@@ -54,8 +52,15 @@ class Deadline:
         return f"<Deadline in {self.remaining():.3f} s>"
 
 
-def _check_number(seconds: object) -> None:
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+NEVER: Final = Deadline(math.inf)
+"""Shared: not for one that is stopped."""
+
+
+def check_timeout(seconds: object) -> None:
+    """Raise ``InputError`` unless this is a positive number of seconds, or None."""
+    if seconds is None:
+        return
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
         raise InputError(f"a timeout is a positive number of seconds or None, not {seconds!r}")
 
 

@@ -236,8 +236,6 @@ def _look_up(host: str, port: int, flags: int) -> list[Address]:
 def _interleaved(addresses: Iterable[Address]) -> list[Address]:
     """The first family's addresses and the other's in turn (RFC 8305 4)."""
     left = list(addresses)
-    if len(left) < 2:
-        return left
     ordered: list[Address] = []
     while left:
         wanted = ordered[-1][0] if ordered else None
@@ -279,7 +277,7 @@ class Addresses:
     __slots__ = ("_left", "_reached", "_unwell")
 
     def __init__(self, unwell: Unwell | None = None) -> None:
-        self._unwell = unwell or Unwell()
+        self._unwell = unwell
         self._left: list[Address] | None = None
         self._reached: Address | None = None
 
@@ -297,7 +295,10 @@ class Addresses:
         """Those to dial now, in order; they are looked up once."""
         self._reached = None
         if self._left is None:
-            self._left = self._unwell.last(_interleaved(resolve(host, port, deadline)))
+            self._left = found = resolve(host, port, deadline)
+            if len(found) > 1:
+                found = _interleaved(found)
+                self._left = found if self._unwell is None else self._unwell.last(found)
         return self._left
 
     def settle(self, reached: Address | None, failed: list[Address]) -> None:
@@ -305,7 +306,7 @@ class Addresses:
         self._reached = reached
         if failed:
             for address in failed:
-                self._unwell.note(address)
+                self._note(address)
             self._left = [address for address in self._left or () if address not in failed]
 
     def share(self, deadline: Deadline) -> Deadline:
@@ -317,9 +318,13 @@ class Addresses:
         """The one that was reached gave no session: whether another is left to be tried, and time for it."""
         if self._reached is None:
             return False
-        self._unwell.note(self._reached)
+        self._note(self._reached)
         self._left = [address for address in self._left or () if address != self._reached]
         return bool(self._left) and deadline.remaining() > 0
+
+    def _note(self, address: Address) -> None:
+        if self._unwell is not None:
+            self._unwell.note(address)
 
 
 # -- the race --------------------------------------------------------------------

@@ -43,7 +43,6 @@ class Stream:
         "_is_shaking",
         "_parser",
         "_quickack",
-        "_readable",
         "_sock",
         "_turned",
         "_unacknowledged",
@@ -52,6 +51,7 @@ class Stream:
         "closed",
         "farewell",
         "is_tls",
+        "readable",
         "round_trips",
         "short",
     )
@@ -60,7 +60,8 @@ class Stream:
         sock.setblocking(False)
         self._sock = sock
         self._waiter = Waiter(sock)
-        self._readable = self._waiter.readable
+        self.readable = self._waiter.readable
+        """Wait so many milliseconds for something to be read; true also if the connection is broken."""
         self._parser = ReplyParser()
         self._broken: SmtpError | None = None
         self._quickack = _QUICKACK  # until a socket that is not TCP refuses it
@@ -191,7 +192,7 @@ class Stream:
                         pass_alarm(error)
                         self._quickack = None
                 # Rounded up: a wait that ends too early would spin until the deadline.
-                if not self._readable(int(left * 1000) + 1 if left > 0 else 0):
+                if not self.readable(int(left * 1000) + 1 if left > 0 else 0):
                     raise Timeout("no reply came in time")
             octets = self._read()
             if not parser.has_input and len(octets) <= REMEMBERED and (found := replies_in(octets)):
@@ -259,7 +260,7 @@ class Stream:
 
     def _peek(self) -> bool:
         """Read without waiting; whether anything, or the end, is there."""
-        if (self.is_tls and self._has_pending()) or self._readable(0):
+        if (self.is_tls and self._has_pending()) or self.readable(0):
             self._pull()
         return self._broken is not None or self._parser.has_input
 

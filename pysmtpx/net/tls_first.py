@@ -12,13 +12,14 @@ import socket
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
+from math import ceil
 from typing import Any, Final
 
 from .. import cures
 from ..errors import TlsError
 from ..wire.limits import Stage
 from .deadline import Deadline
-from .wait import READ, WRITE, Waiter, pass_alarm
+from .wait import READ, WRITE, pass_alarm
 
 LOOK_AFTER: Final = 3.0
 """Seconds of silence before the look; half of the time for the call, where that is less."""
@@ -40,20 +41,22 @@ def await_first_octet(
     place: tuple[str, int],
     deadline: Deadline,
     *,
+    readable: Callable[[int], object],
     source: tuple[str, int] | None = None,
     keep: Callable[[socket.socket], object] | None = None,
 ) -> None:
     """Return once the server has said something, or nothing can be found out by a second dial.
 
-    ``place`` are host and port, ``source`` is our address, ``keep`` is given the second socket. Raises
+    ``place`` are host and port, ``readable`` waits so many milliseconds for the socket, ``source`` is our address, ``keep`` is given the second socket. Raises
     ``TlsError`` where the server is silent and answers a ClientHello on a second connection. Nothing else
     goes over that one, so nothing is verified on it.
     """
     host, port = place
     if port == _RELAY:
         return
-    quiet = min(LOOK_AFTER, max(_AT_LEAST, deadline.remaining() / 2))
-    if Waiter(sock).wait(READ, max(0.0, min(quiet, deadline.remaining()))) or deadline.remaining() <= 0:
+    left = deadline.remaining()
+    quiet = max(0.0, min(LOOK_AFTER, max(_AT_LEAST, left / 2), left))
+    if readable(ceil(quiet * 1000)) or deadline.remaining() <= 0:
         return
     made: list[socket.socket] = []
     try:

@@ -205,8 +205,11 @@ class ReplyParser:
 def replies_in(octets: bytes) -> tuple[Reply, ...] | None:
     """What ``ReplyParser`` makes of octets that are whole replies of a line each; None for any other.
 
-    For no more than ``REMEMBERED`` octets. A server says the same few groups of replies all day.
+    Also of one reply of several lines, as that to EHLO is, which comes alone. For no more than
+    ``REMEMBERED`` octets. A server says the same few groups of replies all day.
     """
+    if octets[3:4] == b"-":
+        return (_several(octets),) if _SEVERAL.fullmatch(octets) else None
     *lines, rest = octets.split(b"\n")
     if rest:
         return None  # the last is still to come
