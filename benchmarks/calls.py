@@ -194,6 +194,8 @@ MOST: Final = {
     "`send_many`, overlap off, a message": 130,
     "`send_many`, overlap on, a message": 110,
     "`SmtpPool.send`": 230,
+    "a connection, a message, QUIT": 340,
+    "the same by the face": 375,
 }
 """Calls that each of these may take."""
 CROSSED: Final = {

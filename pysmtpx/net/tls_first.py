@@ -47,9 +47,9 @@ def await_first_octet(
 ) -> None:
     """Return once the server has said something, or nothing can be found out by a second dial.
 
-    ``place`` are host and port, ``readable`` waits so many milliseconds for the socket, ``source`` is our address, ``keep`` is given the second socket. Raises
-    ``TlsError`` where the server is silent and answers a ClientHello on a second connection. Nothing else
-    goes over that one, so nothing is verified on it.
+    ``place`` are host and port, ``readable`` waits so many milliseconds for ``sock``, ``source`` is our
+    address, ``keep`` is given the second socket. Raises ``TlsError`` where the server is silent and answers
+    a ClientHello on a second connection. Nothing else goes over that one, so nothing is verified on it.
     """
     host, port = place
     if port == _RELAY:

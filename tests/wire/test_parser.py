@@ -394,6 +394,24 @@ def test_what_is_not_whole_replies_of_a_line_each_is_not_looked_up(octets: bytes
     assert replies_in(octets) is None
 
 
+@pytest.mark.parametrize(
+    ("octets", "is_whole"),
+    [
+        (b"250-a\r\n250-b\r\n250 c\r\n", True),
+        (b"250-a\n250\n", True),
+        (b"250-a\r\n250 b\r\n250 c\r\n", False),
+        (b"250-a\r\n251 b\r\n", False),
+        (b"250-a\r\nb\r\n", False),
+        (b"150-a\r\n150 b\r\n", False),
+    ],
+)
+def test_one_reply_of_several_lines_is_looked_up_where_it_comes_alone(octets: bytes, is_whole: bool) -> None:
+    """As that to EHLO does; what is anything else, the parser judges."""
+    found = replies_in(octets)
+    assert (found is not None) is is_whole
+    assert found is None or parse([octets]) == (list(found), None)
+
+
 def test_the_last_of_those_that_are_owed_is_handed_out_alone_if_something_is_behind_it() -> None:
     """FAULTS 9: so that what is behind it can be judged."""
     parser = ReplyParser()
