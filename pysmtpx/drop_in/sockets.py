@@ -96,10 +96,12 @@ def connected(
     return sock
 
 
-def _observed(*args: Any, addresses: Addresses | None) -> socket.socket:
+def _observed(
+    host: str, port: int, deadline: Deadline, source: Any, *, addresses: Addresses | None
+) -> socket.socket:
     """As ``dial``, for those who observe."""
     with observing.scope("dial"):
-        return dialling.dial(*args, addresses=addresses)
+        return dialling.dial(host, port, deadline, source, addresses=addresses)
 
 
 def brought(
