@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self, Unpack
+from typing import Any, Final, Self, Unpack
 
 from .connecting import as_server
 from .errors import InputError
 from .frames import conceals
-from .options import ROUTE_DEFAULTS, RouteOptions, above_zero, complete, positive, spelled_out, whole
+from .options import (
+    ROUTE_DEFAULTS,
+    SERVER_DEFAULTS,
+    RouteOptions,
+    above_zero,
+    complete,
+    positive,
+    spelled_out,
+    whole,
+)
 from .server import Server
 
 
@@ -77,8 +86,8 @@ class Route:
     def with_defaults(self, options: Mapping[str, Any]) -> Self:
         """The same, where its server has these options unless something else was said of it."""
         plain, mine = Server(self.server.host), self.server
-        left = {name: options[name] for name in options if getattr(mine, name) == getattr(plain, name)}
-        return self._with(left)
+        stated = {name for name in SERVER_DEFAULTS if getattr(mine, name) != getattr(plain, name)}
+        return self._with(unstated(options, stated))
 
     def _with(self, options: Mapping[str, Any]) -> Self:
         """The same with these options of its server."""
@@ -86,6 +95,26 @@ class Route:
             return self
         limits: Any = {name: getattr(self, name) for name in ROUTE_DEFAULTS}
         return type(self)(as_server(self.server, None, options), **limits)
+
+
+_OF_ANOTHER_WAY: Final = {
+    "proxy": frozenset(("dial",)),
+    "proxy_password": frozenset(("proxy", "dial")),
+    "dial": frozenset(("proxy",)),
+    "roots": frozenset(("ssl_context",)),
+    "ssl_context": frozenset(("roots",)),
+}
+"""By which words of its own a server has no use for a shared option: the way there, or whom it trusts."""
+
+
+@conceals
+def unstated(shared: Mapping[str, Any], stated: Collection[str]) -> dict[str, Any]:
+    """Those of the shared options that are for a server that states these itself."""
+    return {
+        name: value
+        for name, value in shared.items()
+        if name not in stated and _OF_ANOTHER_WAY.get(name, frozenset()).isdisjoint(stated)
+    }
 
 
 @conceals

@@ -13,7 +13,7 @@ from ..errors import InputError, SmtpError
 from ..frames import conceals
 from ..options import unknown
 from ..retry import RetryPolicy
-from ..route import Route, routes
+from ..route import Route, routes, unstated
 
 _Made = TypeVar("_Made")
 
@@ -126,13 +126,22 @@ def _named(what: str, value: Any) -> Any:
 
 @conceals
 def listed_routes(what: str, values: Any, options: Mapping[str, Any]) -> list[Route]:
-    """The routes that a setting lists: URLs, dicts or what a pool takes. Raises ``InputError``.
+    """The routes that a setting lists: URLs, dicts or what a pool takes.
 
     ``options`` are what other settings say of all servers: see ``completed``.
+    Raises ``InputError``, which says at which place of the list.
     """
     if not isinstance(values, list | tuple):
         raise InputError(f"{what} is a list of URLs or dicts")
-    return [made(what, lambda each=each: completed(each, options)) for each in values]  # type: ignore[misc]
+    return [_listed(f"{what}[{at}]", each, options) for at, each in enumerate(values)]
+
+
+@conceals
+def _listed(place: str, value: Any, options: Mapping[str, Any]) -> Route:
+    try:
+        return made("a server", lambda: completed(value, options))
+    except InputError as error:
+        raise error.at(place) from None  # the frames of the cause hold secrets
 
 
 @conceals
@@ -145,13 +154,13 @@ def completed(value: Any, options: Mapping[str, Any], *, is_alone: bool = False)
     """
     shared = {name: option for name, option in options.items() if name not in _OF_ACCOUNT}
     if isinstance(value, Mapping):
-        return Route.of(_with_token({**shared, **value}))
+        return Route.of(_with_token({**unstated(shared, value), **value}))
     if not isinstance(value, str):
         return Route.of(value).with_defaults(shared)
     user, has_secret, said = _said(value)
     is_mine = is_alone if user is None else not has_secret and options.get("username") in (None, "", user)
     given = {name: option for name, option in options.items() if is_mine or name not in _OF_ACCOUNT}
-    (route,) = routes(value, {name: option for name, option in given.items() if name not in said})
+    (route,) = routes(value, unstated(given, said))
     return route
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from support.frames import is_ours
 
 from pysmtpx import InputError, RetryPolicy, Server, SmtpPool
-from pysmtpx.contrib.configuration import Key, made, policy
+from pysmtpx.contrib.configuration import Key, listed_routes, made, policy
 
 SECRET = "hunter2"
 
@@ -64,3 +65,41 @@ def test_a_policy_by_its_fields() -> None:
     for wrong in ({"tries": 5}, {"attempts": 0}, {1: 2}):
         with pytest.raises(InputError):
             policy("retry", wrong)
+
+
+PROXY = {"proxy": "socks5://ann@p.example", "proxy_password": "of p"}
+
+
+def own(value: Any, **shared: Any) -> Server:
+    (route,) = listed_routes("servers", [value], shared)
+    return route.server
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"host": "a.example", "proxy": None},
+        {"host": "a.example", "proxy": "socks5://q.example"},
+        "smtps://a.example?proxy=socks5://q.example",
+        Server("a.example", proxy="socks5://q.example"),
+        {"host": "a.example", "dial": print},
+        Server("a.example", dial=print),
+    ],
+)
+def test_a_server_that_is_reached_its_own_way(value: Any) -> None:
+    """The password of the shared proxy goes to no other one."""
+    server = own(value, **PROXY)
+    assert server.proxy_password is None
+    assert server.proxy in (None, "socks5://q.example:1080")
+
+
+def test_a_server_that_trusts_others() -> None:
+    context = ssl.create_default_context()
+    assert own({"host": "a.example", "ssl_context": context}, roots="system").ssl_context is context
+    assert own({"host": "a.example", "roots": "certifi"}, ssl_context=context).roots == "certifi"
+
+
+@pytest.mark.parametrize("wrong", [5, {"host": "b.example", "proxie": "x"}, "smtps://b.example?x=1", {}])
+def test_an_error_says_of_which_server(wrong: Any) -> None:
+    with pytest.raises(InputError, match=r"^servers\[1\]: "):
+        listed_routes("servers", ["smtps://a.example", wrong], {})

@@ -9,12 +9,12 @@ from typing import Any, Final
 from flask import Flask
 from flask.logging import default_handler
 
-from ...connecting import as_server
 from ...cures import near_miss
 from ...errors import InputError, SmtpError
 from ...frames import conceals_settings
 from ...options import SERVER_DEFAULTS
 from ...pool import SmtpPool
+from ...pooling.arguments import PoolLimits
 from ...records import fields
 from ...retry import RetryPolicy
 from ...shortening import shown
@@ -37,26 +37,12 @@ _log: Final = logging.getLogger("pysmtpx")
 _HOST: Final = "127.0.0.1"
 _PORT: Final = 25
 _SMTPS: Final = 465
+_NAMED_OTHERWISE: Final = frozenset(("protocol", "tls", "username", "password", "max_messages"))
+"""Options that Flask-Mail has by other names, and ``protocol``: an application submits its mail."""
 _POOL_KEYS: Final = {
-    "MAIL_CONNECT_TIMEOUT": "connect_timeout",
-    "MAIL_MAX_CONNECTIONS": "max_connections",
-    "MAIL_RATE": "rate",
-    "MAIL_BALANCE": "balance",
-    "MAIL_DIAL": "dial",
-    "MAIL_CLIENT_CERTIFICATE": "client_certificate",
-    "MAIL_SSL_CONTEXT": "ssl_context",
-    "MAIL_AUTH": "auth",
-    "MAIL_TOKEN": "token",
-    "MAIL_INSECURE_AUTH": "insecure_auth",
-    "MAIL_OVERLAP": "overlap",
-    "MAIL_PROXY": "proxy",
-    "MAIL_PROXY_PASSWORD": "proxy_password",
-    "MAIL_ROOTS": "roots",
-    "MAIL_FINGERPRINT": "fingerprint",
-    "MAIL_WITHOUT": "without",
-    "MAIL_BEFORE_SEND": "before_send",
-    "MAIL_REDIRECT_TO": "redirect_to",
-    "MAIL_ALLOW_RECIPIENTS": "allow_recipients",
+    f"MAIL_{name.upper()}": name
+    for name in (*PoolLimits.__annotations__, *SERVER_DEFAULTS)
+    if name not in _NAMED_OTHERWISE
 }
 """Settings that are arguments of ``SmtpPool``."""
 _LOG_IN: Final = frozenset(("token", "auth"))
@@ -72,6 +58,10 @@ _CALLED_ELSEWHERE: Final = {
     "FROM": "DEFAULT_SENDER",
 }
 """What other frameworks call the same, without the prefix."""
+
+
+_OF_OTHERS: Final = frozenset(("MAIL_SERVER_NAME",))
+"""Keys of other extensions that only look like a slip in one of ours."""
 
 
 class _Asked(Mapping[str, Any]):
@@ -96,7 +86,7 @@ class _Asked(Mapping[str, Any]):
 
         Other extensions have keys that begin so too.
         """
-        for name in self._config.keys() - self.names:
+        for name in self._config.keys() - self.names - _OF_OTHERS:
             if isinstance(name, str) and name.startswith(_OURS):
                 elsewhere = _CALLED_ELSEWHERE.get(name.removeprefix(_OURS))
                 meant = f"{_OURS}{elsewhere}" if elsewhere else near_miss(name, self.names)
@@ -143,6 +133,7 @@ class MailSettings:
         self.pool_options: dict[str, Any] = made("MAIL_POOL", lambda: {**(config.get("MAIL_POOL") or {})})
         for key, name in _POOL_KEYS.items():
             if config.get(key) is not None:
+                _once(key, config[key], self.pool_options.get(name))
                 self.pool_options[name] = config[key]
         if "allow_recipients" in self.pool_options:
             self.pool_options["allow_recipients"] = comparable(self.pool_options["allow_recipients"])
@@ -174,7 +165,7 @@ class MailSettings:
         if not self.url:
             return given
         url = self.url if isinstance(self.url, str) else self.url[0]
-        server = as_server(url, None, given)
+        server = made("MAIL_URL", lambda: completed(url, given)).server
         return {name: getattr(server, name) for name in _SCREENING}
 
     def _pool(self) -> SmtpPool:
@@ -190,6 +181,7 @@ class MailSettings:
 
     def _target(self) -> Any:
         if self.url:
+            self._check_url_alone()
             return self.url if isinstance(self.url, str) else tuple(self.url)
         if not self.server:
             raise InputError("MAIL_SERVER names no server")
@@ -197,16 +189,33 @@ class MailSettings:
             raise InputError("MAIL_SERVER is a host; a URL goes into MAIL_URL")
         return self.server
 
+    def _check_url_alone(self) -> None:
+        """Whoever sets the place of a server twice expects something of both."""
+        said = {
+            "MAIL_SERVER": self.server and self.server != _HOST,
+            "MAIL_PORT": self.port,
+            "MAIL_USE_TLS": self.use_tls,
+            "MAIL_USE_SSL": self.use_ssl,
+        }
+        if beside := [name for name, is_said in said.items() if is_said]:
+            raise InputError(
+                f"{' and '.join(beside)} beside MAIL_URL: a URL says host, port and TLS itself: smtps:// is"
+                " TLS from the first octet, smtp://mail.example.org:587 is STARTTLS"
+            )
+
     def _options(self) -> dict[str, Any]:
         options = {} if self.url else self._place()
         if self.max_emails:
             options["max_messages"] = _number("MAIL_MAX_EMAILS", self.max_emails)
+            _once("MAIL_MAX_EMAILS", options["max_messages"], self.pool_options.get("max_messages"))
         if self.retry is not None:
             options["retry"] = policy("MAIL_RETRY", self.retry)
         # Secrets come last: error pages show what is in a frame.
         if self.oauth:
             if "token" in self.pool_options:
                 raise InputError("MAIL_OAUTH and MAIL_TOKEN are both set: which one is meant?")
+            if self.password:
+                raise InputError("MAIL_OAUTH and MAIL_PASSWORD are both set: which one is meant?")
             options["token"] = provider(self.oauth, self.username)
             if self.username:  # else it stands in the URL
                 options["username"] = self.username
@@ -230,6 +239,12 @@ class MailSettings:
         if self.use_ssl or port == _SMTPS:
             return {"port": port, "tls": "implicit"}
         return {"port": port, "tls": "starttls" if self.use_tls else "none"}
+
+
+def _once(key: str, value: Any, in_pool: Any) -> None:
+    """Refuse what ``MAIL_POOL`` says otherwise."""
+    if in_pool is not None and in_pool != value:
+        raise InputError(f"{key} and MAIL_POOL say two things: leave one out")
 
 
 def _queue(value: Any) -> Any:

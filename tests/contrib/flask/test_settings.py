@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from pysmtpx import InputError
+from pysmtpx import InputError, Server
 from pysmtpx.contrib.flask.settings import MailSettings
+from pysmtpx.options import SERVER_DEFAULTS
+from pysmtpx.pooling.arguments import PoolLimits
 
 Make = Callable[..., Flask]
+DEV = "dev@example.org"
 
 
 def warned(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -96,3 +99,45 @@ def test_the_line_has_keys_too() -> None:
         {"MAIL_URL": "smtps://a.example", "MAIL_BALANCE": "even", "MAIL_CLIENT_CERTIFICATE": "own.pem"}
     )._pool()
     assert pool.routes[0].server.client_certificate == ("own.pem", None)
+
+
+@pytest.mark.parametrize("name", [*SERVER_DEFAULTS, *PoolLimits.__annotations__])
+def test_every_option_has_a_key(name: str) -> None:
+    """But those for which Flask-Mail has names, and ``protocol``."""
+    found = MailSettings({f"MAIL_{name.upper()}": "x"}).pool_options
+    is_elsewhere = name in ("protocol", "tls", "username", "password", "max_messages")
+    assert found == ({} if is_elsewhere else {name: "x"})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("MAIL_SERVER", "b.example"), ("MAIL_PORT", 587), ("MAIL_USE_TLS", True), ("MAIL_USE_SSL", True)],
+)
+@pytest.mark.parametrize("url", ["smtps://a.example", ["smtps://a.example"]])
+def test_a_place_is_set_once(key: str, value: Any, url: Any) -> None:
+    with pytest.raises(InputError, match=f"{key} beside MAIL_URL"):
+        MailSettings({"MAIL_URL": url, key: value}).pool()
+    MailSettings({"MAIL_URL": url, "MAIL_PORT": None, "MAIL_USE_TLS": False, "MAIL_USE_SSL": False})._pool()
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"MAIL_OAUTH": "microsoft", "MAIL_PASSWORD": "s3cret"}, "MAIL_OAUTH and MAIL_PASSWORD"),
+        ({"MAIL_RATE": 2, "MAIL_POOL": {"rate": 5}}, "MAIL_RATE and MAIL_POOL"),
+        ({"MAIL_MAX_EMAILS": 2, "MAIL_POOL": {"max_messages": 5}}, "MAIL_MAX_EMAILS and MAIL_POOL"),
+    ],
+)
+def test_what_is_said_twice(config: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said) as caught:
+        MailSettings({"MAIL_USERNAME": "ann@example.org", **config}).pool()
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "first", [{"url": "smtps://a.example", "redirect_to": DEV}, Server("a.example", redirect_to=DEV)]
+)
+def test_a_task_screens_by_whatever_describes_a_server(first: Any) -> None:
+    assert MailSettings({"MAIL_URL": [first]}).screening()["redirect_to"] == (DEV,)
+    with pytest.raises(InputError, match="proxie"):
+        MailSettings({"MAIL_URL": [{"host": "a.example", "proxie": "x"}]}).screening()
