@@ -17,7 +17,17 @@ from ..server import Server
 URL_VARIABLE: Final = "PYSMTPX_URL"
 PASSWORD_VARIABLE: Final = "PYSMTPX_PASSWORD"
 TOKEN_VARIABLE: Final = "PYSMTPX_TOKEN"
+PROXY_PASSWORD_VARIABLE: Final = "PYSMTPX_PROXY_PASSWORD"
 _MOST_SECRET: Final = 65_536
+_WAYS: Final = {
+    "proxy": ("URL", "go through it: socks5://, socks4a://, http://, https://"),
+    "roots": ("ROOTS", "which authorities are trusted: system, certifi, or a PEM file or directory"),
+    "fingerprint": ("FINGERPRINT", "the certificate or key that the server must have, as check shows it"),
+    "without": ("KEYWORD", "a keyword of EHLO that counts as not offered, such as CHUNKING"),
+}
+"""Options of ``Server`` by their own names, with the word for the value and the help."""
+_SEVERAL: Final = frozenset(("fingerprint", "without"))
+"""Those of which a list may be given, with commas or by the option again."""
 
 
 def add_server(parser: argparse.ArgumentParser) -> None:
@@ -35,21 +45,31 @@ def add_server(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--server-hostname", metavar="NAME", help="the name that its certificate must bear")
     group.add_argument("--local-hostname", metavar="NAME", help="our name in EHLO")
     group.add_argument("--connect-timeout", metavar="SECONDS", type=float)
+    for name, (metavar, text) in _WAYS.items():
+        action = "append" if name in _SEVERAL else "store"
+        group.add_argument(f"--{name}", metavar=metavar, help=text, action=action)
     who = parser.add_argument_group(
         "log-in",
-        f"The password comes from a prompt, a file, ${PASSWORD_VARIABLE}; a token from ${TOKEN_VARIABLE}.",
+        f"The password comes from a prompt, a file, ${PASSWORD_VARIABLE}; a token from ${TOKEN_VARIABLE};"
+        f" the password of a proxy from ${PROXY_PASSWORD_VARIABLE}, or a prompt.",
     )
     who.add_argument("--username", metavar="NAME")
     who.add_argument(
         "--password-file", metavar="FILE", help="its first line is the password; - is standard input"
     )
     who.add_argument("--token-file", metavar="FILE", help="its first line is an OAuth token")
+    who.add_argument(
+        "--oauth",
+        metavar="NAME",
+        help="who gives tokens: microsoft, google or oauth2; the rest from $PYSMTPX_TENANT,"
+        " $PYSMTPX_CLIENT_ID, $PYSMTPX_CLIENT_SECRET and so on",
+    )
     who.add_argument("--auth", metavar="MECHANISM", action="append", help="allow this SASL mechanism only")
     who.add_argument("--insecure-auth", action="store_true", help="allow a password in clear text")
     who.add_argument(
         "--password-in-url",
         action="store_true",
-        help="allow a password in the server's URL, where every user of this machine can see it",
+        help="allow a password in a URL among the arguments, where every user of this machine can see it",
     )
 
 
@@ -74,7 +94,24 @@ def server_of(arguments: argparse.Namespace) -> Server:
         options["client_certificate"] = (
             (arguments.client_certificate, key) if key else arguments.client_certificate
         )
-    return Server.from_url(url, **options, **_account(arguments, url))
+    return Server.from_url(url, **options, **_ways(arguments, url), **_account(arguments, url))
+
+
+@conceals
+def _ways(arguments: argparse.Namespace, url: str) -> dict[str, Any]:
+    """The options of ``_WAYS`` that were given, and the password of the proxy."""
+    given = {name: value for name in _WAYS if (value := getattr(arguments, name)) is not None}
+    given.update({name: ",".join(given[name]) for name in _SEVERAL & given.keys()})
+    proxy = given.get("proxy")
+    if proxy is not None:
+        _refuse_password(arguments, proxy)
+    elif not _states(url, "proxy"):
+        return given  # the variable is meant for another server
+    if password := os.environ.get(PROXY_PASSWORD_VARIABLE):
+        given["proxy_password"] = password
+    elif proxy and not proxy.startswith("socks4a:") and (name := _lone_user(proxy)):
+        given["proxy_password"] = getpass.getpass(f"Password of {name} for the proxy: ")
+    return given
 
 
 def _url(arguments: argparse.Namespace) -> str:
@@ -85,12 +122,19 @@ def _url(arguments: argparse.Namespace) -> str:
             f"no server was given: an argument such as smtp://mail.example.org, or ${URL_VARIABLE}"
         )
     url = url if "://" in url else f"smtp://{url}"
-    if given and "@" in url and _password(url) is not None and not arguments.password_in_url:
+    if given:
+        _refuse_password(arguments, url)
+    return url
+
+
+@conceals
+def _refuse_password(arguments: argparse.Namespace, url: str) -> None:
+    if "@" in url and _password(url) is not None and not arguments.password_in_url:
         raise InputError(
             "a password in an argument can be seen by every user of this machine: put the URL into "
-            f"${URL_VARIABLE}, use --username with a prompt or --password-file; or insist: --password-in-url"
+            f"${URL_VARIABLE}, use --username with a prompt or --password-file (for that of a proxy "
+            f"${PROXY_PASSWORD_VARIABLE}); or insist: --password-in-url"
         )
-    return url
 
 
 @conceals
@@ -114,7 +158,14 @@ def _context(arguments: argparse.Namespace) -> ssl.SSLContext:
 
 @conceals
 def _account(arguments: argparse.Namespace, url: str) -> dict[str, Any]:
-    if arguments.token_file:
+    if arguments.oauth:
+        if arguments.token_file or arguments.password_file or _states(url, "oauth"):
+            raise InputError("--oauth was given, and another secret or provider too: which one is meant?")
+        from ..oauth.named import configured  # only who names a provider needs it
+
+        name = arguments.username or _lone_user(url)
+        secret: dict[str, Any] = {"token": configured(arguments.oauth, name)}
+    elif arguments.token_file:
         secret = {"token": _first_line(arguments.token_file)}
     elif arguments.password_file:
         secret = {"password": _first_line(arguments.password_file)}
@@ -122,7 +173,7 @@ def _account(arguments: argparse.Namespace, url: str) -> dict[str, Any]:
         secret = {"token": token}
     elif password := os.environ.get(PASSWORD_VARIABLE):
         secret = {"password": password}
-    elif _has_provider(url):
+    elif _states(url, "oauth"):
         return {"username": arguments.username} if arguments.username else {}
     elif name := arguments.username or _lone_user(url):
         secret = {"password": getpass.getpass(f"Password of {name}: ")}
@@ -134,9 +185,9 @@ def _account(arguments: argparse.Namespace, url: str) -> dict[str, Any]:
     return secret if "@" in url else {}
 
 
-def _has_provider(url: str) -> bool:
-    """Whether it names who gives tokens for it."""
-    return any(option.startswith("oauth=") for option in url.partition("?")[2].split("&"))
+def _states(url: str, name: str) -> bool:
+    """Whether this option stands in it."""
+    return any(option.startswith(f"{name}=") for option in url.partition("?")[2].split("&"))
 
 
 @conceals

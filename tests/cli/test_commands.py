@@ -16,8 +16,10 @@ from types import SimpleNamespace
 import pytest
 from support import certs
 
-from pysmtpx.cli.servers import add_server, server_of
+from pysmtpx import InputError, Server
+from pysmtpx.cli.servers import _WAYS, add_server, server_of
 from pysmtpx.oauth import Microsoft
+from pysmtpx.options import SessionOptions
 from pysmtpx.testing import Cut, MailServer
 
 from .conftest import Ran
@@ -287,3 +289,51 @@ def test_a_url_that_names_a_provider_asks_for_no_password(monkeypatch: pytest.Mo
         server = server_of(parser.parse_args([url, *options]))
         assert (server.username, server.password) == (user, None)
         assert server.token == Microsoft("t", "i", client_secret=SECRET)
+
+
+def parsed(*arguments: str) -> Server:
+    parser = argparse.ArgumentParser()
+    add_server(parser)
+    return server_of(parser.parse_args(arguments))
+
+
+def test_the_way_to_a_server_has_options_by_the_names_of_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _WAYS.keys() <= SessionOptions.__annotations__.keys()
+    monkeypatch.setenv("PYSMTPX_PROXY_PASSWORD", SECRET)
+    prints = ["sha256:" + "ab" * 32, "sha256:" + "cd" * 32]
+    ways = ("--roots", "certifi", "--fingerprint", prints[0], "--fingerprint", prints[1])
+    more = ("--proxy", "socks5://ann@p.example", "--without", "CHUNKING,PIPELINING", "--without", "DSN")
+    assert parsed("smtps://a.example", *ways, *more) == Server(
+        "a.example",
+        tls="implicit",
+        roots="certifi",
+        fingerprint=prints,
+        proxy="socks5://ann@p.example",
+        proxy_password=SECRET,
+        without=("CHUNKING", "PIPELINING", "DSN"),
+    )
+    assert parsed("smtps://a.example").proxy_password is None
+    assert parsed("smtps://a.example?proxy=socks5://ann@p.example").proxy_password == SECRET
+
+
+def test_the_password_of_a_proxy_is_no_argument(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYSMTPX_PROXY_PASSWORD", raising=False)
+    monkeypatch.setattr("getpass.getpass", lambda prompt: SECRET)
+    assert parsed("a.example", "--proxy", "http://ann@p.example").proxy_password == SECRET
+    assert parsed("a.example", "--proxy", "socks4a://ann@p.example").proxy_password is None
+    with pytest.raises(InputError, match="PYSMTPX_PROXY_PASSWORD") as caught:
+        parsed("a.example", "--proxy", f"socks5://ann:{SECRET}@p.example")
+    assert SECRET not in str(caught.value)
+
+
+def test_a_provider_by_its_option(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("getpass.getpass", pytest.fail)
+    for name, value in (("TENANT", "t"), ("CLIENT_ID", "i"), ("CLIENT_SECRET", SECRET)):
+        monkeypatch.setenv(f"PYSMTPX_{name}", value)
+    token = Microsoft("t", "i", client_secret=SECRET)
+    for arguments in (["smtps://robot@a.example"], ["smtps://a.example", "--username", "robot"]):
+        server = parsed(*arguments, "--oauth", "microsoft")
+        assert (server.username, server.token) == ("robot", token)
+    for wrong in (["--oauth", "nobody"], ["--oauth", "google", "--password-file", str(tmp_path)]):
+        with pytest.raises(InputError):
+            parsed("smtps://robot@a.example", *wrong)

@@ -104,9 +104,9 @@ def test_the_line_has_keys_too() -> None:
 @pytest.mark.parametrize("name", [*SERVER_DEFAULTS, *PoolLimits.__annotations__])
 def test_every_option_has_a_key(name: str) -> None:
     """But those for which Flask-Mail has names, and ``protocol``."""
-    found = MailSettings({f"MAIL_{name.upper()}": "x"}).pool_options
+    found = MailSettings({f"MAIL_{name.upper()}": print}).pool_options
     is_elsewhere = name in ("protocol", "tls", "username", "password", "max_messages")
-    assert found == ({} if is_elsewhere else {name: "x"})
+    assert found == ({} if is_elsewhere else {name: print})
 
 
 @pytest.mark.parametrize(
