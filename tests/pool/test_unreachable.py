@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -217,9 +218,13 @@ def test_two_refused_passwords_at_once_are_one_refusal(monkeypatch: pytest.Monke
 
     with MailServer(users={"ann": "s3cret"}, require_auth=True, verdict=verdict, strict=False) as server:
         url = f"smtp://ann:s3cret@127.0.0.1:{server.port}?auth=PLAIN"
-        with SmtpPool(url, max_connections=4, retry=ONCE) as pool, pool.connection():
-            refuse.set()  # the password was good a moment ago: several may try it at once
-            results = in_threads(3, lambda n: outcome(pool.send, SENDER, "a@x.example", BODY, timeout=LONG))
-            assert not [each for each in results if isinstance(each, SendResult)]
-            backoff = pool._servers[0].backoff
-            assert 30.0 <= backoff.may_dial(0, 0.0) - min(refused) <= 45.0 + LONG / 2
+        with SmtpPool(url, max_connections=4, retry=ONCE) as pool, ThreadPoolExecutor(3) as threads:
+            with pool.connection():
+                refuse.set()  # the password was good a moment ago: several may try it at once
+                sent = [threads.submit(pool.send, SENDER, "a@x.example", BODY) for _ in range(3)]
+                until(lambda: len(refused) == 3 and pool.stats().dialling == 0)
+                backoff = pool._servers[0].backoff
+                assert 30.0 <= backoff.may_dial(0, 0.0) - min(refused) <= 45.0 + LONG / 2
+                assert not any(each.done() for each in sent)
+            # What was logged in before goes on.
+            assert all(isinstance(each.result(LONG), SendResult) for each in sent)
