@@ -14,7 +14,20 @@ import time
 
 import pysmtpx
 
-from . import calls, cold, connections, core, curves, django_mail, face, imports, many, secured, stream
+from . import (
+    calls,
+    cold,
+    connections,
+    core,
+    curves,
+    django_mail,
+    face,
+    imports,
+    journal,
+    many,
+    secured,
+    stream,
+)
 from .curves import RESULTS
 from .report import Report, goals_table
 
@@ -24,6 +37,9 @@ MEASURES = {
     "far": stream.far,
     "in_flight": stream.in_flight,
     "pool": many.pool,
+    "journal": journal.pool,
+    "journal_near": journal.near,
+    "outbox": journal.outbox,
     "connections": connections.one_message,
     "cold": cold.cold,
     "one": secured.one_at_a_time,
