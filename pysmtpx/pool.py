@@ -195,7 +195,7 @@ class SmtpPool:
         if self._engine.is_closed:
             raise UsageError("the pool is closed")
         try:
-            keeper.enter(job)
+            keeper.enter(job, durable=True)
         except JournalError as error:
             job.end(error)
             raise
@@ -321,7 +321,7 @@ class SmtpPool:
     def _enter(job: Job, keeper: Keeper) -> None:
         """Put it into the journal; an error names its recipients."""
         try:
-            keeper.enter(job)
+            keeper.enter(job, durable=False)  # whoever waits for the outcome has it still
         except SmtpError as error:
             job.end(error)
             raise

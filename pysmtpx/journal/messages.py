@@ -107,6 +107,7 @@ class Journal:
         due: float = 0.0,
         expires: float = NEVER,
         take: bool = False,
+        durable: bool = True,
     ) -> int | None:
         """Queue a message for the ``recipients`` of the payload; see ``Store.add``."""
         octets = json.dumps(payload, separators=(",", ":")).encode("ascii")
@@ -131,7 +132,9 @@ class Journal:
             row["payload"] = None
         number: int | None = None
         try:
-            number = self._disk.write(partial(_add, row=row, recipients=payload["recipients"]))
+            number = self._disk.write(
+                partial(_add, row=row, recipients=payload["recipients"]), durable=durable
+            )
         finally:
             if number is None and name is not None:
                 self._remove(name)

@@ -85,10 +85,10 @@ class Store(Protocol):
     """A journal of messages, as a pool uses it: one file of SQLite, a model of Django.
 
     Each method is safe in any thread. What it did is on disk when it returns, so that it holds after
-    ``kill -9`` and a loss of power, except ``settle``, ``renew`` and ``release``: these hold after
-    ``kill -9``, and may be forgotten by a loss of power, which leaves doubt where there was a fate and
-    never the other way round. Each raises ``JournalError`` where the store cannot be read or written, and
-    then nothing has changed.
+    ``kill -9`` and a loss of power, except ``settle``, ``renew``, ``release`` and an ``add`` that need not be
+    ``durable``: these hold after ``kill -9``, and may be forgotten by a loss of power, which leaves doubt
+    where there was a fate and never the other way round. Each raises ``JournalError`` where the store cannot
+    be read or written, and then nothing has changed.
 
     Whoever takes a message *holds* it until the end of a lease of ``LEASE`` seconds, or until it is settled
     or released. It is held until another one takes it: a lease that has run out is still good if nobody did.
@@ -103,11 +103,13 @@ class Store(Protocol):
         due: float = 0.0,
         expires: float = NEVER,
         take: bool = False,
+        durable: bool = True,
     ) -> Any:
         """Queue a message for the ``recipients`` of the payload; its number.
 
         None if one with this ``key`` is there already: nothing is changed then. ``due`` and ``expires`` are
-        seconds since the epoch. ``take``: whoever adds it holds it.
+        seconds since the epoch. ``take``: whoever adds it holds it. Without ``durable`` it is on disk no
+        later than its ``doubt``: for a caller who waits for the outcome, and still has the message.
         """
 
     def take(self, most: int) -> list[Owed]:

@@ -125,9 +125,10 @@ class Keeper:
 
     # -- in ---------------------------------------------------------------------------
 
-    def enter(self, job: Job) -> None:
+    def enter(self, job: Job, *, durable: bool) -> None:
         """Put a message on disk: in octets, as it is sent from now on.
 
+        Without ``durable`` it may be forgotten by a loss of power, until it is in doubt.
         Raises ``JournalError``, and what is wrong with the message; then it is not there.
         """
         self.start()
@@ -140,7 +141,7 @@ class Keeper:
         )
         payload, moment = pack(submission, ANY_SIZE), time.time()
         job.written_as(submission.mail)
-        number = self._store.add(payload, take=True)
+        number = self._store.add(payload, take=True, durable=durable)
         job.record = Entry(self, number, moment, is_alone=False)
         with self._lock:
             self._held.add(number)

@@ -353,3 +353,25 @@ def test_what_is_no_message_is_its_future_and_not_in_the_journal(path: Path) -> 
         future: Future[Any] = pool.submit(message)
         assert isinstance(future.exception(LONG), InputError)
     assert states(path) == {}
+
+
+def test_the_disk_is_waited_for_where_nobody_else_has_the_message(path: Path) -> None:
+    """Who waits for an outcome of ``send`` or ``send_many`` has it still; ``doubt`` waits for the disk."""
+    durable: list[bool] = []
+
+    class Noted(Journal):
+        def add(self, *args: Any, **options: Any) -> int | None:
+            durable.append(options["durable"])
+            return super().add(*args, **options)
+
+    with (
+        MailServer() as server,
+        Noted(path) as journal,
+        SmtpPool(server.url, journal=journal) as pool,
+    ):
+        pool.submit(letter(ANN)).result(LONG)
+        assert durable == [True]
+        pool.send("s@x.example", ANN, b"Subject: x\r\n\r\nhello\r\n")
+        assert [each.status for each in pool.send_many([letter(ANN), letter(ANN)])] == ["accepted"] * 2
+        assert durable == [True, False, False, False]
+        assert journal.counts()["accepted"] == 4
