@@ -23,6 +23,8 @@ from pysmtpx.dkim import Signer
 from pysmtpx.extras import MissingExtra
 from pysmtpx.testing import MailServer
 
+pytestmark = pytest.mark.slow
+
 DOMAIN = "mail.test"
 SENDER, TO = f"alice@{DOMAIN}", f"bob@{DOMAIN}"
 NARROW = ("PIPELINING", "CHUNKING", "SMTPUTF8")

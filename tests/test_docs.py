@@ -18,6 +18,8 @@ import pysmtpx.checking
 import pysmtpx.oauth
 import pysmtpx.testing
 
+pytestmark = pytest.mark.slow
+
 OF_THEIR_OWN = {
     "command-line.md": "cli/test_docs.py",
     "celery.md": "contrib/celery/test_docs.py",

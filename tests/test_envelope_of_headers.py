@@ -27,6 +27,8 @@ from pysmtpx.mime import raw, words
 from pysmtpx.testing import MailServer
 from pysmtpx.wire.envelope import MailObject
 
+pytestmark = pytest.mark.slow
+
 A, B, C = "ann@y.example", "bob@y.example", "cid@z.example"
 
 Fields = list[tuple[str, str]]

@@ -18,6 +18,8 @@ from pysmtpx.wire.params import MailFromParams, RcptToParams
 from pysmtpx.wire.reply import Reply
 from pysmtpx.wire.result import RejectedRecipient
 
+pytestmark = pytest.mark.slow
+
 MILLION = 1_000_000
 KINDS = [
     each

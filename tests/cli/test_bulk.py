@@ -22,6 +22,8 @@ from pysmtpx.testing import Cut, MailServer
 
 from .conftest import Ran
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., Ran]
 MESSAGE = ("--from", "ann@example.org", "--subject", "Hello {name}", "--body", "Dear {name}.")
 
