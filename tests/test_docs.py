@@ -21,6 +21,7 @@ import pysmtpx.testing
 pytestmark = pytest.mark.slow
 
 OF_THEIR_OWN = {
+    "how-to/django-outbox.md": "contrib/django/test_outbox_docs.py",
     "command-line.md": "cli/test_docs.py",
     "celery.md": "contrib/celery/test_docs.py",
     "from-aiosmtplib.md": "contrib/test_docs_aiosmtplib.py",

@@ -19,6 +19,7 @@ from pysmtpx.testing import MailServer
 BACKEND = "pysmtpx.contrib.django.EmailBackend"
 HAS_MAILERS = django.VERSION >= (6, 1)
 _DEPRECATED = "ignore::django.utils.deprecation.RemovedInDjango2028Warning"
+_OWN = {"Celery": "PYSMTPX_CELERY", "Outbox": "PYSMTPX_OUTBOX"}
 _NAMES = {
     "host": "EMAIL_HOST",
     "port": "EMAIL_PORT",
@@ -34,7 +35,15 @@ _NAMES = {
 if not settings.configured:
     settings.configure(
         DEFAULT_FROM_EMAIL="robot@x.example",
-        INSTALLED_APPS=["pysmtpx.contrib.django"],
+        INSTALLED_APPS=[
+            "django.contrib.admin",
+            "django.contrib.auth",
+            "django.contrib.contenttypes",
+            "django.contrib.messages",
+            "django.contrib.sessions",
+            "pysmtpx.contrib.django",
+            "pysmtpx.contrib.django.outbox",
+        ],
         SECRET_KEY="not secret",
         USE_TZ=True,
         ADMINS=[],
@@ -61,7 +70,7 @@ class Site:
             silently = {"fail_silently": True} if self._silently else {}
             changes = {"MAILERS": {"default": {"BACKEND": backend, "OPTIONS": options | silently}}}
         else:
-            name = "PYSMTPX_CELERY" if "Celery" in backend else "PYSMTPX"
+            name = next((each for word, each in _OWN.items() if word in backend), "PYSMTPX")
             changes = {_NAMES[each]: options.pop(each) for each in [*options] if each in _NAMES}
             changes |= {"EMAIL_BACKEND": backend, name: options}
         changes["ADMINS"] = admins if django.VERSION >= (6, 0) else [("", each) for each in admins]

@@ -15,12 +15,14 @@ from . import checks as checks  # noqa: E402  # Django knows them from now on
 from .backend import EmailBackend, routes, servers  # noqa: E402
 from .celery_backend import CeleryEmailBackend  # noqa: E402
 from .config import MailConfig  # noqa: E402
+from .outbox_backend import OutboxEmailBackend  # noqa: E402
 from .signals import message_failed, message_sent, recipient_refused  # noqa: E402
 
 __all__ = [
     "CeleryEmailBackend",
     "EmailBackend",
     "MailConfig",
+    "OutboxEmailBackend",
     "message_failed",
     "message_sent",
     "recipient_refused",

@@ -18,6 +18,8 @@ from .backend import EmailBackend
 from .celery_backend import SETTING as CELERY_SETTING
 from .celery_backend import CeleryEmailBackend, celery_app
 from .options import OWN_SETTING, backends, mailer
+from .outbox_backend import SETTING as OUTBOX_SETTING
+from .outbox_backend import OutboxEmailBackend, sender
 
 _OF_DJANGO = "EMAIL_"
 _CALLED_ELSEWHERE = {
@@ -37,7 +39,7 @@ def check_mail(app_configs: Any, **_: Any) -> list[CheckMessage]:
     found: list[CheckMessage | None] = []
     is_ours = False
     for alias, backend in backends():
-        if not issubclass(backend, EmailBackend | CeleryEmailBackend):
+        if not issubclass(backend, EmailBackend | CeleryEmailBackend | OutboxEmailBackend):
             continue
         is_ours = True
         try:
@@ -54,7 +56,7 @@ def check_mail(app_configs: Any, **_: Any) -> list[CheckMessage]:
 def _slips() -> Iterator[CheckMessage]:
     """Settings that are none but for a slip, where the one that was meant is not set."""
     known = [name for name in dir(global_settings) if name.startswith(_OF_DJANGO)]
-    known += [OWN_SETTING, CELERY_SETTING]
+    known += [OWN_SETTING, CELERY_SETTING, OUTBOX_SETTING]
     for name in filter(settings.is_overridden, dir(settings)):
         if name in known:
             continue
@@ -64,10 +66,14 @@ def _slips() -> Iterator[CheckMessage]:
             yield Warning(shortened(text), id="pysmtpx.W002")
 
 
-def _servers(backend: EmailBackend | CeleryEmailBackend) -> list[Server]:
+def _servers(backend: EmailBackend | CeleryEmailBackend | OutboxEmailBackend) -> list[Server]:
     """The servers of a backend, if it knows any. Raises where its options cannot be right."""
     if isinstance(backend, EmailBackend):
         return backend.options.servers()
+    if isinstance(backend, OutboxEmailBackend):
+        # With MAILERS that is a mailer of its own, and looked at as such.
+        found: list[Server] = sender(backend).options.servers()
+        return [] if backend.mailer else found
     celery_app(backend.options.get("app"), backend.alias)
     return []
 

@@ -20,6 +20,7 @@ from ...cures import unknown_name
 from ...embedded import is_embedded
 from ...endpoint import TlsMode
 from ...errors import InputError, SmtpError
+from ...journal.store import Store
 from ...observing import Event
 from ...options import SendOptions, ServerOptions, SessionOptions, positive
 from ...outgoing import BeforeSend
@@ -175,16 +176,18 @@ class Options:
         """What the pool sends to, in order. Raises what ``wrong`` makes."""
         return right(self.alias, self._routes)
 
-    def pool(self) -> SmtpPool:
-        """A new pool; opens nothing. Raises what ``wrong`` makes."""
-        return right(self.alias, self._pool)
+    def pool(self, journal: Store | None = None) -> SmtpPool:
+        """A new pool; opens nothing. ``journal`` comes before an option. Raises what ``wrong`` makes."""
+        return right(self.alias, lambda: self._pool(journal))
 
-    def _pool(self) -> SmtpPool:
+    def _pool(self, journal: Store | None) -> SmtpPool:
         options = {name: self.values[name] for name in _OF_POOL if name in self.values}
         if "retry" in options:
             options["retry"] = _policy(options["retry"])
         if "on_event" in options:
             options["on_event"] = _function("on_event", options["on_event"])
+        if journal is not None:
+            options["journal"] = journal
         return SmtpPool(self._routes(), **options)
 
     def _routes(self) -> list[Route]:

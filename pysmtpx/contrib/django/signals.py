@@ -30,6 +30,11 @@ message_failed: Final = Signal()
 _telling: Final = Telling("signals")
 
 
+def is_announcing() -> bool:
+    """Whether this is from within a receiver."""
+    return _telling.is_under_way
+
+
 def announce(sender: type, message: Any, result: SendResult | None, error: Exception | None) -> None:
     """Tell the receivers what became of a message."""
     _telling.once(_announce, sender, message, result, error)

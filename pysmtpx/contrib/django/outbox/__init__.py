@@ -1,0 +1,1 @@
+"""An outbox in the project's own database: an app with models, and who sends from it."""

@@ -1,0 +1,1 @@
+"""Migrations; Django finds each by the name of its file."""
