@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,9 +12,10 @@ from celery import Celery, current_app
 from django.core.exceptions import ImproperlyConfigured
 from django.core.mail import EmailMessage, send_mail
 from kombu.exceptions import OperationalError
+from support.celery_app import Worker, closing_app
 
 from pysmtpx import InputError
-from pysmtpx.contrib.celery import enqueue, register
+from pysmtpx.contrib.celery import SendFailed, enqueue, register
 from pysmtpx.contrib.django import message_failed, message_sent, servers
 from pysmtpx.testing import MailServer
 
@@ -46,6 +48,30 @@ def test_it_arrives_by_way_of_the_task(site: Any) -> None:
         assert b"c@x.example" not in server.messages[0].content
         assert mails[0].send_task.successful()
         assert (mails[0].send_result, mails[0].send_error) == (None, None)
+
+
+def test_a_worker_process_sends_it(site: Any, tmp_path: Path) -> None:
+    """Nothing but the broker is shared: the envelope and the content are whole in another process."""
+    broker = str(tmp_path)
+    refuse = {"full@x.example": "550 5.2.2 full"}
+    with MailServer(refuse=refuse) as server, closing_app(broker) as app:
+        site.use(backend=BACKEND, app=app)
+        mails = [
+            message("Ann <a@x.example>", "full@x.example", bcc=["c@x.example"]),
+            message("full@x.example"),
+        ]
+        assert site.connection().send_messages(mails) == 2
+        assert len(server.messages) == 0
+        with Worker(broker, server.url, "threads"):
+            report = mails[0].send_task.get(timeout=60)
+            with pytest.raises(SendFailed) as caught:
+                mails[1].send_task.get(timeout=60)
+        ((sender, delivered, content),) = [(m.sender, m.delivered, m.content) for m in server.messages]
+    assert (sender, delivered) == ("me@x.example", ["a@x.example", "c@x.example"])
+    assert b"c@x.example" not in content
+    assert [each["recipient"] for each in report["accepted"]] == ["a@x.example", "c@x.example"]
+    assert [each["recipient"] for each in report["rejected"]] == ["full@x.example"]
+    assert caught.value.status == "rejected"
 
 
 def test_the_name_of_the_task(site: Any) -> None:

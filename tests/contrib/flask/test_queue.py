@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import smtplib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from celery import Celery
 from flask import Flask
 from kombu.exceptions import OperationalError
+from support.celery_app import Worker, closing_app
 
 from pysmtpx import InputError, MailFromParams, MessageTooLarge
 from pysmtpx.contrib.celery import register
 from pysmtpx.contrib.flask import Mail, Message
 from pysmtpx.payload import unpack
+from pysmtpx.testing import MailServer
 
 MakeApp = Callable[..., Flask]
 NOWHERE = "smtp://127.0.0.1:9"
@@ -55,6 +58,26 @@ def test_a_message_goes_into_the_queue(make_app: MakeApp, celery: Celery) -> Non
     assert one.msgId.encode() in content
     assert b"eve@" not in content
     assert content.isascii()  # the server is not known yet
+
+
+def test_a_worker_process_sends_it(make_app: MakeApp, tmp_path: Path) -> None:
+    """Nothing but the broker is shared: the envelope and the content are whole in another process."""
+    broker = str(tmp_path)
+    mail = Mail()
+    one = Message(
+        "Grüße", ["Ann <ann@example.com>"], body="Grüße", bcc=["eve@example.com"], sender="me@example.org"
+    )
+    with MailServer() as server, closing_app(broker) as celery:
+        with make_app(mail=mail, MAIL_CELERY=celery).app_context():
+            mail.send(one)
+        assert len(server.messages) == 0
+        with Worker(broker, server.url, "threads"):
+            report = one.send_task.get(timeout=60)
+        ((sender, delivered, content),) = [(m.sender, m.delivered, m.content) for m in server.messages]
+    assert (sender, delivered) == ("me@example.org", ["ann@example.com", "eve@example.com"])
+    assert one.msgId.encode() in content
+    assert b"eve@" not in content
+    assert [each["recipient"] for each in report["accepted"]] == delivered
 
 
 def test_the_application_of_flask(make_app: MakeApp, celery: Celery) -> None:
