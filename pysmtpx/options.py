@@ -8,10 +8,10 @@ checkers and editors know each of them, and is ``spelled_out``, so that
 
 from __future__ import annotations
 
-import math
 import os
 import socket
 import ssl
+import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import wraps
 from inspect import Parameter, signature
@@ -225,7 +225,8 @@ def positive(name: str, value: object) -> float | None:
 def above_zero(name: str, value: object, otherwise: str = "") -> float:
     """A number above 0; ``InputError`` for anything else, which says what there is ``otherwise``."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or value <= 0:  # type: ignore[arg-type, operator]
+    # Compared and not converted: a whole number may be too large for that.
+    if not is_number or not 0 < value <= sys.float_info.max:  # type: ignore[operator]
         raise InputError(f"{name} is a finite number above 0{otherwise}")
     return float(value)  # type: ignore[arg-type]
 

@@ -106,7 +106,7 @@ class SmtpPool:
         if retry is not None and not isinstance(retry, RetryPolicy):
             raise InputError("retry is a RetryPolicy")
         longest = above_zero("max_reconnect_delay", given["max_reconnect_delay"])
-        self._routes = routes(server, of_server)
+        self._routes = routes(server, of_server, options.keys())
         self._servers = [_pooled(route, limits.connections, longest) for route in self._routes]
         self._outgoing = alike([each.server.outgoing for each in self._servers])
         if self._outgoing is not None:

@@ -21,6 +21,7 @@ from .options import (
     whole,
 )
 from .server import Server
+from .url import preset_limits
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -34,7 +35,8 @@ class Route:
     that are open to it, those being dialled counted, and ``max_messages`` the
     most on each of them. ``rate`` and ``recipient_rate`` are the most messages
     and recipients a second that it is sent, strictly. None is no limit besides
-    those of the pool, which hold for all its servers together.
+    those of the pool, which hold for all its servers together. With the URL of a
+    preset, its limits are those that nothing else is said of.
 
     Raises ``InputError`` for what cannot be right.
     """
@@ -73,14 +75,7 @@ class Route:
         """
         if isinstance(value, cls):
             return value
-        if not isinstance(value, Mapping):
-            return cls(value)
-        options = dict(value)
-        if ("url" in options) == ("host" in options):
-            raise InputError("a server is a URL, or a dict with either url or host")
-        target = options.pop("url", None) or options.pop("host", None)
-        limits: Any = {name: options.pop(name) for name in ROUTE_DEFAULTS if name in options}
-        return _route(target, options, limits)
+        return _of_mapping(value) if isinstance(value, Mapping) else cls(value)
 
     @conceals
     def with_defaults(self, options: Mapping[str, Any]) -> Self:
@@ -118,26 +113,41 @@ def unstated(shared: Mapping[str, Any], stated: Collection[str]) -> dict[str, An
 
 
 @conceals
-def routes(given: Any, options: Mapping[str, Any]) -> list[Route]:
-    """The routes of a pool: one server or route, or a sequence of them; ``options`` are for each server."""
+def routes(given: Any, options: Mapping[str, Any], stated: Collection[str] = ()) -> list[Route]:
+    """The routes of a pool: one server or route, or a sequence of them; ``options`` are for each server.
+
+    ``stated`` are the limits that the pool was given: of these a preset's own do not count.
+    """
     is_one = not isinstance(given, Iterable) or isinstance(given, str | bytes | os.PathLike | Mapping)
     several = [given] if is_one else list(given)
     if not several:
         raise InputError("a pool needs a server")
-    return [_route(each, options, {}) for each in several]
+    return [_route(each, options, {}, stated) for each in several]
 
 
 @conceals
-def _route(target: Any, options: Mapping[str, Any], limits: Mapping[str, Any]) -> Route:
+def _route(
+    target: Any, options: Mapping[str, Any], limits: Mapping[str, Any], of_pool: Collection[str] = ()
+) -> Route:
     """One of a server with these options, which may complete a URL: its user's password or token."""
     if isinstance(target, Route):
         return target._with(options)
     if isinstance(target, Mapping):
-        return Route.of({**options, **target})
+        return _of_mapping({**options, **target}, of_pool)
     if not isinstance(target, Server):
-        target, stated = _parted(_text(target))
+        target, stated = _parted(_text(target), of_pool)
         limits = {**stated, **limits}
     return Route(as_server(target, None, options), **limits)
+
+
+@conceals
+def _of_mapping(value: Mapping[str, Any], of_pool: Collection[str] = ()) -> Route:
+    options = dict(value)
+    if ("url" in options) == ("host" in options):
+        raise InputError("a server is a URL, or a dict with either url or host")
+    target = options.pop("url", None) or options.pop("host", None)
+    limits: Any = {name: options.pop(name) for name in ROUTE_DEFAULTS if name in options}
+    return _route(target, options, limits, of_pool)
 
 
 @conceals
@@ -149,11 +159,19 @@ def _text(target: Any) -> str:
 
 
 @conceals
-def _parted(text: str) -> tuple[str, dict[str, Any]]:
-    """A URL without what is said of its limits, and that."""
-    if "://" not in text or "?" not in text:
-        return text, {}
-    place, _, query = text.partition("?")
+def _parted(text: str, of_pool: Collection[str] = ()) -> tuple[str, dict[str, Any]]:
+    """A URL without what is said of its limits, and that; a preset's are what nobody says otherwise."""
+    place, mark, query = text.partition("?")
+    published = preset_limits(place)
+    limits = {name: published[name] for name in published if name in ROUTE_DEFAULTS and name not in of_pool}
+    if "://" not in text or not mark:
+        return text, limits
+    place, stated = _stated(place, query)
+    return place, {**limits, **stated}
+
+
+@conceals
+def _stated(place: str, query: str) -> tuple[str, dict[str, Any]]:
     kept: list[str] = []
     limits: dict[str, Any] = {}
     for pair in query.split("&"):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import socket
 import ssl
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from importlib import import_module
@@ -339,7 +339,7 @@ def _certificate(value: object) -> tuple[str, str | None]:
 
 def _seconds(value: object) -> float:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value <= 0:  # type: ignore[arg-type, operator]
+    if not number or not 0 < value <= sys.float_info.max:  # type: ignore[operator]
         raise InputError("connect_timeout must be a finite number of seconds above 0")
     return float(value)  # type: ignore[arg-type]
 

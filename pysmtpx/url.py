@@ -62,6 +62,13 @@ def build(protocol: str, username: str | None, host: str, port: int, options: Ma
     return f"{place}?{query}" if query else place
 
 
+def preset_limits(url: str) -> Mapping[str, Any]:
+    """What the preset allows that a URL names; nothing for any other URL. Raises ``InputError``."""
+    if not url.lower().startswith("preset://"):
+        return {}
+    return _found(_split(url)[0]).limits
+
+
 class ProxyParts(NamedTuple):
     """What the URL of a proxy holds."""
 
@@ -151,8 +158,12 @@ def _embedded(parts: SplitResult, url: str) -> str:
 def _preset(parts: SplitResult, port: int | None) -> dict[str, Any]:
     if port is not None or parts.path not in ("", "/"):
         raise InputError("the URL of a preset has a name, and neither port nor path: preset://name")
-    found = presets.find(_decode(parts.hostname or ""))
+    found = _found(parts)
     return {"protocol": "smtp", "host": found.host, "port": found.port, "tls": found.tls}
+
+
+def _found(parts: SplitResult) -> presets.Preset:
+    return presets.find(_decode(parts.hostname or ""))
 
 
 def _query(query: str) -> dict[str, Any]:
@@ -171,6 +182,8 @@ def _query(query: str) -> dict[str, Any]:
 
 def _read(options: Mapping[str, str]) -> dict[str, Any]:
     names = options.keys()
+    if names & _OF_POOL:
+        raise InputError(f"{min(names & _OF_POOL)} in a URL is for SmtpPool and Route: leave it out here")
     if unknown := names - _OPTIONS.keys():
         raise InputError(f"the URL has an unknown option; {cures.unknown_secret_name(unknown, _OPTIONS)}")
     return {name: _OPTIONS[name](value) for name, value in options.items()}
@@ -230,6 +243,8 @@ _OAUTH: Final = frozenset(
     )
 )
 """Options of ``oauth=``, which names a provider of tokens."""
+_OF_POOL: Final = frozenset(("weight", "max_connections", "max_messages", "rate", "recipient_rate"))
+"""What ``Route`` takes out of a URL."""
 _OPTIONS: Final[dict[str, Callable[[str], object]]] = {
     "tls": str,
     "auth": lambda text: tuple(text.split(",")),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support import pages
 
-from pysmtpx import InputError, Server, SmtpPool, connect
+from pysmtpx import InputError, Route, Server, SmtpPool, connect
 from pysmtpx.presets import PRESETS, Preset, find
 from pysmtpx.testing import MailServer
 
@@ -101,3 +101,26 @@ def test_one_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
         with connect("preset://ours", host=server.host, tls="none") as smtp:
             smtp.noop()
     assert Server.from_url("preset://ours").host == "192.0.2.1"
+
+
+def test_a_pool_keeps_to_the_limits_of_a_preset_unless_it_is_given_others() -> None:
+    url = f"preset://ann:{SECRET}@Microsoft-365"
+    for given, more, most, rate in (
+        (url, {}, 3, 0.5),
+        ({"url": url}, {}, 3, 0.5),
+        (f"{url}?max_connections=2", {}, 2, 0.5),
+        (url, {"max_connections": 7}, None, 0.5),
+        ([url], {"rate": None}, 3, None),
+        ({"url": url, "rate": 2}, {"max_connections": 7}, None, 2),
+        (Route(url, rate=None), {}, 3, None),
+    ):
+        with SmtpPool(given, **more) as pool:  # type: ignore[arg-type]
+            (route,) = pool.routes
+            assert (route.max_connections, route.rate) == (most, rate), (given, more)
+
+
+def test_a_preset_that_is_none_is_told_by_a_pool_as_by_a_server() -> None:
+    for make in (SmtpPool, Route, Server.from_url):
+        with pytest.raises(InputError, match="did you mean gmail") as caught:
+            make(f"preset://ann:{SECRET}@gmial")  # type: ignore[operator]
+        assert SECRET not in str(caught.value)

@@ -9,6 +9,7 @@ import traceback
 import pytest
 
 from pysmtpx.errors import InputError
+from pysmtpx.oauth import Cached
 from pysmtpx.server import Server
 from pysmtpx.wire.capabilities import Protocol
 
@@ -106,7 +107,9 @@ class TestChecks:
         with pytest.raises(InputError):
             Server("localhost", port)
 
-    @pytest.mark.parametrize("seconds", [0, -1, float("inf"), float("nan"), None, "30", True])
+    @pytest.mark.parametrize(
+        "seconds", [0, -1, float("inf"), float("nan"), None, "30", True, pytest.param(10**400, id="huge")]
+    )
     def test_connect_timeout(self, seconds):
         with pytest.raises(InputError):
             Server("localhost", connect_timeout=seconds)
@@ -188,6 +191,12 @@ class TestChecks:
 
 
 class TestCredentials:
+    @pytest.mark.parametrize("name", ["password", "token"])
+    def test_the_class_of_a_provider_is_no_provider(self, name):
+        """It has what a provider has, and failed as it was asked, by a TypeError."""
+        with pytest.raises(InputError, match=f"the {name} is the class Cached: give an object of it"):
+            Server("mail.example.org", username="ann", **{name: Cached})
+
     def test_none(self):
         assert Server("localhost").credentials is None
 

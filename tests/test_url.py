@@ -173,3 +173,9 @@ class TestUrl:
                 port=0 if is_path else None,
             )
             assert Server.from_url(server.url) == server
+
+
+@pytest.mark.parametrize("name", ["weight", "max_connections", "max_messages", "rate", "recipient_rate"])
+def test_what_is_for_a_pool_is_told_as_such(name: str) -> None:
+    with pytest.raises(InputError, match=f"{name} in a URL is for SmtpPool and Route"):
+        Server.from_url(f"smtp://mail.example.org?{name}=3")

@@ -77,7 +77,10 @@ class _Attempt:
         self.error: CredentialsUnavailable | None = None
         self.waiters: list[Wakeup] = []
         self.runner: int | None = None
-        """The thread that renews: it cannot wait for itself, as a handler that mails what is logged would."""
+        """The thread that renews, once it does.
+
+        It cannot wait for itself, as a handler that mails what is logged would.
+        """
 
 
 class Renewal:
@@ -120,13 +123,18 @@ class Renewal:
         where that takes longer than so many seconds.
         """
         moment = now()
-        with self._lock:
-            held = self._held
-            if held is not None and moment < held.renew_at:
-                return held.text
-            is_begun, attempt = self._joined(moment)
-        if is_begun and attempt is not None:
-            self._start(attempt, fetch)
+        mine = _Attempt(moment)
+        try:
+            with self._lock:
+                held = self._held
+                if held is not None and moment < held.renew_at:
+                    return held.text
+                attempt = self._joined(mine)
+            if attempt is mine:
+                self._start(mine, fetch)
+        except BaseException:
+            self._withdraw(mine)
+            raise
         if held is not None and moment < held.ends_at:
             return held.text
         if attempt is None:
@@ -140,35 +148,40 @@ class Renewal:
         Raises what ``current`` raises.
         """
         moment = now()
-        with self._lock:
-            held = self._held
-            if held is not None and held.text != refused and moment < held.ends_at:
-                return held.text  # another thread was faster
-            if self._attempt is None and not self._may_renew_refused(moment):
-                return refused
-            is_begun, attempt = self._joined(moment)
-            if is_begun:
-                self._refusals.append(moment)
-            self._held = None  # nobody else needs to be refused with it
+        mine = _Attempt(moment)
+        try:
+            with self._lock:
+                held = self._held
+                if held is not None and held.text != refused and moment < held.ends_at:
+                    return held.text  # another thread was faster
+                if self._attempt is None and not self._may_renew_refused(moment):
+                    return refused
+                attempt = self._joined(mine)
+                if attempt is mine:
+                    self._refusals.append(moment)
+                self._held = None  # nobody else needs to be refused with it
+            if attempt is mine:
+                self._start(mine, fetch)
+        except BaseException:
+            self._withdraw(mine)
+            raise
         if attempt is None:
             raise self._still_failing(moment)
-        if is_begun:
-            self._start(attempt, fetch)
         return self._awaited(attempt, timeout)
 
     def _may_renew_refused(self, moment: float) -> bool:
         refusals = self._refusals
         return len(refusals) < REFUSALS or moment - refusals[0] > REFUSALS_WITHIN
 
-    def _joined(self, moment: float) -> tuple[bool, _Attempt | None]:
-        """Whether a renewal begins now, and the one that is under way; None while it is not to be tried."""
+    def _joined(self, mine: _Attempt) -> _Attempt | None:
+        """The renewal that is under way, or ``mine`` as the one; None while it is not to be tried."""
         attempt = self._attempt
-        if attempt is not None and moment - attempt.began < GIVEN_UP:
-            return False, attempt
-        if attempt is None and moment < self._paused_until:
-            return False, None
-        self._attempt = _Attempt(moment)
-        return True, self._attempt
+        if attempt is not None and mine.began - attempt.began < GIVEN_UP:
+            return attempt
+        if attempt is None and mine.began < self._paused_until:
+            return None
+        self._attempt = mine
+        return mine
 
     def _still_failing(self, moment: float) -> CredentialsUnavailable:
         """The error of the last renewal once more: it is not tried again yet."""
@@ -189,14 +202,28 @@ class Renewal:
             thread.start()
         except RuntimeError:  # no thread begins any more: the process ends, and sends what is queued
             self._run(attempt, fetch)
-        except BaseException as error:
-            self._ended(attempt, None, _failure(error))
-            raise
 
     def _run(self, attempt: _Attempt, fetch: Callable[[], Secret]) -> None:
-        attempt.runner = threading.get_ident()
+        with self._lock:
+            if attempt.is_done:
+                return  # whoever began it was interrupted before it did
+            attempt.runner = threading.get_ident()
         secret, failure = _outcome(fetch)
         self._ended(attempt, secret, failure)
+
+    def _withdraw(self, attempt: _Attempt) -> None:
+        """An interrupt came to whoever began it: unless it runs, the next one begins at once.
+
+        That it was not made is no failure of the provider, after which there would be a pause.
+        """
+        with self._lock:
+            if attempt is self._attempt and attempt.runner is None:
+                self._attempt = None
+                attempt.error = CredentialsUnavailable("the renewal was interrupted", temporary=True)
+                attempt.is_done = True
+                waiters, attempt.waiters = attempt.waiters, []
+                for waiter in waiters:
+                    waiter.wake()
 
     def _ended(
         self, attempt: _Attempt, secret: Secret | None, failure: CredentialsUnavailable | None

@@ -81,12 +81,11 @@ class Credentials:
         _check("user name", self.username, _NAME, MAX_NAME)
         _check("authorization identity", self.authzid, _NAME, MAX_NAME)
         if self.password is not None:
-            if not is_source(self.password):
-                _checked("password", self.password)
+            _check_given("password", self.password)
             if not self.username:
                 raise InputError("a password needs its user name")
-        if self.token is not None and not is_source(self.token):
-            _checked("token", self.token)
+        if self.token is not None:
+            _check_given("token", self.token)
         object.__setattr__(self, "mechanisms", tuple(map(_known, self.mechanisms)))
 
     def usable(
@@ -207,6 +206,14 @@ def _listed(offered: tuple[str, ...]) -> str:
 def is_source(value: Source | None) -> TypeGuard[Callable[[], str] | Provider]:
     """Whether a token or password has to be asked for."""
     return not isinstance(value, str) and (callable(value) or isinstance(value, Provider))
+
+
+def _check_given(what: str, value: Source) -> None:
+    if isinstance(value, type):
+        # That of a provider has all that a provider has, but nobody to ask.
+        raise InputError(f"the {what} is the class {value.__name__}: give an object of it")
+    if not is_source(value):
+        _checked(what, value)
 
 
 @conceals

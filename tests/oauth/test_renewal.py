@@ -404,3 +404,24 @@ def test_values_that_nobody_uses_are_let_go() -> None:
 def test_what_is_no_function_or_no_time_is_refused(function: object, seconds: object) -> None:
     with pytest.raises(InputError):
         Cached(function, seconds)  # type: ignore[arg-type]
+
+
+def test_an_interrupt_as_a_renewal_begins_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It left a renewal that nobody made, which others waited for; or a pause, as if that had failed."""
+    provider = Numbered()
+    start = threading.Thread.start
+
+    def before(thread: threading.Thread) -> None:
+        raise KeyboardInterrupt
+
+    def behind(thread: threading.Thread) -> None:
+        start(thread)
+        raise KeyboardInterrupt
+
+    for interrupted in (before, behind):
+        monkeypatch.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            provider.current()
+    monkeypatch.setattr(threading.Thread, "start", start)
+    assert provider.current(LONG) in ("1", "2")
+    assert provider.most_at_once == 1
