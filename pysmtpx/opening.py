@@ -17,6 +17,7 @@ from .net.dial import Addresses, Keep, Unwell, own_name
 from .net.stream import Stream
 from .net.tls import Tls, context_for, handshake
 from .net.tls_first import await_first_octet
+from .net.tls_sessions import Resumption, Sessions
 from .net.wait import pass_alarm
 from .observing import Peer, ReplyTimes, note
 from .reaching import reach
@@ -33,16 +34,22 @@ _STARTTLS: Final = {"starttls": "required", "opportunistic": "opportunistic"}
 class Attempt:
     """What an attempt to open a session holds, and how it is ended; does no harm once that is over."""
 
-    __slots__ = ("_deadline", "_sockets", "answer_time", "channel", "keep", "unwell")
+    __slots__ = ("_deadline", "_sockets", "answer_time", "channel", "keep", "resumption", "unwell")
 
     def __init__(
-        self, deadline: Deadline, unwell: Unwell | None = None, answer_time: AnswerTime | None = None
+        self,
+        deadline: Deadline,
+        unwell: Unwell | None = None,
+        answer_time: AnswerTime | None = None,
+        sessions: Sessions | None = None,
     ) -> None:
         self._deadline = deadline
         self.unwell: Unwell | None = unwell
         """What is known of the server's addresses from earlier attempts."""
         self.answer_time: AnswerTime | None = answer_time
         """How long the server lately took to answer the end of data."""
+        self.resumption: Resumption | None = None if sessions is None else Resumption(sessions)
+        """The TLS sessions of earlier attempts."""
         self._sockets: list[socket.socket] = []
         self.keep: Keep = self._sockets.append
         """Takes note of a socket."""
@@ -67,6 +74,8 @@ class Attempt:
             self.channel.close()
         for sock in self._sockets:
             sock.close()
+        if self.resumption is not None:
+            self.resumption.forget()
 
 
 def open_channel(
@@ -103,6 +112,8 @@ def _open(
             mechanism = channel.run(lambda: log_in(opening, begun), deadline)
             note(login, "mechanism", mechanism)
         channel.note_log_in(mechanism)
+    if attempt.resumption is not None:
+        attempt.resumption.learn()
     return channel, begun.capabilities
 
 
@@ -138,7 +149,7 @@ def _begin(
     name = server.local_hostname or own_name(sock)
     if server.tls == "implicit":
         with observing.scope("tls") as step:
-            sock = wrapped = handshake(sock, _tls_of(server), limit, attempt.keep)
+            sock = wrapped = handshake(sock, _tls_of(server, attempt.resumption), limit, attempt.keep)
             note(step, "tls_version", wrapped.version())
     driver = _driver(server, sock, attempt)
     if server.tls != "implicit" and server.is_direct:
@@ -180,13 +191,13 @@ def _most_hopeful(failures: list[tuple[str, SmtpError]]) -> SmtpError:
     return chosen
 
 
-def _tls_of(server: Server) -> Tls:
+def _tls_of(server: Server, resumption: Resumption | None) -> Tls:
     context = server.ssl_context or context_for(server.roots, server.client_certificate)
-    return Tls(context, server.server_hostname or server.host, server.fingerprint)
+    return Tls(context, server.server_hostname or server.host, server.fingerprint, resumption)
 
 
 def _driver(server: Server, sock: socket.socket, attempt: Attempt) -> Driver:
-    driver = Driver(Stream(sock), partial(_tls_of, server), attempt.answer_time)
+    driver = Driver(Stream(sock), partial(_tls_of, server, attempt.resumption), attempt.answer_time)
     driver.server = server
     if observing.observers:
         times = ReplyTimes(Peer.of(server))

@@ -52,6 +52,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("net.deadline", "net.wait"),
     ("observing",),
     ("checking.report",),
+    ("net.tls_sessions",),
     ("net.tls", "net.bridge"),
     ("net.tls_first",),
     ("net.stream",),

@@ -19,6 +19,7 @@ from ..sasl.binding import ChannelBinding
 from ..wire.certificate import Certificate, fingerprints_of, read_certificate
 from ..wire.limits import Stage
 from .deadline import Deadline
+from .tls_sessions import Resumption
 from .wait import READ, WRITE, Waiter, pass_alarm
 
 SYSTEM: Final = "system"
@@ -40,6 +41,8 @@ class Tls(NamedTuple):
     """Checked against the certificate as the context says."""
     fingerprints: tuple[str, ...] = ()
     """Of which the certificate must have one, as ``fingerprints_of`` has them; none: any will do."""
+    resumption: Resumption | None = None
+    """Where a session may be taken from; None: each handshake is whole."""
 
 
 def default_context() -> ssl.SSLContext:
@@ -234,8 +237,7 @@ def handshake(
     try:
         sock.setblocking(False)
         sock.getpeername()  # wrapping one that was reset can leave the descriptor to the collector
-        name = tls.hostname or None
-        wrapped = tls.context.wrap_socket(sock, server_hostname=name, do_handshake_on_connect=False)
+        wrapped = _wrap(sock, tls, tls.hostname or None)
     except (OSError, ValueError) as error:
         sock.close()
         pass_alarm(error)
@@ -246,10 +248,20 @@ def handshake(
         _shake(wrapped, deadline)
         if tls.fingerprints:
             _check_fingerprint(wrapped, tls.fingerprints)
+        if tls.resumption is not None:
+            tls.resumption.verified(wrapped)
     except BaseException:
         wrapped.close()
         raise
     return wrapped
+
+
+def _wrap(sock: socket.socket, tls: Tls, name: str | None) -> ssl.SSLSocket:
+    context = tls.context
+    session = tls.resumption.offer(context, name) if tls.resumption is not None else None
+    if session is None:
+        return context.wrap_socket(sock, server_hostname=name, do_handshake_on_connect=False)
+    return context.wrap_socket(sock, server_hostname=name, do_handshake_on_connect=False, session=session)
 
 
 def _check_fingerprint(sock: ssl.SSLSocket, expected: tuple[str, ...]) -> None:

@@ -12,6 +12,7 @@ from ..flow.effects import CLOSE, Flow, Send
 from ..lock import Wakeup
 from ..net.deadline import AnswerTime, Deadline
 from ..net.dial import Unwell
+from ..net.tls_sessions import no_sessions
 from ..observing import Step
 from ..opening import Attempt
 from ..server import Server
@@ -58,6 +59,8 @@ class PooledServer:
         self.is_local = server.is_local
         self.name = server.path or f"{server.host}:{server.port}"
         self.unwell = Unwell()
+        self.sessions = no_sessions()
+        """TLS sessions that its connections hand on."""
         """Its addresses that gave no session of late."""
         self.answer_time = AnswerTime()
         """How long it lately took to answer the end of data."""

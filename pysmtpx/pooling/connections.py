@@ -120,6 +120,7 @@ class Connections:
         for server in self._servers:
             if server.limit is not None:
                 server.limit.abandon()
+            server.sessions.clear()
         for connection in held:
             connection.drop()
 
@@ -352,7 +353,7 @@ class Connections:
         limit = deadline.within(seconds)
         began = now()
         try:
-            connection.begin(attempt := Attempt(limit, server.unwell, server.answer_time))
+            connection.begin(attempt := Attempt(limit, server.unwell, server.answer_time, server.sessions))
             opened = self._opener(server.server, limit, attempt)
         except SmtpError as error:
             raised, failure = None, error

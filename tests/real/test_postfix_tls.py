@@ -14,6 +14,7 @@ from support.postfix import PostfixServer
 
 import pysmtpx
 from pysmtpx import Server
+from pysmtpx.net.tls_sessions import Resumption
 
 SENDER, ALICE = "sender@elsewhere.test", "alice@mail.test"
 MAIL = corpus.EIGHT_BIT["utf-8 body"]
@@ -152,3 +153,25 @@ def test_opportunistic_tls_goes_on_without(postfix: PostfixServer) -> None:
 def test_implicit_tls_on_a_port_that_greets_in_clear(postfix: PostfixServer) -> None:
     with pytest.raises(pysmtpx.TlsError):
         pysmtpx.connect(server(postfix, "implicit").replace(port=postfix.port))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
+def test_a_pool_resumes_sessions(
+    postfix: PostfixServer, monkeypatch: pytest.MonkeyPatch, mode: str, version: str
+) -> None:
+    """Each connection but the first, and the mail arrives over all of them."""
+    context, resumed = certs.client_context(), []
+    context.minimum_version = context.maximum_version = ssl.TLSVersion[version]
+    verified = Resumption.verified
+
+    def noted(resumption: Resumption, sock: ssl.SSLSocket) -> None:
+        resumed.append(sock.session_reused)
+        verified(resumption, sock)
+
+    monkeypatch.setattr(Resumption, "verified", noted)
+    with pysmtpx.SmtpPool(server(postfix, mode, ssl_context=context), max_messages=1) as pool:
+        for _ in range(3):
+            pool.send(SENDER, [ALICE], MAIL)
+    assert resumed == [False, True, True]
+    assert [behind_trace(stored) for stored in postfix.mailbox(ALICE).take(3)] == [MAIL] * 3
