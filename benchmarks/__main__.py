@@ -25,6 +25,7 @@ from . import (
     imports,
     journal,
     many,
+    resumed,
     secured,
     stream,
 )
@@ -42,6 +43,7 @@ MEASURES = {
     "outbox": journal.outbox,
     "connections": connections.one_message,
     "cold": cold.cold,
+    "resumed": resumed.resumed,
     "one": secured.one_at_a_time,
     "face": face.sendmail,
     "django": django_mail.send_mail,

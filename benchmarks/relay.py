@@ -28,7 +28,9 @@ class Relay:
         with contextlib.suppress(OSError):
             while True:
                 near = self._listener.accept()[0]
-                with near, socket.create_connection(("127.0.0.1", self._server)) as far:
+                far = socket.create_connection(("127.0.0.1", self._server))
+                # A pool does not wait for the answer to QUIT: that is a reset.
+                with near, far, contextlib.suppress(ConnectionError):
                     self._carry(near, far)
 
     def _carry(self, near: socket.socket, far: socket.socket) -> None:

@@ -59,9 +59,9 @@ class PooledServer:
         self.is_local = server.is_local
         self.name = server.path or f"{server.host}:{server.port}"
         self.unwell = Unwell()
+        """Its addresses that gave no session of late."""
         self.sessions = no_sessions()
         """TLS sessions that its connections hand on."""
-        """Its addresses that gave no session of late."""
         self.answer_time = AnswerTime()
         """How long it lately took to answer the end of data."""
         self.last_lease = 0

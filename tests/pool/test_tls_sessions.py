@@ -15,6 +15,7 @@ from support.pools import BODY, ONCE, SENDER, outcome
 
 from pysmtpx import SendResult, Server, TlsError, connect
 from pysmtpx.net import tls, tls_sessions
+from pysmtpx.net.deadline import now
 from pysmtpx.net.tls_sessions import Resumption, no_sessions
 from pysmtpx.pool import SmtpPool
 from pysmtpx.testing import MailServer
@@ -98,9 +99,14 @@ def test_the_fingerprint_is_looked_at_in_a_resumed_session(
     version: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A resumed session still has the certificate of its server."""
-    context, seen = of_version(certs.server_context(), version), []
-    monkeypatch.setattr(tls, "fingerprints_of", lambda der: seen.append(der) or fingerprints_of(der))
-    certificate = server_certificate(context)
+    context = of_version(certs.server_context(), version)
+    certificate, seen = server_certificate(context) or b"", []
+
+    def noted(der: bytes) -> Any:
+        seen.append(der)
+        return fingerprints_of(der)
+
+    monkeypatch.setattr(tls, "fingerprints_of", noted)
     with served(context) as server, pool_for(server, fingerprint=fingerprints_of(certificate)[0]) as pool:
         assert [type(each) for each in send(pool, 3)] == [SendResult] * 3
     assert reused(context) == 2
@@ -125,10 +131,9 @@ def test_what_was_verified_an_hour_ago_is_verified_anew(
 ) -> None:
     """However many sessions came of it meanwhile: the hour is that of the certificate."""
     context = of_version(certs.server_context(), version)
-    clock = tls_sessions.now
     with served(context) as server, pool_for(server) as pool:
         for seconds, count in ((0, 0), (2000, 1), (3500, 2), (3700, 2), (7200, 3)):
-            monkeypatch.setattr(tls_sessions, "now", lambda late=seconds: clock() + late)
+            monkeypatch.setattr(tls_sessions, "now", lambda late=seconds: now() + late)
             send(pool)
             assert reused(context) == count, seconds
 
