@@ -37,7 +37,7 @@ def resumed(rounds: int = 60) -> Report:
     report.parts.append("\n".join(lines))
     report.parts.append(
         "From the dial on, with one message; at a distance of 20 ms each round trip adds as many. With TLS "
-        "at once the greeting stands behind the client's last word of the handshake, so nothing is saved there."
+        "at once the greeting stands behind the end of the handshake anyhow, and nothing is saved."
     )
     return report
 
