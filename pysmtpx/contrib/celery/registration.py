@@ -138,8 +138,8 @@ def register(
     ``server`` is what ``SmtpPool`` takes, or a function without arguments that
     returns it, or the name of one as ``"package.module:function"``: it is
     called in the worker process, so secrets need not be known before.
-    ``pool_options`` are those of ``SmtpPool``: each worker process has one pool
-    for each registered task, made at its first message.
+    ``pool_options`` are those of ``SmtpPool`` but for ``journal``: each worker
+    process has one pool for each registered task, made at its first message.
 
     ``queue`` is where ``enqueue`` puts messages. ``rate_limit`` is Celery's, for
     each worker; ``rate`` of the pool is for each process. ``timeout`` is in
@@ -173,6 +173,9 @@ def register(
     parted(
         pool_options, *arguments(register)
     )  # says now what is none, also where the server is not known yet
+    if pool_options.get("journal") is not None:
+        # After a worker is killed the broker hands the message out again, and so would the journal.
+        raise InputError("a task takes no journal: the broker keeps its messages, and both would send them")
     _refuse_slips(task_options or {}, _OF_A_TASK)
     mail_task = MailTask(
         server=server,

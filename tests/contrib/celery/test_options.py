@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,6 +51,15 @@ def test_of_the_task(app: Celery) -> None:
     with pytest.raises(InputError, match=r"did you mean acks_late\?"):
         register(app, "smtp://127.0.0.1:1", task_options={"ack_late": True})
     assert register(app, "smtp://127.0.0.1:1", task_options={"acks_late": True, "of_our_own": 1}).acks_late
+
+
+def test_a_task_takes_no_journal(app: Celery, tmp_path: Path) -> None:
+    """The broker and the journal would each send again what a killed worker had under way."""
+    for server in ("smtp://127.0.0.1:1", "some.module:server"):
+        with pytest.raises(InputError, match="a task takes no journal"):
+            register(app, server, journal=tmp_path / "outbox.db")
+    assert list(tmp_path.iterdir()) == []
+    assert register(app, "smtp://127.0.0.1:1", journal=None).name == "pysmtpx.send"
 
 
 def test_of_the_setting_with_the_keys(app: Celery, published: list[dict[str, Any]]) -> None:
