@@ -79,7 +79,7 @@ class Postgres:
     def _as_user(self) -> list[str]:
         if os.geteuid() != 0:
             return []
-        return ["/usr/bin/setpriv", f"--reuid={self._user.pw_uid}", "--clear-groups"]
+        return ["/usr/bin/setpriv", f"--reuid={self._user.pw_uid}", "--clear-groups", "--pdeathsig", "QUIT"]
 
     def _answers(self) -> bool:
         import psycopg
