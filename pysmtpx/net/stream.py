@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 import ssl
 import sys
+from collections.abc import Callable
 from typing import Final
 
 from ..errors import (
@@ -60,7 +61,7 @@ class Stream:
         sock.setblocking(False)
         self._sock = sock
         self._waiter = Waiter(sock)
-        self.readable = self._waiter.readable
+        self.readable: Callable[[int], object] = self._waiter.readable
         """Wait so many milliseconds for something to be read; true also if the connection is broken."""
         self._parser = ReplyParser()
         self._broken: SmtpError | None = None

@@ -80,4 +80,4 @@ def pass_alarm(error: Exception) -> None:
         raise error
 
 
-Waiter = _Poll if hasattr(select, "poll") else _Select
+Waiter: type[_Poll] | type[_Select] = _Poll if hasattr(select, "poll") else _Select

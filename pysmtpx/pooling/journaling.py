@@ -229,9 +229,11 @@ class Keeper:
         with self._lock:
             left, self._held = tuple(self._held), set()
         try:
-            self._store.release(left)
-            if self._is_own:
-                self._store.close()
+            try:
+                self._store.release(left)
+            finally:
+                if self._is_own:
+                    self._store.close()
         except Exception:
             text = "messages of the journal could not be given back; their leases end"
             _log.exception(text, extra=fields(event="failed"))
@@ -309,7 +311,8 @@ class Keeper:
             job.attempts = owed.tries
             job.freeze()
             return job
-        _log.warning("message %s of the journal is not sent: %s", owed.number, flaw.text)
+        text = "message %s of the journal is not sent: %s"
+        _log.warning(text, owed.number, flaw.text, extra=fields(event="failed"))
         job = Job(b"", done=_ignore)
         job.outcome = flaw
         return job

@@ -209,7 +209,7 @@ def is_source(value: Source | None) -> TypeGuard[Callable[[], str] | Provider]:
 
 
 def _check_given(what: str, value: Source) -> None:
-    if isinstance(value, type):
+    if isinstance(value, type) and isinstance(value, Provider):
         # That of a provider has all that a provider has, but nobody to ask.
         raise InputError(f"the {what} is the class {value.__name__}: give an object of it")
     if not is_source(value):

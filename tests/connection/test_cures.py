@@ -33,6 +33,7 @@ from pysmtpx import (
 )
 from pysmtpx.flow.plan import make_plan
 from pysmtpx.net import tls_first
+from pysmtpx.shortening import shortened
 from pysmtpx.testing import MailServer, Stall
 from pysmtpx.wire.capabilities import Capabilities
 
@@ -422,7 +423,8 @@ def test_a_certificate_of_ours_is_demanded(
     assert type(error) is TlsError
     assert (error.temporary, error.safe_to_retry) == (False, False)
     if ours:
-        assert f"it does not take our certificate ({tmp_path}/own.pem: its subject is O=trustme" in error.text
+        named = shortened(f"{tmp_path}/own.pem", 80)
+        assert f"it does not take our certificate ({named}: its subject is O=trustme" in error.text
         assert "issued by O=trustme" in error.text
         assert "which authority it must come from" in error.cure
     else:

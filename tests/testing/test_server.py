@@ -188,6 +188,7 @@ def test_octets_after_starttls_in_a_segment_of_their_own() -> None:
         sock.sendall(b"EHLO x.example\r\n")
         assert server.ledger.wait_until(lambda: bool(server.ledger.breaches), 10)
         assert "octets after STARTTLS" in server.breaches[0]
+        assert sock.recv(1000).startswith(b"220 ")  # unread, it would make a reset of the end
 
 
 # Options.
