@@ -9,7 +9,7 @@ import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 
@@ -57,6 +57,8 @@ class Disk:
         self._waiting: list[_Ticket[Any]] = []
         self._store: sqlite3.Connection | None = None
         self._is_durable = True
+        self._committing: Sequence[_Ticket[Any]] = ()
+        """Those whose transaction is about to end, or has, and is not noted yet."""
 
     def _opened(self) -> sqlite3.Connection:
         if self._is_closed:
@@ -127,34 +129,42 @@ class Disk:
         with self._gate:
             batch, self._waiting = self._waiting, []
         try:
-            if not self._is_written(batch) and len(batch) > 1:
-                for ticket in batch:
-                    ticket.error = None
-                    self._is_written([ticket])
+            self._write_together(batch)
             for ticket in batch:
-                ticket.is_done = True
+                if not ticket.is_done:
+                    self._write_together([ticket])
         except BaseException:  # an interrupt is this thread's alone
             if self._store is not None and self._store.in_transaction:
                 self._store.execute("ROLLBACK")
+            else:
+                self._committed()  # it came behind the end of the transaction: nothing of that is done again
+            self._committing = ()
             with self._gate:
                 self._waiting = [*(ticket for ticket in batch if not ticket.is_done), *self._waiting]
             raise
 
-    def _is_written(self, batch: list[_Ticket[Any]]) -> bool:
+    def _write_together(self, tickets: Sequence[_Ticket[Any]]) -> None:
+        """Do these in one transaction. What fails is done, with its error, if it is one alone."""
         try:
             store = self._opened()
-            self._sync(store, any(ticket.durable for ticket in batch))
+            self._sync(store, any(ticket.durable for ticket in tickets))
             store.execute("BEGIN IMMEDIATE")
-            for ticket in batch:
+            for ticket in tickets:
                 ticket.result = [ticket.action(store)]
+            self._committing = tickets
             store.execute("COMMIT")
+            self._committed()
         except Exception as error:
-            for ticket in batch:
-                ticket.error = error
             if self._store is not None and self._store.in_transaction:
                 self._store.execute("ROLLBACK")
-            return False
-        return True
+            self._committing = ()
+            if len(tickets) == 1:
+                tickets[0].error, tickets[0].is_done = error, True
+
+    def _committed(self) -> None:
+        for ticket in self._committing:
+            ticket.is_done = True
+        self._committing = ()
 
     def _sync(self, store: sqlite3.Connection, durable: bool) -> None:
         if durable is not self._is_durable:

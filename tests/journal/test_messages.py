@@ -6,10 +6,12 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.daemon import wait_until
 
 from pysmtpx.errors import ConnectionLost, DeliveryUnknown, SmtpError
 from pysmtpx.journal import disk, messages
@@ -426,3 +428,45 @@ def test_what_is_no_journal_is_refused(path: Path) -> None:
     path.write_bytes(b"hello " * 1000)
     with pytest.raises(JournalError, match="not a database"):
         Journal(path)
+
+
+class _Interrupted:
+    """A connection whose transaction ends, and then there is an interrupt, once."""
+
+    def __init__(self, store: Any) -> None:
+        self._store, self._is_over = store, False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def execute(self, statement: str, *values: Any) -> Any:
+        done = self._store.execute(statement, *values)
+        if statement == "COMMIT" and not self._is_over:
+            self._is_over = True
+            raise KeyboardInterrupt
+        return done
+
+
+def test_an_interrupt_behind_the_end_of_a_transaction_writes_nothing_twice(path: Path) -> None:
+    """FAULTS 123: two threads shared it, and a message that is there twice would be sent twice."""
+    with Journal(path) as journal:
+        store: Any = journal._disk
+        ended: list[str] = []
+
+        def add(to: str) -> None:
+            try:
+                journal.add(payload(to))
+                ended.append("added")
+            except KeyboardInterrupt:
+                ended.append("interrupted")
+
+        threads = [threading.Thread(target=add, args=(f"{name}@x.example",)) for name in "ab"]
+        with store._lock:
+            for thread in threads:
+                thread.start()
+            wait_until(lambda: len(store._waiting) == 2, 20, "both wait")
+            store._store = _Interrupted(store._store)
+        for thread in threads:
+            thread.join()
+        assert sorted(ended) == ["added", "interrupted"]
+        assert [list(each.states.values()) for each in journal.summaries()] == [[1], [1]]
