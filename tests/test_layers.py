@@ -123,6 +123,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "contrib.queueing.signing",
         "contrib.queueing.tries",
     ),
+    ("contrib.queueing.attempt", "contrib.queueing.submitting"),
     ("contrib.celery.task",),
     ("contrib.celery.registration",),
     ("contrib.celery.__init__",),
