@@ -1,6 +1,6 @@
 """``pytest --processes N``: collect the tests once, then run them in N processes, file by file.
 
-The processes are forked when all is collected, so none of them collects, or imports, anything again. Each takes
+The processes are forked when all is collected, so that none collects, or imports, anything again. Each takes
 the next file when it begins the last test of the one that it has. What they tell is reported as of one.
 """
 
