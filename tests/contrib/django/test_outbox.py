@@ -27,6 +27,7 @@ from support import outbox
 from support.daemon import wait_until
 
 from pysmtpx.contrib.django import message_failed, message_sent, recipient_refused
+from pysmtpx.contrib.django.checks import check_mail
 from pysmtpx.contrib.django.outbox import admin as outbox_admin
 from pysmtpx.contrib.django.outbox import rows
 from pysmtpx.contrib.django.outbox.admin import MessageAdmin
@@ -552,6 +553,15 @@ def test_options_that_cannot_be_right_are_told(project: Any, options: dict[str, 
         project(server, **options)
         with pytest.raises(ImproperlyConfigured):
             outboxes()
+
+
+def test_a_journal_beside_the_outbox_is_refused(project: Any, site: Any) -> None:
+    with MailServer() as server:
+        project(server, {"journal": "mail.db"})
+        with pytest.raises(CommandError, match="has a journal, and the outbox is one"):
+            call_command("send_outbox")
+        (told,) = [each for each in check_mail(None) if each.id == "pysmtpx.E001"]
+        assert "smtp" in told.msg if site.by_mailers else "PYSMTPX" in told.msg
 
 
 def test_the_tables_are_what_the_models_say() -> None:
