@@ -175,9 +175,6 @@ def register(
     parted(
         pool_options, *arguments(register)
     )  # says now what is none, also where the server is not known yet
-    if pool_options.get("journal") is not None:
-        # After a worker is killed the broker hands the message out again, and so would the journal.
-        raise InputError("a task takes no journal: the broker keeps its messages, and both would send them")
     _refuse_slips(task_options or {}, _OF_A_TASK)
     mail_task = MailTask(
         own_keys=Keys.of(signing_keys),

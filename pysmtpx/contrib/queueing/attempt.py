@@ -78,6 +78,11 @@ class QueueSender:
         if not isinstance(self.policy, RetryPolicy):
             raise InputError("retry is a RetryPolicy")
         positive("timeout", self.timeout)
+        if self.pool_options.get("journal") is not None:
+            # After a process is killed the queue hands the message out again, and so would the journal.
+            raise InputError(
+                "a task takes no journal: its queue keeps the messages, and both would send them"
+            )
         if not _is_deferred(self.server):
             self._made().close(0)  # says now what is wrong with it; nothing is dialled
 
