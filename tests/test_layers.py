@@ -139,6 +139,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "contrib.django.log",
         "contrib.django.outbox.apps",
         "contrib.django.outbox.migrations.0001_initial",
+        "contrib.django.outbox.migrations.0002_indices",
         "contrib.django.outbox.models",
     ),
     ("contrib.django.sending", "contrib.django.outbox.rows"),

@@ -336,7 +336,10 @@ def _add(store: sqlite3.Connection, row: dict[str, Any], recipients: Sequence[st
 def _take(store: sqlite3.Connection, owner: str, most: int) -> list[tuple[Any, ...]]:
     now = time.time()
     # The clock was set back: nobody holds anything for longer than one who took it just now.
-    store.execute("UPDATE messages SET until = ? WHERE until > ?", (now + LEASE, now + LEASE + 1))
+    # That it is above 0 is said, too: else SQLite cannot tell that the index of these has all of them.
+    store.execute(
+        "UPDATE messages SET until = ? WHERE until > 0 AND until > ?", (now + LEASE, now + LEASE + 1)
+    )
     ready = store.execute(
         "SELECT number, size FROM messages WHERE owed > 0 AND due <= ? AND until <= ? AND owner <> ?"
         " ORDER BY due, number LIMIT ?",

@@ -24,6 +24,7 @@ class ChasquidServer(RealServer):
     """A running chasquid."""
 
     programs = (str(TREES / "chasquid/usr/bin/chasquid"),)
+    undelivered = ("data/queue/*",)
 
     def write_files(self) -> None:
         """Write the configuration, and an alias that delivers for each user."""

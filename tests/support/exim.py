@@ -71,6 +71,7 @@ class EximServer(UnpackedServer):
     users = {"Debian-exim": 871}  # noqa: RUF012
     count = 2
     log_name = "log/mainlog"
+    undelivered = ("spool/input/*",)
 
     @property
     def limited_port(self) -> int:

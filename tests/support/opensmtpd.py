@@ -21,6 +21,7 @@ class OpensmtpdServer(UnpackedServer):
     tree = "opensmtpd"
     program = 'smtpd -d -f "$1/smtpd.conf"'
     users = {"opensmtpd": 872, "opensmtpq": 873}  # noqa: RUF012
+    undelivered = ("var/spool/smtpd/incoming/*", "var/spool/smtpd/queue/*/*/*")
 
     def write_files(self) -> None:
         """Write the configuration."""

@@ -90,6 +90,7 @@ class PostfixServer(RealServer):
     programs = (postfix.MASTER, "/usr/lib/postfix/sbin/virtual")
     count = 5
     log_name = "postfix.log"
+    undelivered = ("queue/maildrop/*", "queue/incoming/*", "queue/active/*")
     users = USERS
 
     def __init__(self, dovecot: DovecotServer) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from support.daemon import Daemon, free_ports, require
-from support.mailbox import Maildir
+from support.daemon import Daemon, free_ports, require, wait_until
+from support.mailbox import DELIVERY_LIMIT, Maildir
 
 
 class RealServer:
@@ -25,6 +25,8 @@ class RealServer:
     count: ClassVar[int] = 1
     """Of ports."""
     log_name: ClassVar[str] = "log"
+    undelivered: ClassVar[tuple[str, ...]] = ()
+    """Patterns below ``base`` of the files of messages that were accepted and are about to be delivered."""
 
     def __init__(self) -> None:
         require(*self.programs)
@@ -65,10 +67,17 @@ class RealServer:
         return Maildir(self.base / "mail" / user)
 
     def empty(self) -> None:
-        """Remove every message of every user; the log begins anew."""
+        """Remove every message of every user; the log begins anew.
+
+        What an earlier test sent and did not wait for is let in first: it would be counted as the next one's.
+        """
+        wait_until(self._has_delivered, DELIVERY_LIMIT, "the delivery of what was sent before")
         self._log_start = len(self._daemon.log_text())
         for folder in (self.base / "mail").iterdir():
             Maildir(folder).clear()
+
+    def _has_delivered(self) -> bool:
+        return not any(next(self.base.glob(pattern), None) for pattern in self.undelivered)
 
     def log_text(self) -> str:
         """Return the server's log since the mailboxes were emptied."""
