@@ -1,8 +1,7 @@
 """Run the measures and print their tables: ``python -m benchmarks [name …]``.
 
-A run of all of them also writes ``results/README.md``, anew after each measure; the measures ``plots`` and
-``outbox`` always write their SVG files. ``BENCH_MILLION`` lowers the million messages of ``memory`` and
-``outbox``.
+A run of all of them also writes ``results/README.md``, anew after each measure; the measure ``plots`` always
+writes its SVG files. ``BENCH_MILLION`` lowers the million messages of the measure ``memory``.
 """
 
 from __future__ import annotations
@@ -26,7 +25,6 @@ from . import (
     imports,
     journal,
     many,
-    outbox,
     resumed,
     secured,
     stream,
@@ -42,7 +40,7 @@ MEASURES = {
     "pool": many.pool,
     "journal": journal.pool,
     "journal_near": journal.near,
-    "outbox": outbox.outbox,
+    "outbox": journal.outbox,
     "connections": connections.one_message,
     "cold": cold.cold,
     "resumed": resumed.resumed,

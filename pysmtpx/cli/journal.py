@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import time
 from email import message_from_string
@@ -10,6 +11,7 @@ from typing import Any, Final
 
 from ..errors import InputError
 from ..journal.messages import Journal, Summary
+from ..journal.statements import PURGEABLE
 from .exits import Exit
 from .show import Show
 
@@ -33,7 +35,17 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     retry.add_argument("--doubtful", action="store_true", help="also who is in doubt: they may get it twice")
     cancel = actions.add_parser("cancel", help="send it to nobody who is queued")
     stats = actions.add_parser("stats", help="how many recipients are in each state")
-    runs = {listing: _list, show: _show, retry: _retry, cancel: _cancel, stats: _stats}
+    purge = actions.add_parser("purge", help="forget messages that are over")
+    purge.add_argument(
+        "--days", type=_days, default=7.0, metavar="N", help="those queued more than so many days ago (7)"
+    )
+    purge.add_argument(
+        "--fate",
+        action="append",
+        choices=(*PURGEABLE, "doubt"),
+        help="only those whose worst fate of a recipient is this; may be repeated (accepted and refused)",
+    )
+    runs = {listing: _list, show: _show, retry: _retry, cancel: _cancel, stats: _stats, purge: _purge}
     for parser, run in runs.items():
         parser.allow_abbrev = False
         parser.add_argument("file", metavar="FILE", help="the journal")
@@ -131,6 +143,23 @@ def _cancel(journal: Journal, arguments: argparse.Namespace, show: Show) -> Exit
         count = journal.cancel(number)
         show.value({"number": number, "cancelled": count})
         show.line(f"message {number}: {count} recipients are not sent it")
+    return Exit.ACCEPTED
+
+
+def _days(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 <= (days := float(text)) < 1e6:
+            return days
+    raise argparse.ArgumentTypeError("it is a number of days from 0")
+
+
+def _purge(journal: Journal, arguments: argparse.Namespace, show: Show) -> Exit:
+    before, fates = time.time() - arguments.days * 86400, arguments.fate or PURGEABLE
+    total = 0
+    while count := journal.purge(before, _PAGE, fates=fates):
+        total += count
+    show.value({"purged": total})
+    show.line(f"{total} messages are forgotten")
     return Exit.ACCEPTED
 
 

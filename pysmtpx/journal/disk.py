@@ -1,74 +1,60 @@
-"""A file that keeps what it was told through the end of a process, of power, and of a full disk.
-
-The place of one write for many threads: those that wait for the disk at the same time share one transaction.
-"""
+"""A file that keeps what it was told through the end of a process, of power, and of a full disk."""
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import threading
-import weakref
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, Generic, TypeVar
+from collections.abc import Sequence
+from typing import Any, Final
 
 from .store import JournalError
+from .transactions import NotKept, Transactions
 
-_T = TypeVar("_T")
 _WAIT: Final = 5.0
 """Seconds for the lock of another process."""
+_CHECKPOINT: Final = 4000
+"""Pages of the log (16 MB) by which it is carried over into the file: all who write wait for that."""
+_SYNCS: Final = 2
+"""How many may wait for the disk at the same time, each for what came behind the one before."""
+_sync: Final = getattr(os, "fdatasync", os.fsync)
 
 
-@dataclass(slots=True)
-class _Ticket(Generic[_T]):
-    """What one thread wants on disk."""
-
-    action: Callable[[sqlite3.Connection], _T]
-    durable: bool
-    is_done: bool = False
-    result: list[_T] = field(default_factory=list)
-    error: Exception | None = None
-
-
-class Disk:
+class Disk(Transactions[sqlite3.Connection]):
     """One SQLite file; safe in any thread, and in a child of ``os.fork``, which opens it for itself.
 
     ``alone``: no other process may have it meanwhile. ``kind``, unless it is 0, is the ``application_id`` by
     which its files are told from those of other programs. Raises ``JournalError``, as do its methods.
+
+    It is on disk by the same rule as with SQLite's ``synchronous=FULL``: a write that is ``durable`` returns
+    when the write-ahead log was brought to disk behind its end. That is done here and not by SQLite, which
+    would hold the lock of the file meanwhile: so whoever need not wait for the disk does not, and one call of
+    ``fdatasync`` is for all whose transactions had ended before it.
     """
+
+    errors = (sqlite3.Error, OSError)
 
     def __init__(self, path: str | os.PathLike[str], schema: str, *, alone: bool, kind: int = 0) -> None:
         self.path: str = os.fspath(path)
         self._schema = schema
         self._alone = alone
         self._kind = kind
-        self._is_closed = False
-        self.abandon()
-        self._opened()
-        _disks.add(self)
+        self._log: int | None = None
+        """The write-ahead log; None where SQLite itself brings each transaction to disk."""
+        super().__init__(self.path)
 
     def abandon(self) -> None:
         """Begin anew, as after a fork: by other locks, and by a connection of this process."""
-        self._lock = threading.Lock()
-        """Whoever holds it has the connection."""
-        self._gate = threading.Lock()
-        """Guards the list of those who wait for the disk."""
-        self._waiting: list[_Ticket[Any]] = []
-        self._store: sqlite3.Connection | None = None
-        self._is_durable = True
-        self._committing: Sequence[_Ticket[Any]] = ()
-        """Those whose transaction is about to end, or has, and is not noted yet."""
-
-    def _opened(self) -> sqlite3.Connection:
-        if self._is_closed:
-            raise JournalError(f"the journal {self.path} is closed")
-        if self._store is None:
-            try:
-                self._store = self._connected()
-            except (sqlite3.Error, OSError) as error:
-                raise self._failed("opened", error) from error
-        return self._store
+        super().abandon()
+        if self._log is not None:
+            os.close(self._log)
+        self._syncing = threading.Semaphore(_SYNCS)
+        self._synced = 0
+        """The number of the last transaction that is known to be on disk."""
+        self._log = None
+        self._broken: OSError | None = None
+        """Why what was written is perhaps not on disk, and will not be."""
 
     def _connected(self) -> sqlite3.Connection:
         if self._kind:  # it holds mail: for its owner alone, and so are the files that SQLite puts beside it
@@ -80,11 +66,17 @@ class Disk:
                 store.execute("PRAGMA locking_mode = EXCLUSIVE")
             if self._kind:
                 self._check_kind(store)
-            store.execute("PRAGMA journal_mode = WAL")
+            ((mode,),) = store.execute("PRAGMA journal_mode = WAL")
             # On disk, not only with the system: what was in doubt must be known after a loss of power, too.
             store.execute("PRAGMA synchronous = FULL")
             store.execute("PRAGMA foreign_keys = ON")
+            store.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT}")
             store.executescript(self._schema)
+            if mode == "wal":
+                sync_folder(os.path.dirname(self.path) or ".")
+                # Its end is brought to disk by ``_keep``; before a checkpoint SQLite does it still.
+                store.execute("PRAGMA synchronous = NORMAL")
+                self._log = os.open(f"{self.path}-wal", os.O_RDONLY)
         except BaseException:
             store.close()
             raise
@@ -100,109 +92,86 @@ class Disk:
             raise JournalError(f"{self.path} is the file of another program: give another one")
         store.execute(f"PRAGMA application_id = {self._kind}")
 
-    def _failed(self, what: str, error: Exception) -> JournalError:
-        text = str(error)
-        if "locked" in text:
-            text = "another process has it"
-        return JournalError(f"the journal {self.path} cannot be {what}: {text}")
+    def _begin(self, store: sqlite3.Connection, *, durable: bool) -> None:
+        if durable and self._broken is not None:
+            raise OSError(*self._broken.args)
+        store.execute("BEGIN IMMEDIATE")
 
-    def write(self, action: Callable[[sqlite3.Connection], _T], *, durable: bool = True) -> _T:
-        """Do this within a transaction, which others may share; when it returns, that is on disk.
+    def _commit(self, store: sqlite3.Connection) -> None:
+        store.execute("COMMIT")
 
-        What the action itself raises undoes the changes of all who share it, and each is told. Not
-        ``durable``: it is with the system, and on disk with the next one that is.
+    def _undo(self, store: sqlite3.Connection) -> bool:
+        was_under_way = store.in_transaction
+        if was_under_way:
+            store.execute("ROLLBACK")
+        return was_under_way
+
+    def _keep(self, turn: int) -> None:
+        """Bring the log to disk, unless that was done behind this transaction's end.
+
+        If that fails nobody can say what is on disk, also later: Linux tells such an error once. So this
+        process promises nothing more.
         """
-        ticket = _Ticket(action, durable)
-        with self._gate:
-            self._waiting.append(ticket)
-        with self._lock:
-            if not ticket.is_done:
-                self._write_all()
-        if isinstance(ticket.error, sqlite3.Error):
-            raise self._failed("written", ticket.error) from ticket.error
-        if ticket.error is not None:
-            raise ticket.error
-        return ticket.result[0]
-
-    def _write_all(self) -> None:
-        """One transaction for all who wait; if that fails, one for each: nobody pays for another."""
-        with self._gate:
-            batch, self._waiting = self._waiting, []
-        try:
-            self._write_together(batch)
-            for ticket in batch:
-                if not ticket.is_done:
-                    self._write_together([ticket])
-        except BaseException:  # an interrupt is this thread's alone
-            if self._store is not None and self._store.in_transaction:
-                self._store.execute("ROLLBACK")
-            else:
-                self._committed()  # it came behind the end of the transaction: nothing of that is done again
-            self._committing = ()
-            with self._gate:
-                self._waiting = [*(ticket for ticket in batch if not ticket.is_done), *self._waiting]
-            raise
-
-    def _write_together(self, tickets: Sequence[_Ticket[Any]]) -> None:
-        """Do these in one transaction. What fails is done, with its error, if it is one alone."""
-        try:
-            store = self._opened()
-            self._sync(store, any(ticket.durable for ticket in tickets))
-            store.execute("BEGIN IMMEDIATE")
-            for ticket in tickets:
-                ticket.result = [ticket.action(store)]
-            self._committing = tickets
-            store.execute("COMMIT")
-            self._committed()
-        except Exception as error:
-            if self._store is not None and self._store.in_transaction:
-                self._store.execute("ROLLBACK")
-            self._committing = ()
-            if len(tickets) == 1:
-                tickets[0].error, tickets[0].is_done = error, True
-
-    def _committed(self) -> None:
-        for ticket in self._committing:
-            ticket.is_done = True
-        self._committing = ()
-
-    def _sync(self, store: sqlite3.Connection, durable: bool) -> None:
-        if durable is not self._is_durable:
-            store.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-            self._is_durable = durable
-
-    def read(self, query: str, *values: Any) -> list[Any]:
-        """The rows; the lock is kept until they are read: cursors of one query share a prepared statement."""
-        with self._lock:
+        with self._syncing:
+            if self._log is None or self._synced >= turn:
+                return
+            ended = self._turn
             try:
-                return self._opened().execute(query, values).fetchall()
-            except sqlite3.Error as error:
-                raise self._failed("read", error) from error
+                _sync(self._log)
+            except OSError as error:
+                self._broken = error
+            if self._broken is not None:
+                raise NotKept(f"the journal {self.name} cannot be written: {self._advice(self._broken)}")
+            self._synced = max(self._synced, ended)
 
-    @property
-    def is_closed(self) -> bool:
-        """True once ``close`` was called."""
-        return self._is_closed
+    def _fetched(self, store: sqlite3.Connection, query: str, values: Sequence[Any]) -> list[Any]:
+        return store.execute(query, values).fetchall()
 
-    def close(self) -> None:
-        """Give the file back; does nothing twice."""
-        with self._lock:
-            self._is_closed = True
-            if self._store is not None:
-                self._store.close()
-                self._store = None
+    def _shut(self, store: sqlite3.Connection) -> None:
+        log, self._log = self._log, None
+        try:
+            store.close()
+        finally:
+            if log is not None:
+                for _ in range(_SYNCS):  # behind those who wait for it
+                    self._syncing.acquire()
+                os.close(log)
 
-
-_disks: Final[weakref.WeakSet[Disk]] = weakref.WeakSet()
-_inherited: Final[list[sqlite3.Connection | None]] = []
-"""Connections of a parent. A child must not even close one: SQLite would write to files it has no lock of."""
-
-
-def _begin_anew() -> None:
-    for disk in tuple(_disks):
-        _inherited.append(disk._store)
-        disk.abandon()
+    def _advice(self, error: Exception) -> str:
+        return f"{error}: {cure(error)}"
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_anew)
+_RIGHTS: Final = "whoever runs this must be allowed to write to it and to its folder"
+_ROOM: Final = "make room; what it has stays, and what was not told to be there is not"
+_TAKEN: Final = "another process has it: wait for that one to end, or to finish its transaction"
+_REPAIR: Final = "stop all who use it, keep the file, and make another of it by sqlite3's command .recover"
+_CURES: Final = {
+    sqlite3.SQLITE_BUSY: _TAKEN,
+    sqlite3.SQLITE_LOCKED: _TAKEN,
+    sqlite3.SQLITE_READONLY: _RIGHTS,
+    sqlite3.SQLITE_PERM: _RIGHTS,
+    sqlite3.SQLITE_CANTOPEN: f"the folder must be there, and {_RIGHTS}",
+    sqlite3.SQLITE_FULL: _ROOM,
+    sqlite3.SQLITE_IOERR: f"{_ROOM}; if there is room, see what the log of the system says of the disk",
+    sqlite3.SQLITE_CORRUPT: _REPAIR,
+    sqlite3.SQLITE_NOTADB: f"give another file; if it was a journal, {_REPAIR}",
+}
+"""By the first octet of SQLite's code."""
+_OF_SYSTEM: Final = dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _ROOM)
+
+
+def cure(error: Exception) -> str:
+    """What to do about an error of SQLite or of the system."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is not None:
+        return _CURES.get(code & 0xFF, "see what the log of the system says of the disk")
+    return _OF_SYSTEM.get(getattr(error, "errno", None) or 0, _CURES[sqlite3.SQLITE_CANTOPEN])
+
+
+def sync_folder(path: str) -> None:
+    """Bring to disk which files a folder has."""
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

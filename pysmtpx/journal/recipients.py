@@ -133,17 +133,18 @@ class Journal:
 
     def first_times(self, keys: Iterator[str]) -> Iterator[bool]:
         """For each key whether it is the first of its kind; they are kept on disk, not in memory."""
-        self._change("CREATE TEMP TABLE IF NOT EXISTS told (key TEXT PRIMARY KEY) WITHOUT ROWID")
-        self._change("DELETE FROM told")
+        create = "CREATE TEMP TABLE IF NOT EXISTS told (key TEXT PRIMARY KEY) WITHOUT ROWID"
+        self._change(create, durable=False)
+        self._change("DELETE FROM told", durable=False)
         for key in keys:
-            yield self._change("INSERT OR IGNORE INTO told VALUES (?)", key) == 1
+            yield self._change("INSERT OR IGNORE INTO told VALUES (?)", key, durable=False) == 1
 
     def _read(self, query: str, *values: Any) -> list[Any]:
         return self._disk.read(query, *values)
 
-    def _change(self, statement: str, *values: Any) -> int:
+    def _change(self, statement: str, *values: Any, durable: bool = True) -> int:
         """How many rows were changed."""
-        return self._disk.write(lambda store: store.execute(statement, values).rowcount)
+        return self._disk.write(lambda store: store.execute(statement, values).rowcount, durable=durable)
 
     # -- the end ---------------------------------------------------------------------------
 

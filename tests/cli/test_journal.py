@@ -84,3 +84,25 @@ def test_what_is_not_there_is_told(run: Run, path: Path) -> None:
     assert ran.code == 2
     assert "there is no journal" in ran.err
     assert not path.with_name("none.db").exists()
+
+
+def test_purge_forgets_what_is_over_by_age_and_fate(run: Run, path: Path) -> None:
+    with Journal(path) as journal:
+        for state in ("accepted", "refused"):
+            number = journal.add({"recipients": ["e@x.example"]}, take=True)
+            assert number is not None
+            journal.settle(number, [Fate("e@x.example", state)], tries=1)  # type: ignore[arg-type]
+    assert documents(run("journal", "purge", path, "--json")) == [{"purged": 0}], "not before seven days"
+    assert documents(run("journal", "purge", path, "--days", 0, "--fate", "accepted", "--json")) == [
+        {"purged": 1}
+    ]
+    assert "1 messages are forgotten" in run("journal", "purge", "--days", "0", path).out
+    left = {"queued": 1, "doubt": 1, "accepted": 1, "refused": 1}
+    assert documents(run("journal", "stats", path, "--json")) == [left], "one is in doubt, one is queued"
+    assert documents(run("journal", "purge", path, "--days", 0, "--fate", "doubt", "--json")) == [
+        {"purged": 1}
+    ]
+    assert documents(run("journal", "stats", path, "--json"))[0]["queued"] == 1
+    for wrong in (("--days", -1), ("--days", "nan"), ("--days", "x"), ("--fate", "queued")):
+        with pytest.raises(SystemExit):
+            run("journal", "purge", path, *wrong)

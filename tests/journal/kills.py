@@ -32,8 +32,9 @@ FORKING = """
 import os, signal, sys, time
 import pysmtpx
 from pysmtpx import driver, MailObject, SmtpPool
-from pysmtpx.journal import messages, store
-messages.LEASE = 0.0  # whoever is killed holds nothing for a minute: the next one takes it up at once
+from pysmtpx.journal import messages, sql, statements
+# Whoever is killed holds nothing for a minute: the next one takes it up at once.
+statements.LEASE = sql.LEASE = 0.0
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
@@ -90,12 +91,13 @@ class Account(NamedTuple):
     twice: list[str]
     doubtful: list[str]
     unseen: list[str]
-    """In doubt, though the server never saw an envelope: in flight it is in the write of the content."""
+    """In doubt, though the server saw no content begin: killed between the record and the write."""
 
     def __str__(self) -> str:
         return (
             f"{self.kills} kills, {self.submitted} messages told to be on disk, {self.delivered} delivered, "
-            f"{len(self.lost)} lost, {len(self.twice)} twice, {len(self.doubtful)} in doubt"
+            f"{len(self.lost)} lost, {len(self.twice)} twice, {len(self.doubtful)} in doubt, "
+            f"{len(self.unseen)} of these before the server saw their content begin"
         )
 
 
@@ -106,6 +108,8 @@ class Victims:
     folder: Path
     server: MailServer = field(init=False)
     begun: set[str] = field(default_factory=set)
+    _named: dict[tuple[int, int], set[str]] = field(default_factory=dict)
+    """By connection and transaction."""
     kills: int = 0
     first: int = 0
 
@@ -123,7 +127,9 @@ class Victims:
 
     def _seen(self, event: Event) -> None:
         if event.verb == "RCPT":
-            self.begun.add(event.address)
+            self._named.setdefault((event.connection, event.transaction), set()).add(event.address)
+        elif event.verb in ("DATA", "BDAT"):
+            self.begun |= self._named.pop((event.connection, event.transaction), set())
 
     def run(
         self,

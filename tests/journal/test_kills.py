@@ -35,4 +35,4 @@ def test_killed_at_every_third_effect_of_a_dialogue(tmp_path: Path, way: str) ->
     judge(account)
     assert account.kills > 4
     if way != "in flight":
-        assert account.unseen == [], "nobody is in doubt whose transaction had not begun"
+        assert account.unseen == [], "nobody is in doubt whose content was not asked for"

@@ -7,16 +7,17 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.daemon import wait_until
 
-from pysmtpx.errors import ConnectionLost, DeliveryUnknown, SmtpError
-from pysmtpx.journal import disk, messages
+from pysmtpx.errors import ConnectionLost, DeliveryUnknown, InputError, SmtpError
+from pysmtpx.journal import disk, sql
 from pysmtpx.journal.messages import Journal
-from pysmtpx.journal.store import LEASE, JournalError, NotHeld, fates_of
+from pysmtpx.journal.store import LEASE, Fate, JournalError, NotHeld, fates_of
 from pysmtpx.wire.limits import Stage
 from pysmtpx.wire.reply import Reply
 from pysmtpx.wire.result import RejectedRecipient, SendResult
@@ -138,7 +139,7 @@ def test_an_error_says_of_each_what_it_is(path: Path, error: SmtpError, state: s
 
 def test_who_has_lost_the_lease_brings_nobody_into_doubt(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Journal(path) as slow, Journal(path) as quick:
-        monkeypatch.setattr(messages, "LEASE", -1.0)
+        monkeypatch.setattr(sql, "LEASE", -1.0)
         number = slow.add(payload("a@x.example"), take=True)
         assert number is not None
         monkeypatch.undo()
@@ -208,7 +209,7 @@ def test_what_was_told_before_a_kill_is_there(path: Path, last: int, monkeypatch
         expected = {"queued": last // 2 + 1, "doubt": (last + 1) // 2}
         assert journal.counts() == {state: count for state, count in expected.items() if count}
         assert journal.take(10) == [], "its lease holds"
-        monkeypatch.setattr(messages.time, "time", lambda: 4e9)
+        monkeypatch.setattr(time, "time", lambda: 4e9)
         assert len(journal.take(1000)) == last // 2 + 1
 
 
@@ -237,6 +238,67 @@ def test_only_what_is_certain_is_forgotten(path: Path) -> None:
         assert journal.counts() == {"queued": 1, "doubt": 1}
 
 
+def test_by_its_worst_fate_a_message_is_forgotten(path: Path) -> None:
+    with Journal(path) as journal:
+        for kinds in ("accepted", "accepted refused", "refused", "refused doubt", "doubt", "accepted queued"):
+            to = [f"{kind}@x.example" for kind in kinds.split()]
+            number = journal.add(payload(*to), take=True)
+            assert number is not None
+            journal.doubt([(number, [each for each in to if not each.startswith("queued")])])
+            states: list[Any] = [kind for kind in kinds.split() if kind != "queued"]
+            journal.settle(number, [Fate(f"{state}@x.example", state) for state in states], tries=1)
+        assert journal.purge(0.0) == 0, "none is so old"
+        assert journal.purge(4e9, fates=()) == 0
+        assert journal.purge(4e9, fates=("accepted",)) == 1
+        assert journal.purge(4e9, most=1, fates=("refused",)) == 1
+        assert journal.purge(4e9) == 1
+        assert journal.purge(4e9, fates=("doubt",)) == 2
+        assert journal.counts() == {"accepted": 1, "queued": 1}
+        with pytest.raises(InputError, match="forgotten"):
+            journal.purge(4e9, fates=("queued",))
+
+
+def test_what_is_under_way_is_not_forgotten(path: Path) -> None:
+    with Journal(path) as journal, Journal(path) as somebody:
+        number = journal.add(payload("a@x.example"), take=True)
+        assert number is not None
+        journal.doubt([(number, ["a@x.example"])])
+        assert somebody.purge(4e9, fates=("doubt",)) == 0
+        settle(journal, number, accepted("a@x.example"))
+        assert somebody.purge(4e9) == 1
+
+
+def test_each_fate_is_kept_for_its_own_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Journal(path) as journal:
+        for state in ("accepted", "refused"):
+            number = journal.add(payload(f"{state}@x.example"), take=True)
+            assert number is not None
+            journal.settle(number, [Fate(f"{state}@x.example", state)], tries=1)  # type: ignore[arg-type]
+    monkeypatch.setattr(time, "time", lambda: 4e9)
+    with Journal(path, keep={"accepted": 1000.0, "refused": None}) as journal:
+        journal.take(1)
+        assert journal.counts() == {"refused": 1}
+    with Journal(path, keep={"refused": 1000.0}) as journal:
+        journal.take(1)
+        assert journal.counts() == {}
+    with pytest.raises(InputError):
+        Journal(path, keep={"queued": 1.0})
+
+
+def test_a_file_that_no_message_has_is_removed_when_it_is_old(path: Path) -> None:
+    folder = path.with_name("outbox.db.content")
+    with Journal(path) as journal:
+        journal.add(payload("a@x.example") | {"content": "x" * 300_000})
+        (folder / "young").write_bytes(b"x")
+        for each in (folder / "old", *folder.iterdir()):
+            if each.name != "young":
+                each.touch()
+                os.utime(each, (1e9, 1e9))
+        journal.purge(4e9)
+        assert sorted(each.name for each in folder.iterdir() if len(each.name) < 10) == ["young"]
+        assert [owed.payload is None for owed in journal.take(1)] == [False]
+
+
 def test_one_that_was_cancelled_under_way_is_not_sent(path: Path) -> None:
     with Journal(path) as pool, Journal(path) as somebody:
         number = pool.add(payload("a@x.example"), take=True)
@@ -252,7 +314,7 @@ def test_a_lease_that_ran_out_is_good_until_somebody_takes_it(
     with Journal(path) as journal:
         number = journal.add(payload("a@x.example"), take=True)
         assert number is not None
-        monkeypatch.setattr(messages.time, "time", lambda: 4e9)
+        monkeypatch.setattr(time, "time", lambda: 4e9)
         assert journal.take(10) == [], "it is under way here"
         journal.doubt([(number, ["a@x.example"])])
         assert states(journal, number) == {"a@x.example": "doubt"}
@@ -263,7 +325,7 @@ def test_a_clock_that_was_set_back_holds_nothing_for_longer_than_a_lease(
 ) -> None:
     """FAULTS 126."""
     clock = 2e9
-    monkeypatch.setattr(messages.time, "time", lambda: clock)
+    monkeypatch.setattr(time, "time", lambda: clock)
     with Journal(path) as killed, Journal(path) as journal:
         killed.add(payload("a@x.example"), take=True)
         clock = 1e9
@@ -338,7 +400,7 @@ def test_what_was_settled_is_forgotten_by_age(path: Path, monkeypatch: pytest.Mo
         settle(journal, number, accepted("a@x.example"))
         journal.take(1)
         assert journal.summary(number) is not None
-    monkeypatch.setattr(messages.time, "time", lambda: 4e9)
+    monkeypatch.setattr(time, "time", lambda: 4e9)
     with Journal(path, keep=1000.0) as journal:
         journal.take(1)
         assert journal.summary(number) is None
