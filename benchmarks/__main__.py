@@ -1,7 +1,8 @@
 """Run the measures and print their tables: ``python -m benchmarks [name …]``.
 
-A run of all of them also writes ``results/README.md``, anew after each measure; the measure ``plots`` always
-writes its SVG files. ``BENCH_MILLION`` lowers the million messages of the measure ``memory``.
+A run of all of them also writes ``results/README.md``, anew after each measure; the measures ``plots`` and
+``outbox`` always write their SVG files. ``BENCH_MILLION`` lowers the million messages of ``memory`` and
+``outbox``.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from . import (
     imports,
     journal,
     many,
+    outbox,
     resumed,
     secured,
     stream,
@@ -40,7 +42,7 @@ MEASURES = {
     "pool": many.pool,
     "journal": journal.pool,
     "journal_near": journal.near,
-    "outbox": journal.outbox,
+    "outbox": outbox.outbox,
     "connections": connections.one_message,
     "cold": cold.cold,
     "resumed": resumed.resumed,

@@ -11,13 +11,14 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from random import Random
-from typing import Any
 from zlib import crc32
 
 import pytest
 from hypothesis import HealthCheck, settings
 from support import guard
 from support.leftovers import Snapshot
+
+pytest_plugins = ["support.processes"]
 
 guard.install()
 
@@ -71,16 +72,6 @@ def pytest_collection_finish() -> None:
     """What was collected stays until the end: no collection of garbage need look at it again."""
     gc.collect()
     gc.freeze()
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """For `--dist loadfile`; every other way is pytest-xdist's own."""
-    if config.getoption("dist") != "loadfile":
-        return None
-    from support.scheduling import FileScheduling
-
-    return FileScheduling(config, log)
 
 
 def _sample(items: list[pytest.Item], most: int, place: int, pythons: int) -> set[pytest.Item]:

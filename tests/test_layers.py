@@ -114,7 +114,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("logging",),
     ("cli.show", "cli.exits"),
     ("cli.checked",),
-    # The faces: for smtplib, Django, Flask and Celery.
+    # The faces: for smtplib, Django, Flask, Celery and RQ.
     (
         "contrib.pools",
         "contrib.opentelemetry",
@@ -124,9 +124,10 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "contrib.queueing.signing",
         "contrib.queueing.tries",
     ),
-    ("contrib.celery.task",),
-    ("contrib.celery.registration",),
-    ("contrib.celery.__init__",),
+    ("contrib.queueing.attempt", "contrib.queueing.submitting"),
+    ("contrib.celery.task", "contrib.rq.job"),
+    ("contrib.celery.registration", "contrib.rq.registration"),
+    ("contrib.celery.__init__", "contrib.rq.__init__"),
     ("contrib.flask.addresses", "contrib.flask.esmtp_options", "contrib.flask.command"),
     ("contrib.flask.message", "contrib.flask.settings"),
     ("contrib.flask.mail",),
@@ -139,6 +140,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "contrib.django.log",
         "contrib.django.outbox.apps",
         "contrib.django.outbox.migrations.0001_initial",
+        "contrib.django.outbox.migrations.0002_indices",
         "contrib.django.outbox.models",
     ),
     ("contrib.django.sending", "contrib.django.outbox.rows"),

@@ -105,9 +105,10 @@ def take(session: Session, owner: str, most: int) -> list[Taken]:
     """Those that are due and held by nobody; see ``Store.take``."""
     now = time.time()
     # The clock was set back: nobody holds anything for longer than one who took it just now.
+    # That it is above 0 is said, too: else SQLite cannot tell that the index of these has all of them.
     session.run(
         f"UPDATE messages SET until = ? WHERE number IN"
-        f" (SELECT number FROM messages WHERE until > ? {session.skip})",
+        f" (SELECT number FROM messages WHERE until > 0 AND until > ? {session.skip})",
         (now + LEASE, now + LEASE + 1),
     )
     ready = session.all(

@@ -6,15 +6,18 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 from celery import Celery
+from kombu import pools
 
 import pysmtpx
 from pysmtpx.contrib.celery import register
@@ -29,23 +32,37 @@ REDELIVERY = {"visibility_timeout": 8, "unacked_restore_interval": 1, "unacked_r
 QUICK = pysmtpx.RetryPolicy(attempts=3, backoff=0.05, temporary=True)
 
 
-def make_app(broker: str) -> Celery:
-    """Return an app of which nobody keeps more than a test needs.
+@dataclass(frozen=True)
+class Broker:
+    """Where messages and results of an app are."""
 
-    ``broker`` is the URL of a Redis, or a folder: then messages and results are files in it.
-    """
-    is_folder = "://" not in broker
-    options: dict[str, Any] = REDELIVERY
-    if is_folder:
-        options = {name: f"{broker}/{name}" for name in ("data_folder_in", "control_folder")}
+    url: str
+    results: str
+    queue: str = "celery"
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, place: str | Broker) -> Broker:
+        """That of the URL of a Redis, or of a folder: then messages and results are files in it."""
+        if isinstance(place, Broker):
+            return place
+        if "://" in place:
+            return cls(place, place, options=REDELIVERY)
+        options: dict[str, Any] = {name: f"{place}/{name}" for name in ("data_folder_in", "control_folder")}
         options |= {"data_folder_out": options["data_folder_in"], "polling_interval": 0.02}
         for name in ("data_folder_in", "results"):
-            Path(broker, name).mkdir(exist_ok=True)
+            Path(place, name).mkdir(exist_ok=True)
+        return cls("filesystem://", f"file://{place}/results", options=options)
+
+
+def make_app(broker: Broker) -> Celery:
+    """Return an app of which nobody keeps more than a test needs."""
     app = Celery("tests", set_as_current=False)
     app.conf.update(
-        broker_url="filesystem://" if is_folder else broker,
-        result_backend=f"file://{broker}/results" if is_folder else broker,
-        broker_transport_options=options,
+        broker_url=broker.url,
+        result_backend=broker.results,
+        task_default_queue=broker.queue,
+        broker_transport_options=broker.options,
         broker_connection_retry_on_startup=True,
         worker_prefetch_multiplier=1,
         worker_hijack_root_logger=False,
@@ -54,16 +71,17 @@ def make_app(broker: str) -> Celery:
 
 
 @contextlib.contextmanager
-def closing_app(broker: str) -> Iterator[Celery]:
+def closing_app(broker: str | Broker) -> Iterator[Celery]:
     """An app for this process, without sockets of it afterwards."""
+    broker = Broker.of(broker)
     app = make_app(broker)
     try:
         yield app
     finally:
-        if "://" in broker:
+        if not broker.results.startswith("file:"):
             app.backend.result_consumer.stop()
             app.backend.client.connection_pool.disconnect()
-        app.pool.force_close_all()
+        pools.reset()  # they belong to the URL: another app could be given a closed one
         app.close()
 
 
@@ -80,9 +98,10 @@ def pid_of(ehlo: str) -> int:
 class Worker:
     """A worker with two processes or threads, and a keeper that ends it in any case."""
 
-    def __init__(self, broker: str, mail_url: str, pool: str = "prefork") -> None:
+    def __init__(self, broker: str | Broker, mail_url: str, pool: str = "prefork") -> None:
         folder = Path(tempfile.mkdtemp(prefix="pysmtpx-celery-"))
-        environment = {_BROKER: broker, _SERVER: mail_url, "PYTHONPATH": f"{_TESTS.parent}:{_TESTS}"}
+        place = json.dumps(asdict(Broker.of(broker)))
+        environment = {_BROKER: place, _SERVER: mail_url, "PYTHONPATH": f"{_TESTS.parent}:{_TESTS}"}
         pairs = [f"{name}={value}" for name, value in environment.items()]
         self._pid_file = folder / "pid"
         # The shell tells its id, and goes on as the worker.
@@ -118,7 +137,8 @@ class Worker:
 
 
 if _BROKER in os.environ:
-    app = make_app(os.environ[_BROKER])
+    app = make_app(Broker(**json.loads(os.environ[_BROKER])))
     here: Any = f"{__name__}:server"
     register(app, here, retry=QUICK, timeout=20)
     register(app, here, name="mail.once", retry=pysmtpx.RetryPolicy(attempts=1), timeout=20)
+    register(app, here, name="mail.careful", retry=QUICK, timeout=20, resend_redelivered=False)

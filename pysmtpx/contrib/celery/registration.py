@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final, Unpack
 
 from celery import Celery, Task, signals
@@ -17,8 +16,8 @@ from ...errors import InputError, SmtpError
 from ...frames import conceals_settings
 from ...message import AnyMessage
 from ...options import UnknownOption, spelled_out
-from ...outgoing import Allowed, Outgoing
-from ...payload import MAX_SIZE, make_submission, pack
+from ...outgoing import Allowed
+from ...payload import MAX_SIZE
 from ...pooling.arguments import POOL_DEFAULTS, PoolOptions, parted
 from ...pooling.job import Envelope
 from ...retry import RetryPolicy
@@ -27,9 +26,11 @@ from ...wire.envelope import MailObject
 from ...wire.limits import SEND_TIMEOUT
 from ...wire.params import MailFromParams, RcptParams
 from ..configuration import arguments
+from ..queueing.attempt import DEFAULT_RETRY, QueueSender, Servers
 from ..queueing.signing import Keys
+from ..queueing.submitting import submitted
 from ..queueing.tries import SendFailed
-from .task import DEFAULT_RETRY, MailTask, Servers, call, keys_of
+from .task import MailTask, keys_of
 
 _OF_CELERY: Final = frozenset(
     {
@@ -92,20 +93,21 @@ def enqueue(
     name = name if is_app else task_or_app.name
     mail_task = _tasks.get(app, {}).get(name)
     if max_size is None:
-        max_size = MAX_SIZE if mail_task is None else mail_task.max_size
+        max_size = MAX_SIZE if mail_task is None else mail_task.sender.max_size
     keys = signing_keys or (keys_of(app) if mail_task is None else mail_task.keys(app))
-    submission = make_submission(
+    kwargs, shown_as = submitted(
+        name,
         message,
         Envelope(sender, recipients, mail_params, rcpt_params),
         all_or_nothing=all_or_nothing,
         allow_long_lines=allow_long_lines,
         max_size=max_size,
+        keys=keys,
+        redirect_to=redirect_to,
+        allow_recipients=allow_recipients,
     )
-    if (outgoing := Outgoing.of(None, redirect_to, allow_recipients)) is not None:
-        submission = replace(submission, mail=outgoing.screened(submission.mail))
-    kwargs = call(name, pack(submission, max_size), None, keys)
     # Celery would show the beginning of the message in its logs, events and headers.
-    options.setdefault("kwargsrepr", MailTask.shown(submission.mail))
+    options.setdefault("kwargsrepr", shown_as)
     queue = queue or (None if mail_task is None else mail_task.queue)
     if queue is not None:
         options["queue"] = queue
@@ -173,20 +175,19 @@ def register(
     parted(
         pool_options, *arguments(register)
     )  # says now what is none, also where the server is not known yet
-    if pool_options.get("journal") is not None:
-        # After a worker is killed the broker hands the message out again, and so would the journal.
-        raise InputError("a task takes no journal: the broker keeps its messages, and both would send them")
     _refuse_slips(task_options or {}, _OF_A_TASK)
     mail_task = MailTask(
-        server=server,
-        queue=queue,
-        policy=retry,
-        timeout=timeout,
-        resend_redelivered=resend_redelivered,
-        on_outcome=on_outcome,
-        max_size=max_size,
         own_keys=Keys.of(signing_keys),
-        pool_options=pool_options,
+        sender=QueueSender(
+            server=server,
+            policy=retry,
+            timeout=timeout,
+            on_outcome=on_outcome,
+            max_size=max_size,
+            pool_options=pool_options,
+        ),
+        queue=queue,
+        resend_redelivered=resend_redelivered,
     )
     del server, pool_options, signing_keys
     known = _tasks.setdefault(_own(app), {})
@@ -240,7 +241,7 @@ def _close_pools(**_: Any) -> None:
     """A worker or one of its processes ends, and runs nothing that is registered for its exit."""
     for tasks in list(_tasks.values()):
         for mail_task in tasks.values():
-            mail_task.close()
+            mail_task.sender.close()
 
 
 for _signal in (signals.worker_process_shutdown, signals.worker_shutdown):

@@ -62,7 +62,12 @@ class CeleryEmailBackend(Sending, BaseEmailBackend):  # type: ignore[misc]
         self.alias = alias
         self.fail_silently = fail_silently
         keys = right(alias, lambda: Keys.of(own.get("signing_keys")))
-        screening = own if alias is not None else {**_of_the_other_backend(), **own}
+        others = {} if alias is not None else _of_the_other_backend()
+        if others.get("journal") is not None:
+            raise wrong(
+                f"{OWN_SETTING} has a journal, and the broker keeps the messages: leave it out", alias
+            )
+        screening = {**others, **own}
         self.options: dict[str, Any] = {
             **own,
             "signing_keys": keys,

@@ -144,6 +144,9 @@ def sender(outbox: OutboxEmailBackend) -> EmailBackend:
     backend = mailer(outbox.mailer) if outbox.mailer else EmailBackend()
     if not isinstance(backend, EmailBackend):
         raise wrong(f"the mailer {outbox.mailer!r} is no EmailBackend of pysmtpx", outbox.alias)
+    if backend.options.values.get("journal") is not None:
+        where = f"the mailer {outbox.mailer!r}" if outbox.mailer else OWN_SETTING
+        raise wrong(f"{where} has a journal, and the outbox is one: leave it out", outbox.alias)
     return backend
 
 

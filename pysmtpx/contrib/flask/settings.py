@@ -135,6 +135,7 @@ class MailSettings:
             if config.get(key) is not None:
                 _once(key, config[key], self.pool_options.get(name))
                 self.pool_options[name] = config[key]
+        self._check_one_keeps_mail()
         if "allow_recipients" in self.pool_options:
             self.pool_options["allow_recipients"] = comparable(self.pool_options["allow_recipients"])
         if "before_send" in self.pool_options:
@@ -150,12 +151,18 @@ class MailSettings:
 
     def task(self) -> Any:
         """The Celery task or application that takes the messages; None where they are sent from here."""
+        self._check_one_keeps_mail()
         if self.celery is not True:
             return _queue(self.celery) if self.celery else None
         found = None if self.app is None else self.app.extensions.get("celery")
         if found is None:
             raise InputError('MAIL_CELERY is True, but app.extensions["celery"] holds no Celery application')
         return found
+
+    def _check_one_keeps_mail(self) -> None:
+        """A journal would be of messages that are sent from here, and with a queue there are none."""
+        if self.celery and self.pool_options.get("journal") is not None:
+            raise InputError("MAIL_JOURNAL and MAIL_CELERY are both set: the broker keeps the messages")
 
     def screening(self) -> dict[str, Any]:
         """Those by which mail does not go to everybody: for a task, whose server may not have them."""

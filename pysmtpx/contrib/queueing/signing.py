@@ -81,3 +81,9 @@ def _canonical(name: str, payload: object, account: object) -> bytes:
     except (TypeError, ValueError, RecursionError):
         raise InputError("malformed payload: it holds what no payload does") from None
     return text.encode("ascii")
+
+
+def call(name: str, payload: object, account: object, keys: Keys | None) -> dict[str, Any]:
+    """The keywords that the task ``name`` is called with; a signature where there are keys."""
+    keywords = {"payload": payload} if account is None else {"payload": payload, "account": account}
+    return keywords if keys is None else {**keywords, "signature": keys.sign(name, payload, account)}

@@ -11,6 +11,7 @@ import pytest
 from celery import Celery, current_app
 from django.core.exceptions import ImproperlyConfigured
 from django.core.mail import EmailMessage, send_mail
+from django.test import override_settings
 from kombu.exceptions import OperationalError
 from support.celery_app import Worker, closing_app
 
@@ -147,6 +148,17 @@ def test_wrong_options(site: Any) -> None:
         send_mail("s", "b", None, ["a@x.example"])
     site.use(backend=BACKEND, task_name="mail.send")
     with pytest.raises(ImproperlyConfigured, match="task_name"):
+        site.connection()
+
+
+def test_a_journal_beside_the_queue_is_refused(site: Any) -> None:
+    """Nothing is sent from here that it could be of."""
+    if site.by_mailers:
+        site.use(backend=BACKEND, app=eager(), journal="mail.db")
+    else:
+        site.use(backend=BACKEND, app=eager())
+        site._stack.enter_context(override_settings(PYSMTPX={"journal": "mail.db"}))
+    with pytest.raises(ImproperlyConfigured, match="journal"):
         site.connection()
 
 

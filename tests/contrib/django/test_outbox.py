@@ -27,6 +27,8 @@ from support import outbox
 from support.daemon import wait_until
 
 from pysmtpx.contrib.django import message_failed, message_sent, recipient_refused
+from pysmtpx.contrib.django.checks import check_mail
+from pysmtpx.contrib.django.outbox import admin as outbox_admin
 from pysmtpx.contrib.django.outbox import rows
 from pysmtpx.contrib.django.outbox.admin import MessageAdmin
 from pysmtpx.contrib.django.outbox.models import Message, Priority, Recipient
@@ -553,18 +555,80 @@ def test_options_that_cannot_be_right_are_told(project: Any, options: dict[str, 
             outboxes()
 
 
+def test_a_journal_beside_the_outbox_is_refused(project: Any, site: Any) -> None:
+    with MailServer() as server:
+        project(server, {"journal": "mail.db"})
+        with pytest.raises(CommandError, match="has a journal, and the outbox is one"):
+            call_command("send_outbox")
+        (told,) = [each for each in check_mail(None) if each.id == "pysmtpx.E001"]
+        assert "smtp" in told.msg if site.by_mailers else "PYSMTPX" in told.msg
+
+
 def test_the_tables_are_what_the_models_say() -> None:
     call_command("makemigrations", "pysmtpx_outbox", check=True, dry_run=True, verbosity=0)
 
 
-def test_the_index_finds_what_is_due(database: Any) -> None:
-    """However many there are that are over, or due later: the plan does not look at them."""
+class Plans:
+    """The plans of all statements on this thread's connection, meanwhile; SQLite's."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[str, str]] = []
+
+    def __call__(self, execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        if sql.startswith(("SELECT", "UPDATE", "DELETE")):
+            with connections[ALIAS].cursor() as cursor:
+                plain = cursor.cursor
+                plain.execute(f"EXPLAIN QUERY PLAN {sql}", params)
+                self.found += [(sql, row[3]) for row in plain.fetchall()]
+        return execute(sql, params, many, context)
+
+    def scans(self) -> list[tuple[str, str]]:
+        """Those that look at a whole table, or sort what they found."""
+        whole = ("SCAN pysmtpx_outbox", "USE TEMP B-TREE FOR ORDER BY")
+        return [(sql, plan) for sql, plan in self.found if plan.startswith(whole)]
+
+
+def test_no_statement_looks_at_more_than_it_needs(database: Any) -> None:
+    """However many wait, or are over, or are due later: what a worker does costs the same."""
     if connections[ALIAS].vendor != "sqlite":
         return
-    with OutboxStore(using=ALIAS) as found:
-        queries = []
-        free = rows.messages(ALIAS).filter(mailer="", is_owed__in=[True], priority=0)
-        queries.append(free.filter(due__lte=datetime.now(UTC)).order_by("due", "id").explain())
-        assert found.take(1) == []
-    assert "pysmtpx_outbox_ready" in queries[0]
-    assert "TEMP B-TREE" not in queries[0]
+    number, other = (rows.put(payload("a@x.example"), using=ALIAS, key=f"{n}") for n in range(2))
+    fate = Fate("a@x.example", "accepted", "250 ok")
+    store = OutboxStore(using=ALIAS)
+    plans = Plans()
+    with connections[ALIAS].execute_wrapper(plans):
+        rows.put(payload("a@x.example"), using=ALIAS, key="0")
+        for action in (
+            lambda: store._take(10),
+            lambda: rows.locked(ALIAS, [number], owner=store._owner).update(until=time.time() + LEASE),
+            lambda: store._doubt([(number, ["a@x.example"])]),
+            lambda: store._settle(number, [fate], tries=1, due=None, keep=False),
+            store._release_all,
+        ):
+            store._transact(action)
+        rows.cancel(other, using=ALIAS)
+        rows.retry(other, using=ALIAS, doubtful=True)
+        assert rows.purge(time.time() + 1, using=ALIAS) == 1
+    assert len(plans.found) > 30
+    assert plans.scans() == []
+    assert any("pysmtpx_outbox_ready" in plan for _, plan in plans.found)
+
+
+def test_a_list_of_the_admin_ends(database: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It neither counts all messages, nor reads what they contain."""
+    monkeypatch.setattr(outbox_admin, "_MOST", 3)
+    numbers = [rows.put(payload(f"{n}@x.example"), using=ALIAS) for n in range(5)]
+    rows.cancel(numbers[0], using=ALIAS)
+    page = MessageAdmin(Message, admin.site)
+    request = RequestFactory().get("/", {"state": "queued"})
+    request.user = Somebody()
+    monkeypatch.setattr(page, "get_queryset", lambda request: queryset.using(ALIAS))
+    queryset = MessageAdmin.get_queryset(page, request)
+    found = page.get_changelist_instance(request)
+    assert [each.pk for each in found.result_list] == numbers[:1:-1]
+    assert "payload" in found.result_list[0].get_deferred_fields()
+    request.GET = {}
+    assert page.get_paginator(request, Message.objects.using(ALIAS), 100).count == 3
+    monkeypatch.setattr(page, "message_user", lambda request, text: None)
+    page.cancel(request, Message.objects.using(ALIAS).all())
+    assert set(Message.objects.using(ALIAS).filter(is_owed=True).values_list("pk", flat=True)) == {numbers[1]}

@@ -112,6 +112,12 @@ def test_a_name_is_no_application(make_app: MakeApp) -> None:
         Mail().send(Message("x", ["ann@example.com"], body="x"))
 
 
+@pytest.mark.parametrize("journal", [{"MAIL_JOURNAL": "mail.db"}, {"MAIL_POOL": {"journal": "mail.db"}}])
+def test_a_journal_beside_the_queue_is_refused(make_app: MakeApp, journal: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="MAIL_JOURNAL and MAIL_CELERY"):
+        make_app(MAIL_CELERY=True, **journal)
+
+
 def test_a_broker_that_is_away(make_app: MakeApp) -> None:
     celery = Celery(set_as_current=False, broker="redis://127.0.0.1:1/0")
     celery.conf.update(broker_transport_options={"max_retries": 0, "interval_start": 0, "interval_max": 0})

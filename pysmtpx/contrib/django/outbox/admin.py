@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import cached_property
+from typing import Any, Final
 
 from django.contrib import admin
+from django.core.paginator import Paginator
+from django.db.models import Exists, OuterRef, Q
 
-from .models import Message, Recipient
+from .models import Message, Recipient, State
 from .rows import cancel, retry
+
+_MOST: Final = 10_000
+"""Messages that a list has, so that it costs the same however many there are."""
 
 
 class _ReadOnly:
@@ -24,6 +30,33 @@ class _ReadOnly:
         return False
 
 
+class _Newest(Paginator):  # type: ignore[misc]
+    """Counts, and shows, no more than the newest of them."""
+
+    @cached_property
+    def count(self) -> int:
+        """How many there are, up to that limit."""
+        return int(self.object_list.order_by()[:_MOST].count())
+
+
+class _ByState(admin.SimpleListFilter):  # type: ignore[misc]
+    """Messages with a recipient in a state."""
+
+    title = "recipients"
+    parameter_name = "state"
+
+    def lookups(self, request: Any, model_admin: Any) -> Any:
+        """The states."""
+        return State.choices
+
+    def queryset(self, request: Any, queryset: Any) -> Any:
+        """The newest of these."""
+        if self.value() not in State.values:
+            return queryset
+        found = Recipient.objects.using(queryset.db).filter(state=self.value()).order_by("-message_id")
+        return queryset.filter(pk__in=list(found.values_list("message_id", flat=True).distinct()[:_MOST]))
+
+
 class RecipientInline(_ReadOnly, admin.TabularInline):  # type: ignore[misc]
     """What became of each recipient."""
 
@@ -36,11 +69,18 @@ class RecipientInline(_ReadOnly, admin.TabularInline):  # type: ignore[misc]
 
 @admin.register(Message)
 class MessageAdmin(_ReadOnly, admin.ModelAdmin):  # type: ignore[misc]
-    """Messages with their recipients; the content is not shown, since it may hold links that log in."""
+    """Messages with their recipients; the content is not shown, since it may hold links that log in.
+
+    The newest come first, and there is no other order or filter that would look at every message; a search
+    does.
+    """
 
     list_display = ("id", "subject", "sender", "priority", "queued", "due", "expires", "tries", "is_owed")
-    list_filter = ("recipients__state", "is_owed", "priority", "mailer", "queued")
-    search_fields = ("subject", "sender", "key", "recipients__address", "recipients__reply")
+    list_filter = (_ByState,)
+    sortable_by = ()
+    paginator = _Newest
+    search_fields = ("subject",)  # see get_search_results
+    search_help_text = "Words of the subject, the sender, the key, an address or a reply"
     fields = readonly_fields = (
         *("key", "mailer", "sender", "subject", "size", "priority"),
         *("queued", "due", "expires", "tries", "is_owed"),
@@ -48,6 +88,19 @@ class MessageAdmin(_ReadOnly, admin.ModelAdmin):  # type: ignore[misc]
     inlines = (RecipientInline,)
     actions = ("resend", "resend_doubtful", "cancel")
     show_full_result_count = False
+
+    def get_queryset(self, request: Any) -> Any:
+        """Without the content: a page of large messages would not fit into memory."""
+        return super().get_queryset(request).defer("payload")
+
+    def get_search_results(self, request: Any, queryset: Any, search_term: str) -> tuple[Any, bool]:
+        """Messages that have every word, in themselves or in one of their recipients; each once."""
+        for word in search_term.replace("\x00", "").split():
+            there = Recipient.objects.using(queryset.db).filter(message=OuterRef("pk"))
+            there = there.filter(Q(address__icontains=word) | Q(reply__icontains=word))
+            own = Q(subject__icontains=word) | Q(sender__icontains=word) | Q(key__icontains=word)
+            queryset = queryset.filter(own | Q(Exists(there)))
+        return queryset, False
 
     def has_act_permission(self, request: Any) -> bool:
         """Whoever may change messages may act on them."""
@@ -78,5 +131,6 @@ class MessageAdmin(_ReadOnly, admin.ModelAdmin):  # type: ignore[misc]
     cancel.allowed_permissions = ("act",)  # type: ignore[attr-defined]
 
     def _act(self, request: Any, queryset: Any, action: Any, what: str) -> None:
-        numbers = sorted(set(queryset.values_list("pk", flat=True)))
+        # Of all that are chosen, no more than the list has said there are.
+        numbers = sorted(queryset.order_by("-pk").values_list("pk", flat=True)[:_MOST])
         self.message_user(request, f"{sum(map(action, numbers))} recipients {what}")

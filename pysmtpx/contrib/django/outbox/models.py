@@ -85,13 +85,13 @@ class State(models.TextChoices):  # type: ignore[misc]
 class Recipient(models.Model):  # type: ignore[misc]
     """A recipient, and what became of it."""
 
-    message = models.ForeignKey(Message, models.CASCADE, related_name="recipients", editable=False)
+    message = models.ForeignKey(
+        Message, models.CASCADE, related_name="recipients", db_index=False, editable=False
+    )
     place = models.PositiveIntegerField(editable=False)
     """In the payload."""
     address = models.TextField(editable=False)
-    state = models.CharField(
-        max_length=8, choices=State.choices, default=State.QUEUED, db_index=True, editable=False
-    )
+    state = models.CharField(max_length=8, choices=State.choices, default=State.QUEUED, editable=False)
     doubter = models.CharField(max_length=64, default="", editable=False)
     """Who brought it into doubt."""
     reply = models.TextField(default="", editable=False)
@@ -99,9 +99,14 @@ class Recipient(models.Model):  # type: ignore[misc]
     changed = models.DateTimeField(editable=False)
 
     class Meta:
-        """In the order of the payload; one for each place."""
+        """In the order of the payload; one for each place.
+
+        The index of a state has the message, too. Of the state alone it would have a whole backlog under one
+        value, and a database that guesses wrong how many those are would look through it for each message.
+        """
 
         ordering = ("message", "place")
+        indexes = (models.Index(fields=("state", "message"), name="pysmtpx_outbox_state"),)
         constraints = (
             models.UniqueConstraint(fields=("message", "place"), name="pysmtpx_outbox_recipient_place"),
         )

@@ -16,7 +16,7 @@ from django.db import Error, connections, transaction
 
 from ....journal.store import LEASE, NEVER, Fate, JournalError, NotHeld, Owed
 from .models import Priority, Recipient, State, moment
-from .rows import begin, count, database, locked, messages, put, recipients
+from .rows import begin, count, database, held_until, locked, messages, put, recipients
 
 _T = TypeVar("_T")
 _MOST_OCTETS: Final = 64 * 1024 * 1024
@@ -144,8 +144,7 @@ class OutboxStore:
 
     def _cut(self, now: float) -> None:
         """The clock was set back: nobody holds anything for longer than one who took it just now."""
-        late = list(messages(self._using).filter(until__gt=now + LEASE + 1).values_list("pk", flat=True))
-        if late:
+        if late := held_until(self._using, now + LEASE + 1):
             locked(self._using, late).update(until=now + LEASE)
 
     def renew(self, numbers: Collection[Any]) -> None:
@@ -258,15 +257,16 @@ class OutboxStore:
         if self._is_closed:
             return
         self._is_closed = True
-        mine = messages(self._using).filter(owner=self._owner, until__gt=0.0)
         try:
-            self._run(
-                lambda: locked(self._using, mine.values_list("pk", flat=True)).update(owner="", until=0.0)
-            )
+            self._run(self._release_all)
         finally:
             for thread in (self._thread, self._teller):
                 thread.submit(connections.close_all)
                 thread.shutdown()
+
+    def _release_all(self) -> None:
+        mine = [number for number, owner in held_until(self._using, 0.0).items() if owner == self._owner]
+        locked(self._using, mine).update(owner="", until=0.0)
 
     def __enter__(self) -> Self:
         return self

@@ -1,0 +1,239 @@
+"""What it costs to hand a message in, and to take one, by how many there are: in a journal, and by Django."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pysmtpx
+from pysmtpx.journal import messages
+from pysmtpx.journal.messages import Journal
+from pysmtpx.journal.store import fates_of
+from pysmtpx.payload import make_submission, pack
+from pysmtpx.wire.reply import Reply
+from pysmtpx.wire.result import SendResult
+
+from .contestants import RECIPIENT, SENDER, message
+from .many import MILLION
+from .peak import peak
+from .report import Goal, Report
+
+RESULTS = Path(__file__).parent / "results"
+STORES = {"journal": "a journal (SQLite)", "django": "Django's outbox (SQLite)"}
+_FIRST = 1000
+_EACH = 192
+"""Messages by which a cost is measured."""
+_BATCH = 16
+"""Messages that a pool takes at a time."""
+
+
+class Cost(NamedTuple):
+    """Of one message where there are so many, in milliseconds; and the most memory, in megabytes."""
+
+    there: int
+    add: float
+    take: float
+    memory: float
+
+
+def outbox(count: int = MILLION) -> Report:
+    """From a thousand messages to a million, half of them over: each level in a process of its own."""
+    levels = sorted({_FIRST, count // 100, count // 10, count})
+    costs = {each: list(_costs(each, levels)) for each in STORES}
+    report = Report(f"An outbox of {count:,} messages")
+    report.parts += [_plot(costs), _table(costs)]
+    for each, told in STORES.items():
+        first, *_, last = costs[each]
+        report.goals += [
+            Goal(f"{told}: to add, full beside empty", 2, last.add / first.add, at_most=True),
+            Goal(f"{told}: to take and settle, full beside empty", 2, last.take / first.take, at_most=True),
+            Goal(f"{told}: memory, full beside empty", 1.2, last.memory / first.memory, at_most=True),
+        ]
+    return report
+
+
+def _costs(kind: str, levels: list[int]) -> Iterator[Cost]:
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=Path.cwd()) as folder:
+        for level in levels:
+            for task in ("fill", "measure"):
+                command = [
+                    sys.executable,
+                    "-m",
+                    "benchmarks.outbox",
+                    task,
+                    kind,
+                    f"{folder}/outbox.db",
+                    str(level),
+                ]
+                run = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            yield Cost(level, *map(float, run.stdout.split()))
+
+
+def _table(costs: dict[str, list[Cost]]) -> str:
+    rows = [
+        "| | messages in it | add, ms | take, doubt and settle, ms | memory, MB |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for each, found in costs.items():
+        rows += [
+            f"| {STORES[each]} | {c.there:,} | {c.add:.2f} | {c.take:.2f} | {c.memory:.0f} |" for c in found
+        ]
+    return "\n".join(rows)
+
+
+def _plot(costs: dict[str, list[Cost]]) -> str:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    mpl.rcParams["svg.hashsalt"] = "pysmtpx"
+    from matplotlib import pyplot
+
+    title = "What a message costs, by how many are in the outbox"
+    figure, axes = pyplot.subplots(figsize=(7.5, 4.5))
+    for each, found in costs.items():
+        for what, style in (("add", "-"), ("take", "--")):
+            told = "add" if what == "add" else "take, doubt and settle"
+            places, heights = zip(*((c.there, getattr(c, what)) for c in found), strict=True)
+            axes.plot(places, heights, style, marker="o", markersize=4, label=f"{STORES[each]}: {told}")
+    axes.set_xscale("log")
+    axes.set_ylim(bottom=0)
+    axes.set(title=title, xlabel="messages in it, half of them over", ylabel="milliseconds a message")
+    axes.grid(True, which="major", alpha=0.3)
+    axes.legend(fontsize="small")
+    RESULTS.mkdir(exist_ok=True)
+    figure.tight_layout()
+    figure.savefig(RESULTS / "outbox.svg", metadata={"Date": None})
+    pyplot.close(figure)
+    return f"![{title}](outbox.svg)"
+
+
+# In a process of its own.
+
+
+def _payload() -> dict[str, Any]:
+    return pack(make_submission(pysmtpx.MailObject(SENDER, RECIPIENT, message(1024))))
+
+
+@contextmanager
+def _journal(path: str) -> Iterator[tuple[Any, Callable[[], object]]]:
+    with Journal(path, keep=None) as journal:
+        yield journal, partial(journal.add, _payload())
+
+
+@contextmanager
+def _django(path: str) -> Iterator[tuple[Any, Callable[[], object]]]:
+    """A project with nothing but the outbox."""
+    import django
+    from django.conf import settings
+
+    database = {"ENGINE": "django.db.backends.sqlite3", "NAME": path, "OPTIONS": {"timeout": 60}}
+    settings.configure(
+        INSTALLED_APPS=["pysmtpx.contrib.django", "pysmtpx.contrib.django.outbox"],
+        SECRET_KEY="none",
+        USE_TZ=True,
+        DATABASES={"default": database},
+    )
+    django.setup()
+    from django.core.management import call_command
+
+    from pysmtpx.contrib.django.outbox import rows
+    from pysmtpx.contrib.django.outbox.store import OutboxStore
+
+    call_command("migrate", verbosity=0)
+    with OutboxStore() as store:
+        yield store, partial(rows.put, _payload(), using=rows.database())
+
+
+def _fill(kind: str, path: str, level: int) -> None:
+    """So many messages, half of them over."""
+    with (_journal if kind == "journal" else _django)(path) as (store, add):
+        if kind == "journal":
+            _fill_journal(store, level)
+        else:
+            add()
+            _fill_django(level)
+
+
+def _fill_journal(journal: Journal, level: int) -> None:
+    there = sum(journal.counts().values())
+    octets = json.dumps(_payload()).encode()
+    row = dict.fromkeys(("key", "file", "due", "until", "now"), 0.0)
+    row |= {"key": None, "file": None, "sender": SENDER, "payload": octets, "owner": "", "owed": 1}
+    row |= {"digest": messages._digest(octets), "size": len(octets), "expires": 1e300}
+
+    def add(store: Any, count: int) -> None:
+        for n in range(count):
+            number = messages._add(store, row, [RECIPIENT])
+            if n % 2:
+                store.execute("UPDATE fates SET state = 'accepted' WHERE message = ?", (number,))
+                store.execute("UPDATE messages SET owed = 0 WHERE number = ?", (number,))
+
+    while there < level:
+        part = min(level - there, 10_000)
+        journal._disk.write(partial(add, count=part))
+        there += part
+
+
+def _fill_django(level: int) -> None:
+    """By copies of a message that is there."""
+    from django.db import connection
+
+    from pysmtpx.contrib.django.outbox.models import Message, Recipient
+
+    left = max(0, level - Message.objects.count())
+    model = Message.objects.filter(is_owed=True).order_by("pk")[0].pk
+    last = Message.objects.order_by("-pk")[0].pk
+    counted = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %s)"
+    with connection.cursor() as cursor:
+        for kind, key, owed, state in (
+            (Message, "id", "i % 2", None),
+            (Recipient, "message_id", None, "CASE WHEN i % 2 THEN 'queued' ELSE 'accepted' END"),
+        ):
+            changed = {key: f"{last} + i", "is_owed": owed, "state": state}
+            names = [field.column for field in kind._meta.fields if kind is Message or field.column != "id"]
+            columns = ", ".join(f'"{name}"' for name in names)
+            values = ", ".join(changed.get(name) or f't."{name}"' for name in names)
+            cursor.execute(
+                f"INSERT INTO {kind._meta.db_table} ({columns}) {counted}"
+                f" SELECT {values} FROM n, {kind._meta.db_table} t WHERE t.{key} = {model}",
+                (left,),
+            )
+
+
+def _measure(kind: str, path: str) -> None:
+    with (_journal if kind == "journal" else _django)(path) as (store, add):
+        print(_adding(add), _taking(store), peak())
+
+
+def _adding(add: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    for _ in range(_EACH):
+        add()
+    return (time.perf_counter() - start) / _EACH * 1000
+
+
+def _taking(store: Any) -> float:
+    done = Reply(250, (b"2.0.0 ok",))
+    start, taken = time.perf_counter(), 0
+    for _ in range(_EACH // _BATCH):
+        for owed in store.take(_BATCH):
+            store.doubt([(owed.number, owed.recipients)])
+            result = SendResult(owed.recipients, (), done, (done,))
+            store.settle(owed.number, fates_of(result), tries=1)
+            taken += 1
+    return (time.perf_counter() - start) / taken * 1000
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "fill":
+        _fill(*sys.argv[2:4], int(sys.argv[4]))
+    else:
+        _measure(*sys.argv[2:4])
