@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 import pysmtpx
@@ -29,7 +31,7 @@ from .report import Goal, Report
 RESULTS = Path(__file__).parent / "results"
 STORES = {"journal": "a journal (SQLite)", "django": "Django's outbox (SQLite)"}
 _FIRST = 1000
-_EACH = 192
+_EACH = 128
 """Messages by which a cost is measured."""
 _BATCH = 16
 """Messages that a pool takes at a time."""
@@ -44,10 +46,9 @@ class Cost(NamedTuple):
     memory: float
 
 
-def outbox(count: int = MILLION) -> Report:
+def outbox(count: int = MILLION, rounds: int = 3) -> Report:
     """From a thousand messages to a million, half of them over: each level in a process of its own."""
-    levels = sorted({_FIRST, count // 100, count // 10, count})
-    costs = {each: list(_costs(each, levels)) for each in STORES}
+    costs = _costs(sorted({_FIRST, count // 100, count // 10, count}), rounds)
     report = Report(f"An outbox of {count:,} messages")
     report.parts += [_plot(costs), _table(costs)]
     for each, told in STORES.items():
@@ -60,21 +61,29 @@ def outbox(count: int = MILLION) -> Report:
     return report
 
 
-def _costs(kind: str, levels: list[int]) -> Iterator[Cost]:
+def _costs(levels: list[int], rounds: int) -> dict[str, list[Cost]]:
+    """Of each store and level a file of its own; they take turns, and the medians of the rounds count."""
     with tempfile.TemporaryDirectory(prefix="bench-", dir=Path.cwd()) as folder:
-        for level in levels:
-            for task in ("fill", "measure"):
-                command = [
-                    sys.executable,
-                    "-m",
-                    "benchmarks.outbox",
-                    task,
-                    kind,
-                    f"{folder}/outbox.db",
-                    str(level),
-                ]
-                run = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-            yield Cost(level, *map(float, run.stdout.split()))
+        places = [(kind, level, f"{folder}/{kind}-{level}.db") for kind in STORES for level in levels]
+        for kind, level, path in places:
+            _run("fill", kind, path, str(level))
+        os.sync()  # else what is measured waits for what was written before
+        found: dict[tuple[str, int], list[list[float]]] = {}
+        for _ in range(rounds):
+            for kind, level, path in places:
+                figures = [float(each) for each in _run("measure", kind, path).split()]
+                found.setdefault((kind, level), []).append(figures)
+    return {
+        kind: [
+            Cost(level, *(median(each) for each in zip(*found[kind, level], strict=True))) for level in levels
+        ]
+        for kind in STORES
+    }
+
+
+def _run(*arguments: str) -> str:
+    command = [sys.executable, "-m", "benchmarks.outbox", *arguments]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def _table(costs: dict[str, list[Cost]]) -> str:
@@ -214,22 +223,25 @@ def _measure(kind: str, path: str) -> None:
 
 
 def _adding(add: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    for _ in range(_EACH):
-        add()
-    return (time.perf_counter() - start) / _EACH * 1000
+    return median(_seconds(add) for _ in range(_EACH)) * 1000
 
 
 def _taking(store: Any) -> float:
+    return median(_seconds(lambda: _take(store)) / _BATCH for _ in range(_EACH // _BATCH)) * 1000
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def _take(store: Any) -> None:
     done = Reply(250, (b"2.0.0 ok",))
-    start, taken = time.perf_counter(), 0
-    for _ in range(_EACH // _BATCH):
-        for owed in store.take(_BATCH):
-            store.doubt([(owed.number, owed.recipients)])
-            result = SendResult(owed.recipients, (), done, (done,))
-            store.settle(owed.number, fates_of(result), tries=1)
-            taken += 1
-    return (time.perf_counter() - start) / taken * 1000
+    for owed in store.take(_BATCH):
+        store.doubt([(owed.number, owed.recipients)])
+        result = SendResult(owed.recipients, (), done, (done,))
+        store.settle(owed.number, fates_of(result), tries=1)
 
 
 if __name__ == "__main__":

@@ -155,6 +155,8 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("contrib.django.outbox_backend",),
     ("contrib.django.outbox.sending",),
     (
+        "contrib.django.outbox.django_tasks",
+        "contrib.django.outbox.tasks",
         "contrib.django.checks",
         "contrib.django.management.commands.check_mail",
         "contrib.django.outbox.management.commands.send_outbox",

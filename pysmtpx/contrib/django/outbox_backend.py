@@ -12,7 +12,7 @@ from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.mail.backends.base import BaseEmailBackend
-from django.db import transaction
+from django.db import connections, transaction
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
@@ -67,7 +67,7 @@ class OutboxEmailBackend(Sending, BaseEmailBackend):  # type: ignore[misc]
     is not sent any more (seconds or a ``timedelta``; default: never), ``keep`` how long
     ``send_outbox --forever`` keeps what is over (default: 7 days; None: always),
     ``max_size`` the octets a message may have, ``on_commit`` a function that is
-    called when a message was committed, such as one that starts a Celery task.
+    called once when a transaction with messages was committed, such as one that starts a Celery task.
     By default they come from the dict ``PYSMTPX_OUTBOX`` of the settings, with ``alias`` from ``MAILERS``.
 
     A message may have attributes of its own: ``priority`` (``"high"``, ``"normal"``,
@@ -136,7 +136,13 @@ class OutboxEmailBackend(Sending, BaseEmailBackend):  # type: ignore[misc]
             expires=expires,
         )
         if self._on_commit is not None and message.outbox_id is not None:
-            transaction.on_commit(self._on_commit, using=using, robust=True)
+            self._register(self._on_commit, using)
+
+    def _register(self, hook: Callable[[], object], using: str) -> None:
+        """Let it be called when the transaction commits: once for all its messages, as one call sends all."""
+        waiting = connections[using].run_on_commit
+        if not any(each is hook for _, each, *_ in waiting):
+            transaction.on_commit(hook, using=using, robust=True)
 
 
 def sender(outbox: OutboxEmailBackend) -> EmailBackend:

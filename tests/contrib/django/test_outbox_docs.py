@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import re
-import sys
-import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from celery import shared_task
+from celery import Celery
 from django.core.management import call_command
 from django.test import override_settings
 from support import outbox, pages
 from support.django_site import HAS_MAILERS
 
+from pysmtpx.contrib.django.outbox import tasks
 from pysmtpx.contrib.django.outbox.models import Message
 from pysmtpx.contrib.django.outbox_backend import OutboxOptions
 from pysmtpx.testing import MailServer
@@ -75,20 +74,15 @@ def test_the_page(database: None, site: Any) -> None:
         assert waiting.expires > waiting.due
 
 
-def test_the_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    names: dict[str, Any] = {}
-    exec(compile(snippet("shared_task"), PATH.name, "exec"), names)
-    called: list[str] = []
-    names["call_command"] = called.append
-    names["send_outbox"].run()
-    assert called == ["send_outbox"]
-    assert names["shared_task"] is shared_task
-    monkeypatch.setattr(names["send_outbox"], "delay", lambda: called.append("delayed"))
-    module = types.ModuleType("project_tasks")
-    vars(module).update(names)
-    monkeypatch.setitem(sys.modules, "project_tasks", module)
-    names["at_once"]()
-    assert called == ["send_outbox", "delayed"]
+def test_the_tasks() -> None:
+    app = Celery("documented", set_as_current=False)
+    exec(compile(snippet("beat_schedule"), PATH.name, "exec"), {"app": app})
+    (entry,) = app.conf.beat_schedule.values()
+    assert entry["task"] == tasks.NAME == tasks.send_outbox.name
+    assert settings_of("outbox.tasks.at_once")["PYSMTPX_OUTBOX"]["on_commit"] == f"{tasks.__name__}.at_once"
+    hook = settings_of("django_tasks")["PYSMTPX_OUTBOX"]["on_commit"]
+    assert hook == f"{tasks.__package__}.django_tasks.at_once"
+    app.close()
 
 
 def test_the_table_names_every_option() -> None:
