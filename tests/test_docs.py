@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -74,8 +75,25 @@ ARRIVED = {
 """How many messages a page sends to the servers that it names."""
 
 
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the keys and certificates that the pages name; they are made once."""
+    folder = tmp_path_factory.mktemp("keys")
+    issued = authority().issue_cert("robot.example.org")
+    issued.cert_chain_pems[0].write_to_path(folder / "robot.pem")
+    issued.private_key_pem.write_to_path(folder / "robot.key")
+    authority().cert_pem.write_to_path(folder / "company-ca.pem")
+    opendkim.make_keys(folder)
+    (folder / "rsa.pem").rename(folder / "dkim-rsa.pem")
+    (folder / "ed.pem").rename(folder / "dkim-ed25519.pem")
+    smime.Authority().write(folder)
+    (folder / "ec-certificate.pem").rename(folder / "smime-certificate.pem")
+    (folder / "ec-key.pem").rename(folder / "smime-key.pem")
+    return folder
+
+
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[pages.World]:
+def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, keys: Path) -> Iterator[pages.World]:
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
@@ -84,16 +102,8 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[pages.Wor
     (tmp_path / "people.csv").write_text(
         "address,name\nann@example.com,Ann\nbob@example.com,Bob\neve@example.com,Eve\n", "utf-8"
     )
-    issued = authority().issue_cert("robot.example.org")
-    issued.cert_chain_pems[0].write_to_path(tmp_path / "robot.pem")
-    issued.private_key_pem.write_to_path(tmp_path / "robot.key")
-    authority().cert_pem.write_to_path(tmp_path / "company-ca.pem")
-    opendkim.make_keys(tmp_path)
-    (tmp_path / "rsa.pem").rename(tmp_path / "dkim-rsa.pem")
-    (tmp_path / "ed.pem").rename(tmp_path / "dkim-ed25519.pem")
-    smime.Authority().write(tmp_path)
-    (tmp_path / "ec-certificate.pem").rename(tmp_path / "smime-certificate.pem")
-    (tmp_path / "ec-key.pem").rename(tmp_path / "smime-key.pem")
+    for file in keys.iterdir():
+        shutil.copy(file, tmp_path)
     without_proxy(monkeypatch)
     with pages.world(monkeypatch, tmp_path) as made, token_server() as tokens:
         monkeypatch.setenv("TOKEN_ENDPOINT", tokens.url)

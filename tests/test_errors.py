@@ -126,7 +126,7 @@ def _body(text: str) -> Message:
 )
 def test_no_content_of_a_message(make, secret, capabilities):
     """A refusal names the place, and says nothing of what stands there."""
-    message = make(secret * 1000)
+    message = make((secret * 1000)[:10_000])
     told = ""
     try:
         prepare(message, capabilities, sender="a@x.org", recipients=["b@x.org"])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from typing import Final
-from urllib.parse import quote_from_bytes, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 
 from ..errors import InputError
 
@@ -32,8 +32,10 @@ QUOTED_PAIR: Final = re.compile(r"\\(.)", re.DOTALL)
 _UNITS: Final = re.compile(r"(?:%[0-9A-Fa-f]{2})|.", re.DOTALL)
 SURROGATE: Final = re.compile("[\ud800-\udfff]")
 """An octet that no charset explained, as ``email`` keeps it."""
-_ATTRIBUTE_CHARACTERS: Final = "!#$&+-.^_`|~"
-"""What stands for itself in an extended value, besides letters and digits (RFC 2231 7)."""
+_EXTENDED: Final = tuple(
+    chr(n) if n < 128 and (chr(n).isalnum() or chr(n) in "!#$&+-.^_`|~") else f"%{n:02X}" for n in range(256)
+)
+"""Each octet in an extended value (RFC 2231 7)."""
 
 
 def split(text: str) -> Iterator[str]:
@@ -168,17 +170,22 @@ def _written(field: str, segment: str) -> list[str]:
 def _encoded(value: str) -> list[str]:
     """An extended value, character by character, so that none is cut in two."""
     charset = "unknown-8bit" if SURROGATE.search(value) else "utf-8"  # RFC 1428 3
-    quoted = (
-        quote_from_bytes(each.encode("utf-8", "surrogateescape"), _ATTRIBUTE_CHARACTERS) for each in value
-    )
-    return [f"{charset}''", *quoted]
+    return [
+        f"{charset}''",
+        *(_EXTENDED[ord(each)] if each < "\x80" else _escaped(each) for each in value),
+    ]
+
+
+def _escaped(character: str) -> str:
+    return "".join([_EXTENDED[octet] for octet in character.encode("utf-8", "surrogateescape")])
 
 
 def _grouped(units: list[str], width: int) -> Iterator[str]:
+    width = max(width, _MIN_PIECE)
     pieces: list[str] = []
     length = 0
     for unit in units:
-        if pieces and length + len(unit) > max(width, _MIN_PIECE):
+        if pieces and length + len(unit) > width:
             yield "".join(pieces)
             pieces, length = [], 0
         pieces.append(unit)
