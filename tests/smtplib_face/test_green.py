@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import itertools
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import certs
 from support.accounts import PASSWORD, USER
 
 from pysmtpx.testing import MailServer
-
-pytestmark = pytest.mark.slow
 
 PATCHES = {
     "eventlet": "import eventlet\neventlet.monkey_patch()",
@@ -48,40 +49,66 @@ with pysmtpx.SmtpPool("smtp://127.0.0.1:%d" % PORT, tls=tls, **options) as pool:
 """
 
 
-def run_green(library: str, program: str, **names: object) -> None:
-    """Run a program in a process of its own whose sockets are that library's."""
+PROGRAMS = {"face": FACE, "native": NATIVE}
+MODES = ["clear", "starttls", "implicit"]
+CASES = [*itertools.product(["face"], MODES, [10, None]), *itertools.product(["native"], MODES, [None])]
+
+RUN = """
+import json, sys, traceback
+told = []
+for source, names in json.load(sys.stdin):
+    try:
+        exec(compile(source, "program", "exec"), dict(names))
+    except BaseException:
+        told.append(traceback.format_exc())
+    else:
+        told.append("")
+print(json.dumps(told))
+"""
+"""What it prints: for each program how it failed, or nothing."""
+
+Ran = dict[tuple[Any, ...], tuple[str, int]]
+"""By case: how the program failed, and how many messages arrived."""
+
+
+@pytest.fixture(scope="module", params=PATCHES)
+def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """All cases, one after the other in one process whose sockets are those of the library."""
+    library = request.param
     if importlib.util.find_spec(library) is None:  # not imported: eventlet warns of each fork then
         pytest.skip(f"{library} is not installed")
-    given = "".join(f"{name} = {value!r}\n" for name, value in names.items())
-    code = f"import warnings\nwarnings.simplefilter('ignore')\n{PATCHES[library]}\n{given}{program}"
+    authority = tmp_path_factory.mktemp("authority") / "authority.pem"
+    certs.authority().cert_pem.write_to_path(authority)
     path = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
+    common = {"USER": USER, "PASSWORD": PASSWORD}
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(_serving(mode)) for _, mode, _ in CASES]
+        given = [
+            (PROGRAMS[program], common | {"MODE": mode, "TIMEOUT": timeout, "PORT": server.port})
+            for (program, mode, timeout), server in zip(CASES, servers, strict=True)
+        ]
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                f"import warnings\nwarnings.simplefilter('ignore')\n{PATCHES[library]}{RUN}",
+            ],
+            env={**os.environ, "PYTHONPATH": path, "SSL_CERT_FILE": str(authority)},
+            input=json.dumps(given),
+            capture_output=True,
+            text=True,
+            timeout=100,
+        )
+        arrived = [len(server.messages) for server in servers]
     assert done.returncode == 0, done.stderr
+    return dict(zip(CASES, zip(json.loads(done.stdout), arrived, strict=True), strict=True))
 
 
-@pytest.mark.parametrize("timeout", [10, None])
-@pytest.mark.parametrize("mode", ["clear", "starttls", "implicit"])
-@pytest.mark.parametrize("library", PATCHES)
-def test_the_face(library: str, mode: str, timeout: float | None, trust: Callable[[], None]) -> None:
-    trust()
-    with _serving(mode) as server:
-        run_green(library, FACE, MODE=mode, PORT=server.port, TIMEOUT=timeout, USER=USER, PASSWORD=PASSWORD)
-        assert len(server.messages) == 2
-
-
-@pytest.mark.parametrize("mode", ["clear", "starttls", "implicit"])
-@pytest.mark.parametrize("library", PATCHES)
-def test_connection_and_pool(library: str, mode: str, trust: Callable[[], None]) -> None:
-    trust()
-    with _serving(mode) as server:
-        run_green(library, NATIVE, MODE=mode, PORT=server.port, USER=USER, PASSWORD=PASSWORD)
-        assert len(server.messages) == 2
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_every_way_to_send(ran: Ran, case: tuple[Any, ...]) -> None:
+    failure, arrived = ran[case]
+    assert not failure, failure
+    assert arrived == 2
 
 
 def _serving(mode: str) -> MailServer:
