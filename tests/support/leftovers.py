@@ -60,7 +60,8 @@ def _children() -> set[int]:
     pids: set[int] = set()
     for task in _listing("/proc/self/task"):
         try:
-            pids.update(map(int, Path(f"/proc/self/task/{task}/children").read_text().split()))
+            with open(f"/proc/self/task/{task}/children", "rb", 0) as file:
+                pids.update(map(int, file.read().split()))
         except OSError:  # the thread has ended, or the kernel does not tell
             continue
     return pids
