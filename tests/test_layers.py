@@ -124,6 +124,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "contrib.queueing.signing",
         "contrib.queueing.tries",
     ),
+    ("contrib.queueing.recording",),
     ("contrib.queueing.attempt", "contrib.queueing.submitting"),
     ("contrib.celery.task", "contrib.rq.job"),
     ("contrib.celery.registration", "contrib.rq.registration"),

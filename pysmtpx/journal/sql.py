@@ -45,6 +45,18 @@ class Summary(NamedTuple):
     """How many of its recipients are in each state."""
 
 
+class Claim(NamedTuple):
+    """What ``SqlJournal.claim`` found."""
+
+    number: int
+    tries: int
+    queued: float
+    """Seconds since the epoch."""
+    fates: list[Fate]
+    wait: float | None
+    """None: whoever claimed it holds it. Else another one does: seconds until to look again."""
+
+
 class SqlJournal(ABC):
     """A ``Store`` for ``SmtpPool``, and what can be asked of it and decided by hand; a context manager.
 
@@ -140,6 +152,26 @@ class SqlJournal(ABC):
             lambda session: statements.settle(session, number, owner, fates, tries=tries, due=due, keep=keep),
             durable=False,
         )
+
+    # -- for a queue that hands out its messages itself ------------------------------------------
+
+    def claim(self, key: str | None, payload: Mapping[str, Any], *, due: float = 0.0) -> Claim:
+        """Hold the message of this key, which is added if it is not there; None is a message without one.
+
+        Where another one holds it, or this process itself, it says for how long. A holder that has died
+        may have brought somebody into doubt: who that is can be told when its lease has ended.
+        """
+        while True:
+            queued = time.time()
+            number = self.add(payload, key=key, due=due, take=True, durable=False)
+            if number is not None:
+                return Claim(
+                    number, 0, queued, [Fate(each, "queued") for each in payload["recipients"]], None
+                )
+            found = self._write(partial(statements.claim, owner=self._owner, key=key), durable=False)
+            if found is not None:
+                number, tries, queued, wait = found
+                return Claim(number, tries, queued, self.fates(number), wait)
 
     # -- by hand ------------------------------------------------------------------------------
 

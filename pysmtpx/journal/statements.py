@@ -142,6 +142,25 @@ def take(session: Session, owner: str, most: int) -> list[Taken]:
     ]
 
 
+def claim(session: Session, owner: str, key: str | None) -> tuple[int, int, float, float | None] | None:
+    """Hold the message of this key: its number, tries, when it was queued, and for how long another has it.
+
+    None where it was forgotten just now.
+    """
+    now = time.time()
+    query = f"SELECT number, tries, queued, owner, until FROM messages WHERE key = ? {session.lock}"
+    found = session.all(query, (key,))
+    if not found:
+        return None
+    ((number, tries, queued, holder, until),) = found
+    if holder == owner or (holder != "" and now < until <= now + LEASE + 1):
+        query = "SELECT 1 FROM fates WHERE message = ? AND state IN ('queued', 'doubt') LIMIT 1"
+        if session.all(query, (number,)):
+            return number, tries, queued, max(1.0, until - now)
+    session.run("UPDATE messages SET owner = ?, until = ? WHERE number = ?", (owner, now + LEASE, number))
+    return number, tries, queued, None
+
+
 def renew(session: Session, owner: str, numbers: Iterable[int]) -> None:
     """Put off the end of these leases."""
     until = time.time() + LEASE

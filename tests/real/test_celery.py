@@ -27,6 +27,8 @@ from pysmtpx.contrib.celery import SendFailed, enqueue
 from pysmtpx.contrib.flask import Mail, Message
 from pysmtpx.testing import Cut, Event, MailServer
 
+from . import kills
+
 pytestmark = pytest.mark.slow
 
 MESSAGES = {"redis": 2000, "amqp": 150}
@@ -127,6 +129,17 @@ def test_many_messages_and_a_worker_killed_in_the_middle(broker: Broker) -> None
     twice = {address: count for address, count in times.items() if count > 1}
     # Sent, and never acknowledged. What was under way when the worker was killed had not been sent.
     assert twice == {killer.first: 2}
+
+
+@pytest.mark.timeout(300)
+def test_with_a_journal_nothing_is_lost_and_nothing_goes_twice(broker: Broker, tmp_path: Path) -> None:
+    """At length by ``python tests/real/kills.py 5000 200``."""
+    # Redis can lose what a worker has just taken, where the whole of it is killed.
+    whole = 4 if broker.url.startswith("amqp") else 1000
+    account = kills.run(broker, tmp_path, 60, 4, seed=7, whole=whole)
+    assert (account.lost, account.twice) == ([], [])
+    assert account.kills >= 4
+    assert len(account.doubtful) <= account.kills  # a process has one message at a time
 
 
 class Fickle:

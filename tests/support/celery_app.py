@@ -21,10 +21,11 @@ from kombu import pools
 
 import pysmtpx
 from pysmtpx.contrib.celery import register
+from pysmtpx.journal import sql, statements
 
 from .daemon import Daemon, wait_until
 
-_BROKER, _SERVER = "PYSMTPX_TEST_BROKER", "PYSMTPX_TEST_SERVER"
+_BROKER, _SERVER, _JOURNAL = "PYSMTPX_TEST_BROKER", "PYSMTPX_TEST_SERVER", "PYSMTPX_TEST_JOURNAL"
 _TESTS = Path(__file__).parent.parent
 
 REDELIVERY = {"visibility_timeout": 8, "unacked_restore_interval": 1, "unacked_restore_throttle": 1}
@@ -98,10 +99,14 @@ def pid_of(ehlo: str) -> int:
 class Worker:
     """A worker with two processes or threads, and a keeper that ends it in any case."""
 
-    def __init__(self, broker: str | Broker, mail_url: str, pool: str = "prefork") -> None:
+    def __init__(
+        self, broker: str | Broker, mail_url: str, pool: str = "prefork", journal: str | None = None
+    ) -> None:
         folder = Path(tempfile.mkdtemp(prefix="pysmtpx-celery-"))
         place = json.dumps(asdict(Broker.of(broker)))
         environment = {_BROKER: place, _SERVER: mail_url, "PYTHONPATH": f"{_TESTS.parent}:{_TESTS}"}
+        if journal is not None:
+            environment[_JOURNAL] = journal
         pairs = [f"{name}={value}" for name, value in environment.items()]
         self._pid_file = folder / "pid"
         # The shell tells its id, and goes on as the worker.
@@ -142,3 +147,7 @@ if _BROKER in os.environ:
     register(app, here, retry=QUICK, timeout=20)
     register(app, here, name="mail.once", retry=pysmtpx.RetryPolicy(attempts=1), timeout=20)
     register(app, here, name="mail.careful", retry=QUICK, timeout=20, resend_redelivered=False)
+    if _JOURNAL in os.environ:
+        # Whoever is killed holds nothing for a minute: the next one may look at once.
+        statements.LEASE = sql.LEASE = 0.0
+        register(app, here, name="mail.recorded", retry=QUICK, timeout=60, journal=os.environ[_JOURNAL])

@@ -140,8 +140,11 @@ def register(
     ``server`` is what ``SmtpPool`` takes, or a function without arguments that
     returns it, or the name of one as ``"package.module:function"``: it is
     called in the worker process, so secrets need not be known before.
-    ``pool_options`` are those of ``SmtpPool`` but for ``journal``: each worker
-    process has one pool for each registered task, made at its first message.
+    ``pool_options`` are those of ``SmtpPool``: each worker process has one pool
+    for each registered task, made at its first message. ``journal`` is the path
+    of a file, one for all workers of a machine: what became of each recipient is
+    recorded there, and looked up before a message is sent, so that one that is
+    handed out twice is not sent twice.
 
     ``queue`` is where ``enqueue`` puts messages. ``rate_limit`` is Celery's, for
     each worker; ``rate`` of the pool is for each process. ``timeout`` is in
@@ -159,7 +162,8 @@ def register(
     both cases; what it raises is logged and changes nothing.
 
     The task acknowledges late, and a message whose process was lost is
-    delivered to a worker again: it is sent at least once.
+    delivered to a worker again: it is sent at least once, unless there is a
+    ``journal``.
     ``resend_redelivered=False`` reports such a message as unknown instead of
     sending it. ``task_options`` are further options of ``app.task``.
 

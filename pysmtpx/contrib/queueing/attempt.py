@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import os
@@ -14,6 +15,7 @@ from typing import Any, Final, TypeAlias
 
 from ...errors import ConnectError, DeliveryUnknown, InputError, SmtpError
 from ...identifiers import content_message_id
+from ...journal.store import JournalError
 from ...options import positive
 from ...outgoing import withheld_of
 from ...payload import Submission, pack, unpack
@@ -29,6 +31,7 @@ from ...wire.limits import Stage
 from ...wire.result import SendResult
 from ..configuration import made
 from ..pools import shared_pool
+from .recording import Records, pause
 from .tries import Account, SendFailed
 
 _log: Final = logging.getLogger("pysmtpx")
@@ -50,7 +53,7 @@ class Attempt:
 
     payload: object
     """That of the next try: the one that was given, or what the rules on recipients left of it."""
-    account: Mapping[str, Any]
+    account: object
     """The account of the next try, in plain values; it is one that can be read only where there is a next."""
     report: dict[str, Any]
     """What became of every recipient until now."""
@@ -73,18 +76,21 @@ class QueueSender:
     max_size: int
     pool_options: PoolOptions
     _pool: SmtpPool | None = field(default=None, init=False)
+    _records: Records | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.policy, RetryPolicy):
             raise InputError("retry is a RetryPolicy")
         positive("timeout", self.timeout)
-        if self.pool_options.get("journal") is not None:
-            # After a process is killed the queue hands the message out again, and so would the journal.
-            raise InputError(
-                "a task takes no journal: its queue keeps the messages, and both would send them"
-            )
+        self.pool_options = {**self.pool_options}
+        journal = self.pool_options.pop("journal", None)
         if not _is_deferred(self.server):
-            self._made().close(0)  # says now what is wrong with it; nothing is dialled
+            self._made().close(0)  # says now what is wrong with it; nothing is dialled, and no file opened
+        if journal is not None:
+            if self.policy.unknown:
+                raise InputError("with a journal nobody in doubt is sent to again: retry has unknown=True")
+            self._records = Records(journal)
+            self.pool_options["journal"] = self._records.store
 
     # -- the pool -----------------------------------------------------------------------
 
@@ -127,6 +133,8 @@ class QueueSender:
         """Close the pool of this process, where there is one; the next message gets a new one."""
         if self._pool is not None:
             self._pool.close()
+        if self._records is not None:
+            self._records.close()
 
     # -- one try --------------------------------------------------------------------------
 
@@ -147,6 +155,11 @@ class QueueSender:
         what became of a try that was begun before: then nothing is sent, and
         those who are owed the message are reported as unknown.
 
+        With a journal, who has the message by what that knows of ``task_id`` is not
+        sent it again, and neither is who is in doubt; ``doubt`` says nothing then.
+        Where another process has the message, or the journal cannot be written,
+        nothing is sent, and there is a next try that does not count.
+
         Raises ``InputError`` for a payload or an account that cannot be read,
         ``MessageTooLarge`` for content over ``max_size``. What the try itself
         comes to is in the result.
@@ -156,23 +169,53 @@ class QueueSender:
         paths = submission.mail.recipients
         account = Account(paths, now) if plain is None else Account.from_plain(paths, plain)
         before = account.perhaps_delivered
-        fate: SendResult | SmtpError
+        if self._records is not None:
+            doubt = None  # the journal knows better
         try:
             if doubt is None and (screened := self._screened(submission, account)) is not None:
                 submission, account = screened
                 payload = pack(submission, sys.maxsize)
-            fate = self._try(submission, account, timeout, doubt)
+            delay = self._recorded(task_id, payload, submission, account, timeout, doubt)
+            plain = account.to_plain()
+        except JournalError as error:  # nothing was sent, and what was given is what the next try is given
+            _log.warning("a message waits for the journal: %s", error, extra=fields(event="warning"))
+            account.enter(error, self.policy, whole=submission.all_or_nothing)
+            delay = pause(error)
         except SmtpError as error:  # nobody is left of them, or there is no pool
-            fate = error
-        delay = account.note(fate, self.policy, time.time(), whole=submission.all_or_nothing)
+            delay = account.note(error, self.policy, time.time(), whole=submission.all_or_nothing)
+            plain = account.to_plain()
         return Attempt(
             payload,
-            account.to_plain(),
+            plain,
             _report(task_id, submission.mail, account),
             delay,
             reached=account.perhaps_delivered != before,
             recipients=len(submission.mail.recipients),
         )
+
+    def _recorded(
+        self,
+        key: str | None,
+        payload: object,
+        submission: Submission,
+        account: Account,
+        timeout: float | None,
+        doubt: str | None,
+    ) -> float | None:
+        """Try, and note what it came to; with a journal only those of whom that knows nothing yet.
+
+        Raises ``JournalError`` where nobody was sent anything because of the journal.
+        """
+        whole = submission.all_or_nothing
+        with contextlib.ExitStack() as stack:
+            if self._records is not None:
+                stack.enter_context(self._records.claimed(key, payload, account, whole=whole))
+            if not account.owed:
+                return None
+            fate = self._try(submission, account, timeout, doubt)
+            if isinstance(fate, JournalError) and not (fate.accepted_recipients or fate.unknown_recipients):
+                raise fate
+            return account.note(fate, self.policy, time.time(), whole=whole)
 
     def _screened(self, submission: Submission, account: Account) -> tuple[Submission, Account] | None:
         """What ``redirect_to`` and ``allow_recipients`` leave of it, in all its tries; None: all of it.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, Self
 
 from ...errors import DeliveryUnknown, InputError, SmtpError
-from ...flow.recipients import Ledger, at
+from ...flow.recipients import DOUBT, Ledger, at
+from ...journal.store import Fate
 from ...outcome import Outcome
 from ...pooling.tries import Tries
 from ...retry import RetryPolicy
@@ -19,6 +21,8 @@ from ...wire.result import RejectedRecipient, SendResult
 VERSION: Final = 1
 _MAX_TEXT: Final = 1000
 """Characters of a reply or an error in a report: one server must not fill the queue."""
+
+_REPLY: Final = re.compile(r"([2-5]\d\d) ?((?:([245])\.(\d{1,3})\.(\d{1,3})(?!\S))?.*)", re.DOTALL)
 
 _Plain = dict[str, Any]
 
@@ -46,6 +50,36 @@ class Account(Tries):
         self.attempts += 1
         self.enter(fate, policy, whole=whole)
         return policy.pause(self.attempts, self.began, now) if self.owed else None
+
+    def learn(self, fates: Iterable[Fate], *, tries: int, queued: float, whole: bool) -> None:
+        """Enter what a journal has of those who are owed the message; whom it has queued still are."""
+        known: dict[str, Fate] = {}
+        for fate in fates:
+            known.setdefault(fate.address, fate)
+        places = [
+            place for place in self.owed if self._learnt(place, known.get(self.ledger.recipients[place]))
+        ]
+        is_new = len(places) == len(self.owed)
+        # To a part of them it would be neither all nor nothing.
+        self.owed = [] if whole and not is_new else places
+        self.attempts = max(self.attempts, tries, 0 if is_new else 1)
+        self.began = min(self.began, queued)
+
+    def _learnt(self, place: int, fate: Fate | None) -> bool:
+        """Enter it; whether that recipient is still owed the message."""
+        if fate is None or fate.state == "queued":
+            return True
+        reply = _reply(fate.reply)
+        if fate.state == "accepted":
+            self.ledger.enter(place, reply or Reply(250, ()))
+        elif fate.state == "doubt":
+            self.ledger.enter(place, DOUBT)
+            self._doubt = DeliveryUnknown("an earlier try was left in doubt", stage=Stage.FINAL)
+        elif reply is not None and fate.stage:
+            self.ledger.refuse(place, reply, Stage(fate.stage))
+        else:
+            self._last = SmtpError(fate.reply)
+        return False
 
     @property
     def perhaps_delivered(self) -> int:
@@ -136,6 +170,16 @@ def _plain_error(error: SmtpError) -> _Plain:
         "stage": None if error.stage is None else str(error.stage),
         "temporary": error.temporary,
     }
+
+
+def _reply(text: str) -> Reply | None:
+    """The reply of which this is the text, ``str(reply)``; None where it is none."""
+    found = _REPLY.fullmatch(text)
+    if found is None:
+        return None
+    code, rest, klass, subject, detail = found.groups()
+    enhanced = None if klass != code[0] else EnhancedCode(int(klass), int(subject), int(detail))
+    return Reply(int(code), (rest.encode(),), enhanced)
 
 
 # What the task raises.

@@ -126,6 +126,8 @@ def register(
     parted(
         pool_options, *arguments(register)
     )  # says now what is none, also where the server is not known yet
+    if pool_options.get("journal") is not None:
+        raise InputError("a task takes no journal: a job of RQ's knows itself in Redis what it has begun")
     made = QueueSender(
         server=server,
         policy=retry,

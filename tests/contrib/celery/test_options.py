@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from pysmtpx import InputError, MailObject
+from pysmtpx import InputError, MailObject, RetryPolicy
 from pysmtpx.contrib.celery import enqueue, register
 
 MAIL = MailObject("ann@x.example", ("bob@x.example",), b"Subject: x\r\n\r\nhello\r\n")
@@ -53,13 +53,14 @@ def test_of_the_task(app: Celery) -> None:
     assert register(app, "smtp://127.0.0.1:1", task_options={"acks_late": True, "of_our_own": 1}).acks_late
 
 
-def test_a_task_takes_no_journal(app: Celery, tmp_path: Path) -> None:
-    """The broker and the journal would each send again what a killed worker had under way."""
-    for server in ("smtp://127.0.0.1:1", "some.module:server"):
-        with pytest.raises(InputError, match="a task takes no journal"):
-            register(app, server, journal=tmp_path / "outbox.db")
+def test_a_journal_is_opened_where_mail_is_sent(app: Celery, tmp_path: Path) -> None:
+    """Whoever enqueues imports the same module."""
+    for number, server in enumerate(("smtp://127.0.0.1:1", "some.module:server")):
+        task = register(app, server, journal=tmp_path / "fates.db", name=f"mail.{number}")
+        enqueue(task, MAIL)
     assert list(tmp_path.iterdir()) == []
-    assert register(app, "smtp://127.0.0.1:1", journal=None).name == "pysmtpx.send"
+    with pytest.raises(InputError, match="unknown=True"):
+        register(app, "smtp://127.0.0.1:1", journal="x", name="third", retry=RetryPolicy(unknown=True))
 
 
 def test_of_the_setting_with_the_keys(app: Celery, published: list[dict[str, Any]]) -> None:

@@ -555,9 +555,9 @@ def test_options_that_cannot_be_right_are_told(project: Any, options: dict[str, 
             outboxes()
 
 
-def test_a_journal_beside_the_outbox_is_refused(project: Any, site: Any) -> None:
+def test_a_journal_beside_the_outbox_is_refused(project: Any, site: Any, tmp_path: Path) -> None:
     with MailServer() as server:
-        project(server, {"journal": "mail.db"})
+        project(server, {"journal": str(tmp_path / "mail.db")})
         with pytest.raises(CommandError, match="has a journal, and the outbox is one"):
             call_command("send_outbox")
         (told,) = [each for each in check_mail(None) if each.id == "pysmtpx.E001"]

@@ -171,7 +171,9 @@ def test_all_or_nothing_holds_over_the_tries() -> None:
     assert [message.delivered for message in server.messages] == [[A, B]]
 
 
-@pytest.mark.parametrize("server", [f"smtp://127.0.0.1:{CLOSED_PORT}", "no.such.module:server"])
+@pytest.mark.parametrize(
+    "server", [f"smtp://127.0.0.1:{CLOSED_PORT}", "no.such.module:server"], ids=["down", "no module"]
+)
 def test_a_process_that_cannot_send_gives_no_message_up(server: str) -> None:
     last = attempt(sender(server, RetryPolicy(attempts=2, backoff=1.0)), first(A)["payload"])
     assert last.delay is not None
