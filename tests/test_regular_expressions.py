@@ -15,7 +15,7 @@ from time import process_time
 from typing import Any
 
 import pytest
-from support import linear
+from support import django_site, linear  # noqa: F401  (models are imported where Django has settings)
 
 ROOT = Path(__file__).parent.parent / "pysmtpx"
 METHODS = ("match", "fullmatch", "search", "finditer", "findall", "split", "sub", "subn")
