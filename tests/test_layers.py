@@ -153,7 +153,8 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "contrib.django.outbox.store",
         "contrib.django.outbox.telling",
     ),
-    ("contrib.django.outbox_backend",),
+    ("contrib.django.outbox_backend", "contrib.django.task_backend"),
+    ("contrib.django.mail_task",),
     ("contrib.django.outbox.sending",),
     (
         "contrib.django.outbox.django_tasks",

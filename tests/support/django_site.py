@@ -19,7 +19,7 @@ from pysmtpx.testing import MailServer
 BACKEND = "pysmtpx.contrib.django.EmailBackend"
 HAS_MAILERS = django.VERSION >= (6, 1)
 _DEPRECATED = "ignore::django.utils.deprecation.RemovedInDjango2028Warning"
-_OWN = {"Celery": "PYSMTPX_CELERY", "Outbox": "PYSMTPX_OUTBOX"}
+_OWN = {"Celery": "PYSMTPX_CELERY", "Outbox": "PYSMTPX_OUTBOX", "Task": "PYSMTPX_TASKS"}
 _NAMES = {
     "host": "EMAIL_HOST",
     "port": "EMAIL_PORT",

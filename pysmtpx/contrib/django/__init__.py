@@ -17,12 +17,14 @@ from .celery_backend import CeleryEmailBackend  # noqa: E402
 from .config import MailConfig  # noqa: E402
 from .outbox_backend import OutboxEmailBackend  # noqa: E402
 from .signals import message_failed, message_sent, recipient_refused  # noqa: E402
+from .task_backend import TaskEmailBackend  # noqa: E402
 
 __all__ = [
     "CeleryEmailBackend",
     "EmailBackend",
     "MailConfig",
     "OutboxEmailBackend",
+    "TaskEmailBackend",
     "message_failed",
     "message_sent",
     "recipient_refused",

@@ -20,6 +20,8 @@ from .celery_backend import CeleryEmailBackend, celery_app
 from .options import OWN_SETTING, backends, mailer
 from .outbox_backend import SETTING as OUTBOX_SETTING
 from .outbox_backend import OutboxEmailBackend, sender
+from .task_backend import SETTING as TASKS_SETTING
+from .task_backend import TaskEmailBackend
 
 _OF_DJANGO = "EMAIL_"
 _CALLED_ELSEWHERE = {
@@ -39,7 +41,7 @@ def check_mail(app_configs: Any, **_: Any) -> list[CheckMessage]:
     found: list[CheckMessage | None] = []
     is_ours = False
     for alias, backend in backends():
-        if not issubclass(backend, EmailBackend | CeleryEmailBackend | OutboxEmailBackend):
+        if not issubclass(backend, EmailBackend | CeleryEmailBackend | OutboxEmailBackend | TaskEmailBackend):
             continue
         is_ours = True
         try:
@@ -56,7 +58,7 @@ def check_mail(app_configs: Any, **_: Any) -> list[CheckMessage]:
 def _slips() -> Iterator[CheckMessage]:
     """Settings that are none but for a slip, where the one that was meant is not set."""
     known = [name for name in dir(global_settings) if name.startswith(_OF_DJANGO)]
-    known += [OWN_SETTING, CELERY_SETTING, OUTBOX_SETTING]
+    known += [OWN_SETTING, CELERY_SETTING, OUTBOX_SETTING, TASKS_SETTING]
     for name in filter(settings.is_overridden, dir(settings)):
         if name in known:
             continue
@@ -66,7 +68,9 @@ def _slips() -> Iterator[CheckMessage]:
             yield Warning(shortened(text), id="pysmtpx.W002")
 
 
-def _servers(backend: EmailBackend | CeleryEmailBackend | OutboxEmailBackend) -> list[Server]:
+def _servers(
+    backend: EmailBackend | CeleryEmailBackend | OutboxEmailBackend | TaskEmailBackend,
+) -> list[Server]:
     """The servers of a backend, if it knows any. Raises where its options cannot be right."""
     if isinstance(backend, EmailBackend):
         return backend.options.servers()
@@ -74,6 +78,11 @@ def _servers(backend: EmailBackend | CeleryEmailBackend | OutboxEmailBackend) ->
         # With MAILERS that is a mailer of its own, and looked at as such.
         found: list[Server] = sender(backend).options.servers()
         return [] if backend.mailer else found
+    if isinstance(backend, TaskEmailBackend):
+        backend.task()
+        backend.sender()
+        # With MAILERS that is a mailer of its own, and looked at as such.
+        return [] if backend.mailer else backend.sends_by().options.servers()
     celery_app(backend.options.get("app"), backend.alias)
     return []
 

@@ -180,12 +180,17 @@ class Options:
         """A new pool; opens nothing. ``journal`` comes before an option. Raises what ``wrong`` makes."""
         return right(self.alias, lambda: self._pool(journal))
 
-    def _pool(self, journal: Store | None) -> SmtpPool:
+    def pool_options(self) -> dict[str, Any]:
+        """The keywords of the pool. Raises ``InputError``."""
         options = {name: self.values[name] for name in _OF_POOL if name in self.values}
         if "retry" in options:
             options["retry"] = _policy(options["retry"])
         if "on_event" in options:
             options["on_event"] = _function("on_event", options["on_event"])
+        return options
+
+    def _pool(self, journal: Store | None) -> SmtpPool:
+        options = self.pool_options()
         if journal is not None:
             options["journal"] = journal
         return SmtpPool(self._routes(), **options)
