@@ -65,7 +65,7 @@ class OutboxEmailBackend(Sending, BaseEmailBackend):  # type: ignore[misc]
     ``using`` is the alias of the database (default: what the routers say), ``priority``
     that of messages without one, ``expires_after`` how long after it was queued one
     is not sent any more (seconds or a ``timedelta``; default: never), ``keep`` how long
-    ``send_outbox --forever`` keeps what is over (default: 7 days; None: always),
+    ``send_outbox`` keeps what is over (default: 7 days; None: always),
     ``max_size`` the octets a message may have, ``on_commit`` a function that is
     called once when a transaction with messages was committed, such as one that starts a Celery task.
     By default they come from the dict ``PYSMTPX_OUTBOX`` of the settings, with ``alias`` from ``MAILERS``.

@@ -20,7 +20,7 @@ from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import ImproperlyConfigured
 from django.core.mail import EmailMessage
 from django.core.management import CommandError, call_command
-from django.db import connections, transaction
+from django.db import OperationalError, connections, transaction
 from django.test import RequestFactory, override_settings
 from journal import test_messages as journal_tests
 from support import outbox
@@ -29,7 +29,7 @@ from support.daemon import wait_until
 from pysmtpx.contrib.django import message_failed, message_sent, recipient_refused
 from pysmtpx.contrib.django.checks import check_mail
 from pysmtpx.contrib.django.outbox import admin as outbox_admin
-from pysmtpx.contrib.django.outbox import rows
+from pysmtpx.contrib.django.outbox import rows, sending
 from pysmtpx.contrib.django.outbox.admin import MessageAdmin
 from pysmtpx.contrib.django.outbox.models import Message, Priority, Recipient
 from pysmtpx.contrib.django.outbox.sending import outboxes
@@ -553,6 +553,39 @@ def test_options_that_cannot_be_right_are_told(project: Any, options: dict[str, 
         project(server, **options)
         with pytest.raises(ImproperlyConfigured):
             outboxes()
+
+
+def test_a_mailer_that_is_no_outbox_is_named(project: Any) -> None:
+    with MailServer() as server:
+        project(server)
+        with pytest.raises(CommandError, match=r"MAILERS\['smtp'\] is no OutboxEmailBackend"):
+            call_command("send_outbox", mailer="smtp")
+
+
+def test_a_database_that_is_away_when_it_tidies_keeps_nobody_from_sending(
+    project: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any, **__: Any) -> int:
+        raise OperationalError("the server closed the connection")
+
+    monkeypatch.setattr(sending, "purge", fail)
+    with MailServer() as server:
+        project(server)
+        put(project, "a@x.example")
+        sending.send_outbox(forever=True, is_stopped=lambda: len(server.messages) == 1)
+    assert "could not be forgotten" in caplog.text
+
+
+def test_whoever_sends_forgets_what_is_old(project: Any) -> None:
+    with MailServer() as server:
+        project(server, keep=60)
+        old = put(project, "a@x.example")
+        rows.cancel(old, using=ALIAS)
+        Message.objects.using(ALIAS).update(queued=datetime.now(UTC) - timedelta(seconds=90))
+        put(project, "b@x.example")
+        call_command("send_outbox")
+        assert [each.subject for each in Message.objects.using(ALIAS).exclude(pk=old)] == ["Hello"]
+        assert not Message.objects.using(ALIAS).filter(pk=old).exists()
 
 
 def test_a_journal_beside_the_outbox_is_refused(project: Any, site: Any, tmp_path: Path) -> None:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
 from django.core.exceptions import ImproperlyConfigured
+from django.db import Error, connections
 
 from ....pool import SmtpPool
+from ....records import fields
 from ..options import backends, mailer
 from ..outbox_backend import OutboxEmailBackend, sender
 from .rows import database, purge
 from .store import OutboxStore
 from .telling import tell
 
+_log: Final = logging.getLogger("pysmtpx")
 _TURN: Final = 0.5
 """Seconds between two looks whether to end."""
 _TIDY: Final = 600.0
@@ -34,6 +38,10 @@ def outboxes(alias: str | None = None) -> list[OutboxEmailBackend]:
         for each, backend in backends()
         if issubclass(backend, OutboxEmailBackend) and alias in (None, each)
     ]
+    if not found and alias is not None:
+        raise ImproperlyConfigured(
+            f"MAILERS[{alias!r}] is no OutboxEmailBackend: name the entry that queues."
+        )
     if not found:
         raise ImproperlyConfigured("No backend of the settings is an OutboxEmailBackend.")
     return found
@@ -67,7 +75,7 @@ def send_outbox(
         stores = [stack.enter_context(sending(outbox)) for outbox in found]
         tidied: float | None = None
         while not is_stopped():
-            if forever and (tidied is None or time.monotonic() - tidied > _TIDY):
+            if tidied is None or time.monotonic() - tidied > _TIDY:
                 tidied = time.monotonic()
                 _tidy(found)
             if forever:
@@ -79,6 +87,13 @@ def send_outbox(
 
 
 def _tidy(found: list[OutboxEmailBackend]) -> None:
+    """Forget what is old; a database that is away just now keeps nobody from sending when it is back."""
     for outbox in found:
-        if outbox.keep is not None:
-            purge(time.time() - outbox.keep, using=database(outbox.using))
+        if outbox.keep is None:
+            continue
+        using = database(outbox.using)
+        try:
+            connections[using].close_if_unusable_or_obsolete()
+            purge(time.time() - outbox.keep, using=using)
+        except Error:
+            _log.exception("old messages of the outbox could not be forgotten", extra=fields(event="failed"))

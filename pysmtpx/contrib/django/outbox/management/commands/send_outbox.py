@@ -24,7 +24,7 @@ class Command(BaseCommand):  # type: ignore[misc]
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Make the options known."""
         parser.add_argument("--forever", action="store_true", help="wait for more")
-        parser.add_argument("--mailer", metavar="ALIAS", help="of MAILERS; else each that is an outbox")
+        parser.add_argument("--mailer", metavar="ALIAS", help="the outbox of MAILERS; else each one")
 
     def handle(self, **options: Any) -> None:
         """Send. Raises ``CommandError`` for settings that cannot be right, and a database that fails."""
