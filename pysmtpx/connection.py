@@ -31,6 +31,7 @@ from .outcome import Outcome
 from .outgoing import Outgoing, told, withheld_of
 from .sending import Mail, account_for, check_messages, plan_for, possible_in_flight, send_all
 from .server import Server
+from .values import flag
 from .watching import Watch, Watches, closed, is_told
 from .wire import command
 from .wire.address import ForwardPath, ReversePath
@@ -385,7 +386,7 @@ class SmtpConnection:
             outgoing=self._outgoing,
             envelope={name: given[name] for name in ENVELOPE if given[name] is not None},
         )
-        is_overlapped = self._server.overlap if overlap is None else bool(overlap)
+        is_overlapped = self._server.overlap if overlap is None else flag("overlap", overlap)
         stream = self._channel.stream(seconds=timeout, overlap=is_overlapped, in_flight=in_flight)
         watches = None
         if observing.observers or is_told(_INFO):

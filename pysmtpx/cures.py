@@ -370,12 +370,31 @@ def no_binding() -> str:
     )
 
 
-def refused_login(*, has_token: bool, is_temporary: bool = False, is_own: bool = False) -> str:
-    """AUTH was refused; ``is_own``: by a mechanism that is not one of ours."""
+_OF_KERBEROS: Final = (
+    "Check the ticket (klist): whose it is, and until when; whether the server's name is that of its service"
+    " in Kerberos, and whether it lets this principal log in as that user."
+)
+_WITHOUT_SECRET: Final = {
+    "EXTERNAL": (
+        "No password was used: check client_certificate=(file, key_file), and whether the server trusts who"
+        " signed it and lets it log in as this user. On a UNIX socket it is the user of this process."
+    ),
+    "GSSAPI": _OF_KERBEROS,
+    "GSS-SPNEGO": _OF_KERBEROS,
+}
+"""By what else than a password or token somebody logs in."""
+
+
+def refused_login(
+    mechanism: str, *, has_token: bool, is_temporary: bool = False, is_own: bool = False
+) -> str:
+    """AUTH was refused, by that ``mechanism``; ``is_own``: it is not one of ours."""
     if is_temporary:
-        return "The server cannot check passwords just now: try again later."
+        return "The server cannot check log-ins just now: try again later."
     if is_own:
         return "Check what your mechanism says, and whether the server knows who it says it is."
+    if mechanism in _WITHOUT_SECRET:
+        return _WITHOUT_SECRET[mechanism]
     if has_token:
         return "Get a new token, for this server's scope; the user name must be the mailbox that it is for."
     return (

@@ -149,9 +149,9 @@ def checked_host(value: object) -> str:
     return host
 
 
-def checked_name(value: object) -> str:
+def checked_name(value: object, what: str = "host") -> str:
     """A host as it is looked up: A-labels (RFC 5891), or an IP address in its one spelling."""
-    return _name(checked_text("host name", value))
+    return _name(checked_text(what, value))
 
 
 @lru_cache(maxsize=1024)

@@ -25,11 +25,12 @@ from .connecting import as_server, connect
 from .errors import DeliveryUnknown, InputError, SmtpError
 from .frames import conceals
 from .net.deadline import now
-from .options import ServerOptions, positive, spelled_out
+from .options import ServerOptions, spelled_out
 from .pool import SmtpPool
 from .records import fields
 from .server import Server
 from .shortening import shortened
+from .values import from_zero
 
 __all__ = ["MailHandler"]
 
@@ -134,8 +135,7 @@ class MailHandler(logging.Handler):
     def _limit(self, **seconds: float) -> None:
         """Begin to take notes, with these limits."""
         for name, value in seconds.items():
-            if value != 0 and positive(name, value) is None:
-                raise InputError(f"{name} is a number of seconds")
+            from_zero(name, value)
         self._delay, self._interval, self._repeat = (seconds[n] for n in ("delay", "interval", "repeat"))
         self.timeout: float = seconds["timeout"] or 1.0
         self._flush_timeout = seconds["flush_timeout"]

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import wraps
 from inspect import Parameter, signature
@@ -208,27 +207,6 @@ def complete(given: Mapping[str, object], defaults: _T, *others: str) -> _T:
     if not given.keys() <= defaults.keys():
         raise unknown(given, {*defaults, *others})
     return cast(_T, {**defaults, **given})
-
-
-def whole(name: str, value: object) -> int:
-    """A number to count with; ``InputError`` unless it is one from 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InputError(f"{name} is a whole number from 1")
-    return value
-
-
-def positive(name: str, value: object) -> float | None:
-    """A number above 0, or None; ``InputError`` for anything else."""
-    return None if value is None else above_zero(name, value, ", or None")
-
-
-def above_zero(name: str, value: object, otherwise: str = "") -> float:
-    """A number above 0; ``InputError`` for anything else, which says what there is ``otherwise``."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    # Compared and not converted: a whole number may be too large for that.
-    if not is_number or not 0 < value <= sys.float_info.max:  # type: ignore[operator]
-        raise InputError(f"{name} is a finite number above 0{otherwise}")
-    return float(value)  # type: ignore[arg-type]
 
 
 def spelled_out(options: type, defaults: Mapping[str, object] | None = None) -> Callable[[_F], _F]:

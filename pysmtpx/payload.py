@@ -12,6 +12,7 @@ from .errors import InputError, MessageTooLarge, NotSupportedError
 from .flow.plan import Options, make_plan
 from .message import NARROW, WIDE, AnyMessage, prepare
 from .pooling.job import Envelope, taken_apart
+from .values import flag
 from .wire.address import ForwardPath, ReversePath
 from .wire.capabilities import Capabilities, Protocol
 from .wire.content import Content
@@ -71,7 +72,9 @@ def make_submission(
     mail = message if isinstance(message, MailObject) else _prepared(message, envelope)
     mail = part(mail, range(len(mail.recipients)), _octets(mail.content, max_size))
     _check(mail, allow_long_lines)
-    return Submission(mail, bool(all_or_nothing), bool(allow_long_lines))
+    return Submission(
+        mail, flag("all_or_nothing", all_or_nothing), flag("allow_long_lines", allow_long_lines)
+    )
 
 
 def _prepared(message: AnyMessage, envelope: Envelope) -> MailObject:

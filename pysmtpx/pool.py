@@ -23,11 +23,8 @@ from .options import (
     MESSAGE_DEFAULTS,
     MessageOptions,
     TransactionOptions,
-    above_zero,
-    positive,
     spelled_out,
     unknown,
-    whole,
 )
 from .outcome import Outcome
 from .outgoing import Outgoing, alike
@@ -45,6 +42,7 @@ from .retry import RetryPolicy
 from .route import Route, routes
 from .sending import Mail, check_mail, check_messages
 from .server import Server
+from .values import above_zero, positive, whole
 from .wire.envelope import MailObject, Source
 from .wire.limits import CONNECT_TIMEOUT, SEND_TIMEOUT
 from .wire.params import MailFromParams, RcptParams
@@ -105,6 +103,8 @@ class SmtpPool:
             raise InputError('balance is "failover" (or "priority"), "even" or "weighted"')
         if retry is not None and not isinstance(retry, RetryPolicy):
             raise InputError("retry is a RetryPolicy")
+        if given["on_event"] is not None and not callable(given["on_event"]):
+            raise InputError("on_event is a function of an event, or None")
         longest = above_zero("max_reconnect_delay", given["max_reconnect_delay"])
         self._routes = routes(server, of_server, options.keys())
         self._servers = [_pooled(route, limits.connections, longest) for route in self._routes]

@@ -18,6 +18,8 @@ from typing import Any, Final, Literal
 
 from .cures import unknown_secret_name
 from .errors import InputError
+from .values import whole
+from .wire.address import domain_to_ascii
 
 _REGION: Final = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 
@@ -38,8 +40,11 @@ class Preset:
         """Raises ``InputError`` for what cannot be right."""
         if not isinstance(self.host, str) or not self.host or self.host.count("{}") > 1:
             raise InputError("host is a name, with one {} at most")
-        if isinstance(self.port, bool) or not isinstance(self.port, int) or not 0 < self.port < 65536:
-            raise InputError("port is a whole number from 1 to 65535")
+        try:
+            domain_to_ascii(self.host.replace("{}", "region"))
+        except InputError as error:
+            raise error.at("host") from None
+        whole("port", self.port, most=65535)
         if self.tls not in ("implicit", "starttls"):
             raise InputError('tls of a preset is "implicit" or "starttls"')
         if not isinstance(self.limits, Mapping) or not all(isinstance(name, str) for name in self.limits):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import math
 import random as _random
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from .errors import (
     ConnectError,
@@ -24,6 +23,7 @@ from .errors import (
 from .options import suggesting
 from .records import fields
 from .telling import Telling
+from .values import flag, from_zero, whole
 
 _log: Final = logging.getLogger("pysmtpx")
 _telling: Final = Telling("retryable")
@@ -83,17 +83,15 @@ class RetryPolicy:
     """
 
     def __post_init__(self) -> None:
-        if isinstance(self.attempts, bool) or not isinstance(self.attempts, int) or self.attempts < 1:
-            raise InputError("attempts is a whole number from 1")
-        _check_number("backoff", self.backoff)
-        _check_number("max_backoff", self.max_backoff)
-        _check_number("jitter", self.jitter, most=1)
+        whole("attempts", self.attempts)
+        from_zero("backoff", self.backoff)
+        from_zero("max_backoff", self.max_backoff)
+        from_zero("jitter", self.jitter, most=1)
         if self.total is not None:
-            _check_number("total", self.total)
-        _check_number("quota_rest", self.quota_rest)
+            from_zero("total", self.total)
+        from_zero("quota_rest", self.quota_rest)
         for name in ("temporary", "unknown"):
-            if not isinstance(getattr(self, name), bool):
-                raise InputError(f"{name} is True or False")
+            flag(name, getattr(self, name))
         if self.move_on not in ("quota", "temporary", "never"):
             raise InputError('move_on is "quota", "temporary" or "never"')
         if self.retryable is not None and not callable(self.retryable):
@@ -148,9 +146,3 @@ class RetryPolicy:
         """Seconds to wait after ``attempt`` tries; ``random`` gives a number from 0 to 1."""
         longest = min(self.max_backoff, self.backoff * 2.0 ** min(attempt - 1, 64))
         return longest * (1 - self.jitter * random())
-
-
-def _check_number(name: str, value: Any, most: float = math.inf) -> None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or not 0 <= value <= most:
-        raise InputError(f"{name} is a number from 0" + ("" if math.isinf(most) else f" to {most:g}"))

@@ -14,14 +14,12 @@ from .options import (
     ROUTE_DEFAULTS,
     SERVER_DEFAULTS,
     RouteOptions,
-    above_zero,
     complete,
-    positive,
     spelled_out,
-    whole,
 )
 from .server import Server
 from .url import preset_limits
+from .values import above_zero, positive, whole
 
 
 @dataclass(frozen=True, slots=True, init=False)

@@ -17,6 +17,7 @@ from .message import written
 from .outcome import Outcome
 from .outgoing import Outgoing, told, withheld_of
 from .records import fields
+from .values import whole
 from .watching import Watches
 from .wire.capabilities import Capabilities, Protocol
 from .wire.content import Unwritten
@@ -36,8 +37,7 @@ def possible_in_flight(count: int, capabilities: Capabilities) -> int:
 
     Raises ``InputError`` unless ``count`` is a whole number from 1.
     """
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise InputError("in_flight is a whole number from 1")
+    whole("in_flight", count)
     if count > 1 and not capabilities.chunking:
         name = capabilities.greeting_name
         extra = fields(event="warning", server=name or None, in_flight=count)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import socket
 import ssl
-import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
@@ -20,6 +20,7 @@ from .options import SERVER_DEFAULTS, ServerChanges, ServerOptions, spelled_out,
 from .outgoing import BeforeSend, Outgoing, checked_allowed, checked_hooks, checked_redirect
 from .sasl.credentials import Credentials, Source
 from .sasl.own import SaslMechanism, checked
+from .values import above_zero, flag, tls_context
 from .wire.address import ForwardPath
 from .wire.capabilities import Protocol
 
@@ -298,14 +299,28 @@ _OF_LINE: Final = frozenset((*_OF_TLS, "source_address", "without"))
 def _mechanisms(value: Any) -> tuple[str | SaslMechanism, ...]:
     if value is None:
         return ()
-    is_one = isinstance(value, str) or not isinstance(value, Iterable)
+    is_one = isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable)
     return tuple(map(_mechanism, (value,) if is_one else value))
 
 
 def _mechanism(value: Any) -> str | SaslMechanism:
     if isinstance(value, str | bytes | None):
         return endpoint.checked_text("auth", value).upper()
-    return checked(value)
+    try:
+        return checked(value)
+    except InputError as error:
+        raise error.at("auth") from None
+
+
+def _username(value: Any) -> str | None:
+    return _text("username", value) or None  # settings have "" for nobody
+
+
+def _text(name: str, value: object) -> str:
+    """A text, whose letters are looked at with the rest of the account."""
+    if not isinstance(value, str):
+        raise InputError(f"{name} must be text, not {type(value).__name__}")
+    return value
 
 
 _NOT_EMBEDDED: Final = (*_SECRETS, "username", "auth", *_OF_TLS, "source_address")
@@ -315,11 +330,10 @@ def _each(check: Callable[[object], str]) -> Callable[[Any], tuple[str, ...]]:
     """Each of several texts, which one text has with commas between them."""
 
     def checked(value: Any) -> tuple[str, ...]:
-        if not value and value != "":
+        if value is None:
             return ()
-        words = (
-            value.split(",") if isinstance(value, str) else value if isinstance(value, Iterable) else [value]
-        )
+        is_one = not isinstance(value, Iterable) or isinstance(value, bytes | Mapping)
+        words = value.split(",") if isinstance(value, str) else [value] if is_one else value
         return tuple(dict.fromkeys(check(word.strip() if isinstance(word, str) else word) for word in words))
 
     return checked
@@ -337,28 +351,23 @@ def _certificate(value: object) -> tuple[str, str | None]:
     )
 
 
-def _seconds(value: object) -> float:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not 0 < value <= sys.float_info.max:  # type: ignore[operator]
-        raise InputError("connect_timeout must be a finite number of seconds above 0")
-    return float(value)  # type: ignore[arg-type]
-
-
 _DEFAULTS: Final[dict[str, Any]] = {**SERVER_DEFAULTS, "auth": (), "fingerprint": (), "without": ()}
 _CHECKS: Final[dict[str, Callable[[Any], object]]] = {
     "protocol": endpoint.checked_protocol,
     "tls": endpoint.checked_tls,
-    "username": lambda value: value or None,
+    "username": _username,
+    "authzid": partial(_text, "authzid"),
     "auth": _mechanisms,
-    "insecure_auth": bool,
+    "insecure_auth": partial(flag, "insecure_auth"),
+    "ssl_context": partial(tls_context, "ssl_context"),
     "client_certificate": _certificate,
-    "server_hostname": endpoint.checked_name,
+    "server_hostname": partial(endpoint.checked_name, what="server_hostname"),
     "roots": endpoint.checked_roots,
     "fingerprint": _fingerprints,
     "local_hostname": endpoint.checked_own_name,
     "source_address": endpoint.checked_source,
-    "connect_timeout": _seconds,
-    "overlap": bool,
+    "connect_timeout": partial(above_zero, "connect_timeout"),
+    "overlap": partial(flag, "overlap"),
     "without": _keywords,
     "before_send": checked_hooks,
     "redirect_to": checked_redirect,
@@ -408,6 +417,8 @@ def _check_way(values: dict[str, Any]) -> None:
         if password is not None:
             raise InputError("proxy_password without proxy")
         return
+    if not isinstance(proxy, str):
+        raise InputError(f"proxy is a URL, not {type(proxy).__name__}")
     parts = urls.proxy_parts(proxy)
     if None not in (password, parts.password) and password != parts.password:
         raise InputError("the proxy's URL has a password, and proxy_password another one: which is meant?")

@@ -146,7 +146,12 @@ TEXTS = [
     cures.exposed(),
     cures.no_mechanism(),
     cures.no_binding(),
-    *(cures.refused_login(has_token=a, is_temporary=b) for a in (True, False) for b in (True, False)),
+    *(
+        cures.refused_login(name, has_token=a, is_temporary=b)
+        for name in ("PLAIN", "EXTERNAL", "GSSAPI")
+        for a in (True, False)
+        for b in (True, False)
+    ),
     *(
         cures.of_reply(reply(f"530 5.7.0 {text}"), is_tls=a, is_logged_in=b)
         for text in TLS

@@ -27,6 +27,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     (
         "extras",
         "private_keys",
+        "values",
     ),
     ("wire.certificate_request", "wire.parser", "wire.address", "wire.lines", "wire.capabilities"),
     ("wire.params", "wire.content"),

@@ -182,8 +182,9 @@ def _log_in(server: Server, seen: Check) -> Iterator[Finding]:
         cure = cures.exposed() if in_clear else cures.no_mechanism()
         yield _problem(f"No mechanism can be used of those offered: {' '.join(offered.auth)}.", cure)
     elif isinstance(error, AuthenticationError):
-        has_token = server.token is not None
-        yield _told(error, cures.refused_login(has_token=has_token, is_temporary=error.temporary))
+        has_token, is_temporary = server.token is not None, error.temporary
+        login = cures.refused_login(seen.mechanism or "", has_token=has_token, is_temporary=is_temporary)
+        yield _told(error, error.cure or login)
 
 
 # -- the envelope, and what else is offered ------------------------------------------------

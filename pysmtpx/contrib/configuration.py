@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ..errors import InputError, SmtpError
 from ..frames import conceals
-from ..options import unknown
+from ..options import SERVER_DEFAULTS, unknown
 from ..retry import RetryPolicy
 from ..route import Route, routes, unstated
 
@@ -100,6 +100,33 @@ def _mechanism(value: Any) -> Any:
     return value() if callable(value) and not hasattr(type(value), "dialogue") else value
 
 
+_WORDS: Final = {
+    **dict.fromkeys(("true", "yes", "on", "1"), True),
+    **dict.fromkeys(("false", "no", "off", "0", ""), False),
+}
+"""What a variable of the environment says of an option that is True or False."""
+_SWITCHES: Final = tuple(name for name, default in SERVER_DEFAULTS.items() if isinstance(default, bool))
+
+
+def switch(name: str, value: Any) -> Any:
+    """True or False for a text that says so, as one of the environment does; anything else is itself.
+
+    Raises ``InputError`` for a text that says neither: Python would take any for True.
+    """
+    if not isinstance(value, str):
+        return value
+    said = _WORDS.get(value.strip().lower())
+    if said is None:
+        raise InputError(f"{name} is True or False, or the text of one")
+    return said
+
+
+def switched(options: Mapping[str, Any], *others: str) -> dict[str, Any]:
+    """The options of a server, and ``others``, each that is True or False as that. Raises ``InputError``."""
+    found = {name: switch(name, options[name]) for name in (*_SWITCHES, *others) if name in options}
+    return {**options, **found}
+
+
 def comparable(value: Any) -> Any:
     """A set of addresses as something that a ``Key`` takes; anything else is itself."""
     return tuple(sorted(value, key=str)) if isinstance(value, set | frozenset) else value
@@ -154,7 +181,7 @@ def completed(value: Any, options: Mapping[str, Any], *, is_alone: bool = False)
     """
     shared = {name: option for name, option in options.items() if name not in _OF_ACCOUNT}
     if isinstance(value, Mapping):
-        return Route.of(_with_token({**unstated(shared, value), **value}))
+        return Route.of(_with_token(switched({**unstated(shared, value), **value})))
     if not isinstance(value, str):
         return Route.of(value).with_defaults(shared)
     user, has_secret, said = _said(value)

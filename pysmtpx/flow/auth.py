@@ -141,7 +141,10 @@ def _attempt(
         told = ""
     why = f"{mechanism.name} was refused{f' with {told}' if told else ''}"
     cure = cures.refused_login(
-        has_token=_takes_token(mechanism), is_temporary=reply.is_temporary, is_own=mechanism.is_own
+        mechanism.name,
+        has_token=_takes_token(mechanism),
+        is_temporary=reply.is_temporary,
+        is_own=mechanism.is_own,
     )
     if claim.binding and mechanism.binds and not exchange.is_answered and reply.code in _BINDING_REFUSED:
         why += f", perhaps for the kind of channel binding, {claim.binding.kind}"

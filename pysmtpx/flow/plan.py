@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from .. import cures
 from ..errors import InputError, MessageTooLarge, NotSupportedError, SmtpError, UsageError
+from ..values import flag
 from ..wire import command
 from ..wire.address import ForwardPath, ReversePath
 from ..wire.capabilities import Capabilities, Protocol
@@ -37,9 +38,13 @@ DEFAULT = Options()
 
 def as_options(bdat: bool, all_or_nothing: bool, allow_long_lines: bool) -> Options:
     """The keywords of the ``send`` methods as the flows know them."""
-    if bdat or all_or_nothing or allow_long_lines:
-        return Options(bdat=bdat, all_or_nothing=all_or_nothing, as_is=allow_long_lines)
-    return DEFAULT
+    if not bdat and all_or_nothing is False and allow_long_lines is False:
+        return DEFAULT
+    return Options(
+        bdat=bdat,
+        all_or_nothing=flag("all_or_nothing", all_or_nothing),
+        as_is=flag("allow_long_lines", allow_long_lines),
+    )
 
 
 _LMTP: Final = Protocol.LMTP

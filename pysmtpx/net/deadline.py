@@ -6,11 +6,10 @@ import math
 from time import monotonic
 from typing import Final
 
-from ..errors import InputError
+from ..values import above_zero, positive
 
 _HALF_LIFE: Final = 10.0
 """Seconds in which what was seen counts half: a server that was slow once is tried again before long."""
-
 now = monotonic
 """Seconds on the clock."""
 
@@ -33,7 +32,7 @@ class Deadline:
         if seconds is None:
             return cls(math.inf)
         if type(seconds) is not float or not seconds > 0:
-            check_timeout(seconds)
+            seconds = above_zero("timeout", seconds, ", or None")
         return cls(now() + seconds)
 
     def within(self, seconds: float) -> Deadline:
@@ -58,10 +57,8 @@ NEVER: Final = Deadline(math.inf)
 
 def check_timeout(seconds: object) -> None:
     """Raise ``InputError`` unless this is a positive number of seconds, or None."""
-    if seconds is None:
-        return
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
-        raise InputError(f"a timeout is a positive number of seconds or None, not {seconds!r}")
+    if seconds != math.inf:  # which is no limit, as None is
+        positive("timeout", seconds)
 
 
 class AnswerTime:

@@ -9,14 +9,14 @@ from typing import Any, Final
 from ..errors import CredentialsUnavailable, InputError
 from ..extras import needs
 from ..frames import conceals
+from ..values import above_zero, tls_context
 from .exchange import Exchange, GoogleRequest
 from .https import checked_url
-from .oauth2 import Given, checked_timeout
+from .oauth2 import Given
 from .provider import (
     TIMEOUT,
     Named,
     checked,
-    checked_context,
     checked_extra,
     checked_path,
     checked_secret,
@@ -87,8 +87,8 @@ class Google(Named):
         self._refresh_token = checked_secret("refresh_token", refresh_token)
         self._scope = checked("scope", scope)
         self._token_url = checked_url("token_url", token_url)
-        self._ssl_context = checked_context(ssl_context)
-        self._timeout = checked_timeout(timeout)
+        self._ssl_context = tls_context("ssl_context", ssl_context)
+        self._timeout = above_zero("timeout", timeout)
         shown = {"service_account_file": file, "subject": subject, "client_id": client_id}
         others = (scope, token_url, ssl_context, self._timeout)
         self._is(shown, self._client_secret, self._refresh_token, *others)

@@ -12,14 +12,14 @@ from typing import Any, Final
 from ..errors import CredentialsUnavailable, InputError
 from ..extras import needs
 from ..frames import conceals
+from ..values import above_zero, tls_context
 from .exchange import Exchange, MsalClient
 from .https import checked_url
-from .oauth2 import Given, checked_timeout, keep_refresh_token, refresh_token_of
+from .oauth2 import Given, keep_refresh_token, refresh_token_of
 from .provider import (
     TIMEOUT,
     Named,
     checked,
-    checked_context,
     checked_extra,
     checked_function,
     checked_path,
@@ -94,8 +94,8 @@ class Microsoft(Named):
         self._on_refresh_token = checked_function("on_refresh_token", on_refresh_token)
         default = _AS_APPLICATION if refresh_token is None else _AS_USER
         self._scope = default if scope is None else checked("scope", scope)
-        self._ssl_context = checked_context(ssl_context)
-        self._timeout = checked_timeout(timeout)
+        self._ssl_context = tls_context("ssl_context", ssl_context)
+        self._timeout = above_zero("timeout", timeout)
         self._is(
             {
                 "tenant": tenant,

@@ -18,8 +18,9 @@ from ..frames import conceals
 from ..net.deadline import Deadline
 from ..records import fields
 from ..shortening import shortened
+from ..values import above_zero, tls_context
 from .https import Answer, checked_url, request
-from .provider import TIMEOUT, Named, checked, checked_context, checked_function, checked_secret, text_of
+from .provider import TIMEOUT, Named, checked, checked_function, checked_secret, text_of
 from .renewal import Secret
 
 Given: TypeAlias = str | Callable[[], str]
@@ -88,8 +89,8 @@ class OAuth2(Named):
         self._client_auth = client_auth
         self._parameters = _checked_parameters(parameters)
         self._on_refresh_token = checked_function("on_refresh_token", on_refresh_token)
-        self._ssl_context = checked_context(ssl_context)
-        self._timeout = checked_timeout(timeout)
+        self._ssl_context = tls_context("ssl_context", ssl_context)
+        self._timeout = above_zero("timeout", timeout)
         self._is(
             {"token_url": _shown(self._token_url), "client_id": client_id, "scope": scope},
             self._token_url,
@@ -256,14 +257,6 @@ def _checked_parameters(value: object) -> dict[str, str]:
             raise InputError(f"{shortened(name, 40)} in parameters is a text")
         made[name] = str(text)
     return made
-
-
-def checked_timeout(value: object) -> float:
-    """Seconds. Raises ``InputError``."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or value <= 0:  # type: ignore[arg-type, operator]
-        raise InputError("timeout is a finite number of seconds above 0")
-    return float(value)  # type: ignore[arg-type]
 
 
 def _lifetime(value: object) -> float | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping
 from importlib.util import find_spec
@@ -12,6 +11,7 @@ from typing import Any, Final, NoReturn, TypeVar
 from ..errors import CredentialsUnavailable, InputError
 from ..extras import needs
 from ..frames import conceals
+from ..values import above_zero
 from .renewal import Renewal, Secret, shared_renewal
 
 _P = TypeVar("_P", bound="TokenProvider")
@@ -127,10 +127,8 @@ class Cached(Named):
     def __init__(self, function: Callable[[], str], seconds: float) -> None:
         if not callable(function):
             raise InputError("Cached takes a function that returns the token or password")
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
-            raise InputError("Cached takes the seconds for which to keep what the function returns")
         self._function = function
-        self._seconds = float(seconds)
+        self._seconds = above_zero("seconds of Cached", seconds)
         self._is({"seconds": self._seconds}, function)
 
     def fetch(self) -> Secret:
@@ -207,11 +205,4 @@ def checked_function(what: str, value: object) -> Any:
     """A function, or None. Raises ``InputError``."""
     if value is not None and not callable(value):
         raise InputError(f"{what} is a function")
-    return value
-
-
-def checked_context(value: object) -> ssl.SSLContext | None:
-    """The context for the provider's TLS, or None. Raises ``InputError``."""
-    if value is not None and not isinstance(value, ssl.SSLContext):
-        raise InputError("ssl_context is an ssl.SSLContext")
     return value

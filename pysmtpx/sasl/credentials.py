@@ -78,8 +78,8 @@ class Credentials:
     """Gives another secret in place of one that the server refused; None where there is no other."""
 
     def __post_init__(self) -> None:
-        _check("user name", self.username, _NAME, MAX_NAME)
-        _check("authorization identity", self.authzid, _NAME, MAX_NAME)
+        _check("username", self.username, _NAME, MAX_NAME)
+        _check("authzid", self.authzid, _NAME, MAX_NAME)
         if self.password is not None:
             _check_given("password", self.password)
             if not self.username:
@@ -194,7 +194,7 @@ def _known(name: str | SaslMechanism) -> str | SaslMechanism:
     if not isinstance(name, str):
         return checked(name)
     if name.upper() not in MECHANISMS:
-        raise InputError(f"no such SASL mechanism: {name!a}")
+        raise InputError(f"auth: no such SASL mechanism: {name!a}")
     return name.upper()
 
 
@@ -262,8 +262,8 @@ def _checked(what: str, value: object) -> str:
 def _check(what: str, value: object, allowed: re.Pattern[str], limit: int | None = None) -> None:
     """Refuse a part of the credentials. No message shows it: it may be a secret."""
     if not isinstance(value, str):
-        raise InputError(f"the {what} must be str, not {type(value).__name__}")
+        raise InputError(f"{what} must be str, not {type(value).__name__}")
     if not allowed.fullmatch(value):
-        raise InputError(f"the {what} is empty or holds a character that it must not")
+        raise InputError(f"{what} is empty or holds a character that it must not")
     if limit is not None and len(value.encode()) > limit:
-        raise InputError(f"the {what} is longer than {limit} octets")
+        raise InputError(f"{what} is longer than {limit} octets")

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.drive import Run, Server, Step, drive
 from support.scram_server import ScramOverAuth, ScramServer
+from support.ticket import Ticket
 
 from pysmtpx.errors import (
     AuthenticationError,
@@ -492,3 +493,26 @@ def test_whatever_is_said_before_a_held_initial_response(prompt: bytes) -> None:
     response = b64encode(b"\0user\0" + b"p" * 600) + b"\r\n"
     script = [(b"AUTH PLAIN\r\n", prompt), (response, OK)]
     assert _run(Credentials("user", "p" * 600), ("PLAIN",), script).result() == "PLAIN"
+
+
+@pytest.mark.parametrize(
+    ("credentials", "name", "said", "unsaid"),
+    [
+        (USER, "PLAIN", "password", "new token"),
+        (USER, "LOGIN", "password", "certificate"),
+        (USER, "CRAM-MD5", "password", "certificate"),
+        (USER, "SCRAM-SHA-256", "password", "certificate"),
+        (TOKEN, "XOAUTH2", "new token", "password"),
+        (TOKEN, "OAUTHBEARER", "new token", "password"),
+        (Credentials("user"), "EXTERNAL", "client_certificate", "app password"),
+        (Credentials("user", mechanisms=(Ticket(),)), "X-TICKET", "mechanism", "password"),
+    ],
+)
+def test_the_cure_of_a_refusal_names_what_was_used(
+    credentials: Credentials, name: str, said: str, unsaid: str
+) -> None:
+    """535 says as little for a certificate as for a password."""
+    run = _run(credentials, (name,), lambda line: b"535 5.7.8 no\r\n")
+    assert isinstance(run.error, AuthenticationError)
+    assert said in run.error.cure
+    assert unsaid not in run.error.cure

@@ -7,6 +7,7 @@ import socket
 import ssl
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from django.conf import settings
@@ -22,7 +23,7 @@ from ...endpoint import TlsMode
 from ...errors import InputError, SmtpError
 from ...journal.store import Store
 from ...observing import Event
-from ...options import SendOptions, ServerOptions, SessionOptions, positive
+from ...options import SendOptions, ServerOptions, SessionOptions
 from ...outgoing import BeforeSend
 from ...pool import SmtpPool
 from ...pooling.arguments import PoolLimits
@@ -31,6 +32,7 @@ from ...route import Route
 from ...sasl.credentials import Provider
 from ...server import Server
 from ...shortening import shortened
+from ...values import positive
 from ...wire.limits import CONNECT_TIMEOUT
 from ..configuration import (
     Key,
@@ -42,6 +44,7 @@ from ..configuration import (
     mechanisms,
     policy,
     provider,
+    switched,
 )
 
 Values = Mapping[str, Any]
@@ -148,8 +151,9 @@ class Options:
     def __init__(self, values: Values, alias: str | None) -> None:
         self.alias = alias
         allowed = comparable(values.get("allow_recipients"))
-        self.values: Values = {**values, "port": _number(values.get("port")), "allow_recipients": allowed}
-        del values  # error pages show what is in a frame
+        given = right(alias, partial(switched, values, "all_or_nothing", "use_tls", "use_ssl"))
+        self.values: Values = {**given, "port": _number(values.get("port")), "allow_recipients": allowed}
+        del values, given  # error pages show what is in a frame
         self.key: Key = right(alias, lambda: Key(self.values))
         """What the pool depends on."""
 
@@ -218,6 +222,12 @@ class Options:
             options.setdefault("connect_timeout", min(timeout, CONNECT_TIMEOUT))
         if "auth" in options:
             options["auth"] = mechanisms(options["auth"])
+        secret = values.get("password") or None
+        for what in ("oauth", "token"):
+            if secret and values.get(what):
+                raise InputError(
+                    f"EMAIL_HOST_PASSWORD (password) and {what} are both set: which one is meant?"
+                )
         if values.get("oauth"):
             if "token" in options:
                 raise InputError("oauth and token were both given: which one is meant?")
@@ -230,7 +240,6 @@ class Options:
             options["dial"] = _function("dial", options["dial"])
         if "ssl_context" in options:
             options["ssl_context"] = _context(options["ssl_context"])
-        secret = None if "token" in options else values.get("password") or None
         # As Django: a user without a password is nobody.
         if "auth" in options or "token" in options or secret:
             options.update(username=values.get("username") or None, password=secret)

@@ -12,9 +12,10 @@ from django.utils.module_loading import import_string
 
 from ...errors import InputError, SmtpError
 from ...frames import conceals_settings
-from ...options import spelled_out, whole
+from ...options import spelled_out
 from ...payload import MAX_SIZE
 from ...pooling.job import Envelope
+from ...values import whole
 from ...wire.limits import SEND_TIMEOUT
 from ..configuration import Key
 from ..queueing.attempt import DEFAULT_RETRY, QueueSender

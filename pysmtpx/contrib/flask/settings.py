@@ -29,6 +29,8 @@ from ..configuration import (
     mechanisms,
     policy,
     provider,
+    switch,
+    switched,
 )
 from ..pools import shared_pool
 
@@ -117,13 +119,15 @@ class MailSettings:
         self.port: Any = config.get("MAIL_PORT")
         self.username: str | None = config.get("MAIL_USERNAME")
         self.password: str | None = config.get("MAIL_PASSWORD")
-        self.use_tls: bool = config.get("MAIL_USE_TLS", False)
-        self.use_ssl: bool = config.get("MAIL_USE_SSL", False)
+        self.use_tls: bool = switch("MAIL_USE_TLS", config.get("MAIL_USE_TLS", False))
+        self.use_ssl: bool = switch("MAIL_USE_SSL", config.get("MAIL_USE_SSL", False))
         self.default_sender: Any = config.get("MAIL_DEFAULT_SENDER")
         self.debug: int = int(config.get("MAIL_DEBUG", debug) or 0)
         self.max_emails: int | None = config.get("MAIL_MAX_EMAILS")
-        self.suppress: bool = config.get("MAIL_SUPPRESS_SEND", testing)
-        self.ascii_attachments: bool = config.get("MAIL_ASCII_ATTACHMENTS", False)
+        self.suppress: bool = switch("MAIL_SUPPRESS_SEND", config.get("MAIL_SUPPRESS_SEND", testing))
+        self.ascii_attachments: bool = switch(
+            "MAIL_ASCII_ATTACHMENTS", config.get("MAIL_ASCII_ATTACHMENTS", False)
+        )
         self.url: Any = config.get("MAIL_URL")
         self.timeout: float | None = config.get("MAIL_TIMEOUT", SEND_TIMEOUT)
         self.retry: RetryPolicy | Mapping[str, Any] | None = config.get("MAIL_RETRY")
@@ -136,6 +140,7 @@ class MailSettings:
                 _once(key, config[key], self.pool_options.get(name))
                 self.pool_options[name] = config[key]
         self._check_one_keeps_mail()
+        self.pool_options = made("MAIL_POOL", lambda: switched(self.pool_options))
         if "allow_recipients" in self.pool_options:
             self.pool_options["allow_recipients"] = comparable(self.pool_options["allow_recipients"])
         if "before_send" in self.pool_options:

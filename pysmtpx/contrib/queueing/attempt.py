@@ -16,7 +16,6 @@ from typing import Any, Final, TypeAlias
 from ...errors import ConnectError, DeliveryUnknown, InputError, SmtpError
 from ...identifiers import content_message_id
 from ...journal.store import JournalError
-from ...options import positive
 from ...outgoing import withheld_of
 from ...payload import Submission, pack, unpack
 from ...pool import SmtpPool
@@ -26,6 +25,7 @@ from ...records import fields
 from ...retry import RetryPolicy
 from ...route import Route
 from ...server import Server
+from ...values import positive
 from ...wire.envelope import MailObject
 from ...wire.limits import Stage
 from ...wire.result import SendResult

@@ -176,7 +176,38 @@ WRONG: list[dict[str, Any]] = [
     {"host": 3},
     {"on_event": []},
     {"retry": {"retryable": {1}}},
+    {"connect_timeout": "30", "use_tls": True},
+    {"max_connections": 10**400},
+    {"token": "support.certs.authority", "username": "ann", "password": PASSWORD, "use_tls": True},
+    {"token": lambda: "t", "username": "ann", "password": PASSWORD, "use_tls": True},
+    {"oauth": "google", "username": "ann", "password": PASSWORD, "use_tls": True},
+    {"insecure_auth": "perhaps"},
+    {"overlap": 1},
+    {"all_or_nothing": "perhaps"},
+    {"use_tls": "perhaps"},
+    {"use_ssl": "perhaps"},
 ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("false", False), ("True", True), ("off", False), ("", False), ("1", True)]
+)
+def test_true_and_false_as_texts_of_the_environment(site: Any, text: str, said: bool) -> None:
+    """Of "false" Python would think that it is true: that of insecure_auth shows a password."""
+    given = dict.fromkeys(("insecure_auth", "overlap", "all_or_nothing"), text)
+    server, _ = of(site, host="h.example", port=2525, **given)
+    assert (server.insecure_auth, server.overlap) == (said, said)
+    assert site.connection().options.send_options["all_or_nothing"] is said
+    server, _ = of(site, host="h.example", port=2525, use_tls=text)
+    assert server.tls == ("starttls" if said else "none")
+
+
+@pytest.mark.parametrize("what", ["token", "oauth"])
+def test_a_password_beside_a_token_is_told_with_both_names(site: Any, what: str) -> None:
+    value = (lambda: "t") if what == "token" else "google"
+    site.use(host="h.example", use_tls=True, username="ann", password=PASSWORD, **{what: value})
+    with pytest.raises(ImproperlyConfigured, match=f"EMAIL_HOST_PASSWORD .* and {what} are both set"):
+        site.connection()
 
 
 @pytest.mark.parametrize("options", WRONG, ids=lambda options: " ".join(options))

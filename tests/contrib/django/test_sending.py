@@ -137,7 +137,6 @@ def test_a_token_from_a_function(site: Any) -> None:
         site.use(
             server,
             username="ann",
-            password="not this one",
             token=lambda: "token-1",
             use_tls=True,
             ssl_context=certs.client_context(),

@@ -124,6 +124,7 @@ def test_a_place_is_set_once(key: str, value: Any, url: Any) -> None:
     ("config", "said"),
     [
         ({"MAIL_OAUTH": "microsoft", "MAIL_PASSWORD": "s3cret"}, "MAIL_OAUTH and MAIL_PASSWORD"),
+        ({"MAIL_TOKEN": "t0ken", "MAIL_PASSWORD": "s3cret"}, "password and token"),
         ({"MAIL_RATE": 2, "MAIL_POOL": {"rate": 5}}, "MAIL_RATE and MAIL_POOL"),
         ({"MAIL_MAX_EMAILS": 2, "MAIL_POOL": {"max_messages": 5}}, "MAIL_MAX_EMAILS and MAIL_POOL"),
     ],
@@ -132,6 +133,25 @@ def test_what_is_said_twice(config: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said) as caught:
         MailSettings({"MAIL_USERNAME": "ann@example.org", **config}).pool()
     assert "s3cret" not in str(caught.value)
+
+
+SWITCHES = {
+    "MAIL_USE_TLS": lambda settings: settings.use_tls,
+    "MAIL_USE_SSL": lambda settings: settings.use_ssl,
+    "MAIL_SUPPRESS_SEND": lambda settings: settings.suppress,
+    "MAIL_ASCII_ATTACHMENTS": lambda settings: settings.ascii_attachments,
+    "MAIL_INSECURE_AUTH": lambda settings: settings.pool_options["insecure_auth"],
+    "MAIL_OVERLAP": lambda settings: settings.pool_options["overlap"],
+}
+
+
+@pytest.mark.parametrize("key", SWITCHES)
+def test_true_and_false_as_texts_of_the_environment(key: str) -> None:
+    """Of "false" Python would think that it is true: with MAIL_SUPPRESS_SEND no mail would go."""
+    for text, said in (("false", False), ("True", True), ("0", False), ("on", True), ("", False)):
+        assert SWITCHES[key](MailSettings({key: text})) is said
+    with pytest.raises(InputError, match="True or False"):
+        MailSettings({key: "perhaps"})
 
 
 @pytest.mark.parametrize(
