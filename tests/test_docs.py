@@ -27,6 +27,7 @@ OF_THEIR_OWN = {
     "celery.md": "contrib/celery/test_docs.py",
     "how-to/rq.md": "real/test_rq.py",
     "how-to/django-tasks.md": "contrib/django/test_task_backend.py",
+    "how-to/dramatiq.md": "contrib/dramatiq/test_actor.py",
     "from-aiosmtplib.md": "contrib/test_docs_aiosmtplib.py",
     "from-django.md": "contrib/django/test_docs.py",
     "from-flask-mail.md": "contrib/flask/test_docs.py",
