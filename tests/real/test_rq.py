@@ -7,9 +7,11 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -17,6 +19,7 @@ import pytest
 from redis import Redis
 from rq import Queue, requeue_job
 from rq.job import Job, JobStatus
+from rq.registry import StartedJobRegistry
 from support import pages, rq_jobs
 from support.daemon import wait_until
 from support.redis import RedisServer
@@ -153,6 +156,32 @@ def test_a_worker_killed_in_mid_send(redis_server: RedisServer, redis: Redis) ->
         "accepted",
     ]
     assert times == {"a@x.example": 1, "c@x.example": 2, "d@x.example": 1}
+
+
+def test_a_whole_worker_killed_in_mid_send(redis_server: RedisServer, redis: Redis) -> None:
+    """RQ finds the job when it looks for lost ones, here at once; nothing is sent for the second time."""
+    queue = Queue("mail", connection=redis)
+    killed: list[int] = []
+
+    def kill(event: Event) -> None:
+        if event.verb == "EHLO":
+            pid = int(event.address.split(".")[0].removeprefix("pid-"))
+            status = Path(f"/proc/{pid}/status").read_text()
+            killed.extend([int(re.findall(r"PPid:\s*(\d+)", status)[0]), pid])
+        elif event.verb == "FINAL":
+            for each in killed:
+                os.kill(each, signal.SIGKILL)
+
+    with MailServer(verdict=kill) as server:
+        with RqWorker(redis_server.socket, server.url):
+            job = put(queue, rq_jobs.send, "a@x.example")
+            assert server.ledger.wait_until(lambda: len(server.messages) == 1, 60)
+        assert job.get_status() == "started"
+        StartedJobRegistry(queue=queue).cleanup(timestamp=time.time() + 1e6)
+        with RqWorker(redis_server.socket, server.url):
+            ended(job)
+        assert (report_of(job) or {})["status"] == "unknown"
+        assert [message.delivered for message in server.messages] == [["a@x.example"]]
 
 
 def test_what_was_put_back_is_sent_where_nobody_has_it(redis_server: RedisServer, redis: Redis) -> None:

@@ -27,8 +27,6 @@ from pysmtpx import InputError
 from pysmtpx.contrib.django.task_backend import TaskOptions
 from pysmtpx.testing import Cut, Event, MailServer
 
-pytestmark = pytest.mark.everywhere  # what Django 6.0 has the oldest Python lacks
-
 BACKEND = "pysmtpx.contrib.django.TaskEmailBackend"
 SENDING = "pysmtpx.contrib.django.EmailBackend"
 HAS_TASKS = django.VERSION >= (6, 0)
@@ -70,6 +68,7 @@ def message(*to: str, **options: Any) -> EmailMessage:
 
 
 @with_tasks
+@pytest.mark.everywhere
 def test_it_arrives_by_way_of_the_task(site: Any) -> None:
     with MailServer(refuse={"full@x.example": "550 5.2.2 full"}) as server:
         use(site, server, on_outcome=f"{__name__}.hear")
