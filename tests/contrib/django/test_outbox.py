@@ -30,6 +30,7 @@ from pysmtpx.contrib.django import message_failed, message_sent, recipient_refus
 from pysmtpx.contrib.django.checks import check_mail
 from pysmtpx.contrib.django.outbox import admin as outbox_admin
 from pysmtpx.contrib.django.outbox import rows, sending
+from pysmtpx.contrib.django.outbox import store as outbox_store
 from pysmtpx.contrib.django.outbox.admin import MessageAdmin
 from pysmtpx.contrib.django.outbox.models import Message, Priority, Recipient
 from pysmtpx.contrib.django.outbox.sending import outboxes
@@ -568,7 +569,7 @@ def test_a_database_that_is_away_when_it_tidies_keeps_nobody_from_sending(
     def fail(*_: Any, **__: Any) -> int:
         raise OperationalError("the server closed the connection")
 
-    monkeypatch.setattr(sending, "purge", fail)
+    monkeypatch.setattr(outbox_store, "purge", fail)
     with MailServer() as server:
         project(server)
         put(project, "a@x.example")

@@ -16,7 +16,7 @@ from .models import Message, Priority, Recipient, State, moment, moment_or_never
 
 _MOST_HELD: Final = 10_000
 """Messages that all workers together have at a time, and more."""
-_MOST_FORGOTTEN: Final = 500
+MOST_FORGOTTEN: Final = 500
 """Messages by one transaction: others wait for it."""
 
 
@@ -164,7 +164,7 @@ def purge(before: float, most: int | None = None, *, using: str | None = None) -
     """Forget messages queued before this moment of which nobody is queued or in doubt; how many."""
     using, forgotten = database(using), 0
     while True:
-        limit = _MOST_FORGOTTEN if most is None else min(_MOST_FORGOTTEN, most - forgotten)
+        limit = MOST_FORGOTTEN if most is None else min(MOST_FORGOTTEN, most - forgotten)
         found = _purge(using, before, limit)
         forgotten += found
         if found < limit or forgotten == most:

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import Error, connections
 
+from ....journal.store import JournalError
 from ....pool import SmtpPool
 from ....records import fields
 from ..options import backends, mailer
 from ..outbox_backend import OutboxEmailBackend, sender
-from .rows import database, purge
+from .rows import database
 from .store import OutboxStore
 from .telling import tell
 
@@ -71,8 +71,7 @@ def send_outbox(
     Raises ``JournalError`` where the database fails, unless ``forever``.
     """
     with contextlib.ExitStack() as stack:
-        found = outboxes(alias)
-        stores = [stack.enter_context(sending(outbox)) for outbox in found]
+        found = [(outbox, stack.enter_context(sending(outbox))) for outbox in outboxes(alias)]
         tidied: float | None = None
         while not is_stopped():
             if tidied is None or time.monotonic() - tidied > _TIDY:
@@ -81,19 +80,16 @@ def send_outbox(
             if forever:
                 time.sleep(_TURN)
                 continue
-            at_rest = [store.wait(_TURN) for store in stores]
+            at_rest = [store.wait(_TURN) for _, store in found]
             if all(at_rest):
                 return
 
 
-def _tidy(found: list[OutboxEmailBackend]) -> None:
+def _tidy(found: list[tuple[OutboxEmailBackend, OutboxStore]]) -> None:
     """Forget what is old; a database that is away just now keeps nobody from sending when it is back."""
-    for outbox in found:
-        if outbox.keep is None:
-            continue
-        using = database(outbox.using)
+    for outbox, store in found:
         try:
-            connections[using].close_if_unusable_or_obsolete()
-            purge(time.time() - outbox.keep, using=using)
-        except Error:
+            if outbox.keep is not None:
+                store.purge(time.time() - outbox.keep)
+        except JournalError:
             _log.exception("old messages of the outbox could not be forgotten", extra=fields(event="failed"))

@@ -16,7 +16,7 @@ from django.db import Error, connections, transaction
 
 from ....journal.store import LEASE, NEVER, Fate, JournalError, NotHeld, Owed
 from .models import Priority, Recipient, State, moment
-from .rows import begin, count, database, held_until, locked, messages, put, recipients
+from .rows import MOST_FORGOTTEN, begin, count, database, held_until, locked, messages, purge, put, recipients
 
 _T = TypeVar("_T")
 _MOST_OCTETS: Final = 64 * 1024 * 1024
@@ -221,6 +221,18 @@ class OutboxStore:
             values |= {} if keep else {"owner": "", "until": 0.0}
             messages(self._using, [number]).update(**values)
         return bool(changes) and messages(self._using, [number]).filter(is_owed=False).exists()
+
+    def purge(self, before: float) -> int:
+        """Forget messages queued before this moment of which nobody is queued or in doubt; how many.
+
+        Some at a time: whoever sends meanwhile waits for these alone.
+        """
+        forgotten = 0
+        while True:
+            found = self._run(lambda: purge(before, MOST_FORGOTTEN, using=self._using))
+            forgotten += found
+            if found < MOST_FORGOTTEN:
+                return forgotten
 
     # -- at rest --------------------------------------------------------------------------------
 
