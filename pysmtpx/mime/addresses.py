@@ -79,6 +79,11 @@ _TOKEN: Final = re.compile(
     )""",
     re.VERBOSE | re.DOTALL,
 )
+_UNSEPARATED: Final = re.compile(
+    r"""(?: [^()\[\]\\",:;]+ | "(?:[^"\\]|\\.)*" | \[(?:[^\[\]\\]|\\.)*\] ){0,1000}""",
+    re.VERBOSE | re.DOTALL,
+)
+"""Tokens up to a separator of the list, a comment, or what is no token; not all at once, to save memory."""
 _WORD: Final = r'[^ \t()<>@,;:\\".\[\]]'
 _SPEC: Final = rf"{_WORD}++(?:\.{_WORD}++)*@{_WORD}++(?:\.{_WORD}++)*"
 _PLAIN: Final = re.compile(
@@ -154,10 +159,25 @@ def flatten(entries: Iterable[Address]) -> Iterator[Mailbox]:
 def items(text: str) -> list[str]:
     """The text in pieces, each but the last ending with a separator of the list; whole where it is none."""
     try:
-        ends = [token.start + 1 for token in _tokens(text) if token.kind in ",:;"]
+        ends = _separator_ends(text.rstrip(" \t"))
     except InputError:
         return [text]
     return [piece for start, end in pairwise([0, *ends, len(text)]) if (piece := text[start:end])]
+
+
+def _separator_ends(text: str) -> list[int]:
+    ends: list[int] = []
+    position = 0
+    while (match := _UNSEPARATED.match(text, position)) and match.end() < len(text):
+        start, position = position, match.end()
+        if text[position] == "(":
+            position = _end_of_comment(text, position + 1)
+        elif text[position] in ",:;":
+            position += 1
+            ends.append(position)
+        elif position == start:
+            raise _refused("an unclosed quote, bracket or comment", text[position:])
+    return ends
 
 
 def _plain(text: str) -> list[Address] | None:
