@@ -30,6 +30,8 @@ class TokenProvider(ABC):
 
     __slots__ = ("__weakref__", "_renewal")
 
+    knows_accounts = True
+    """It can be told for which user name it is asked."""
     renews_aside = True
     """What it waits for goes on in a thread of its own: who asked may give up, and ask again."""
     _renewal: Renewal
@@ -48,21 +50,23 @@ class TokenProvider(ABC):
         it raises becomes one, of which only the kind of the error is told.
         """
 
-    def current(self, timeout: float | None = None) -> str:
+    def current(self, timeout: float | None = None, account: str = "") -> str:
         """Return the token or password to log in with now, within so many seconds where they are given.
+
+        ``account`` is for whom: another one, to whom the same was refused, does not count.
 
         Raises ``CredentialsUnavailable`` where it cannot be had; for a while,
         which grows, that is raised again and nobody is asked. ``Timeout`` where
         it takes too long.
         """
-        return self._renewal.current(self.fetch, timeout)
+        return self._renewal.current(self.fetch, timeout, account)
 
-    def renewed(self, refused: str, timeout: float | None = None) -> str:
+    def renewed(self, refused: str, timeout: float | None = None, account: str = "") -> str:
         """Return another one, since a server refused this; the same where asking for more would be of no use.
 
         Raises what ``current`` raises.
         """
-        return self._renewal.renewed(self.fetch, refused, timeout)
+        return self._renewal.renewed(self.fetch, refused, timeout, account)
 
     def __call__(self) -> str:
         """As ``current``."""

@@ -43,7 +43,9 @@ GIVEN_UP: Final = 60.0
 """Seconds after which a renewal that hangs is no longer waited for."""
 REFUSALS: Final = 3
 REFUSALS_WITHIN: Final = 60.0
-"""So many are renewed within so many seconds since a mail server refused them: more would change nothing."""
+"""So many are renewed for an account within so many seconds since a server refused them: more is no use."""
+_ACCOUNTS: Final = 1024
+"""Of which it is remembered when one was renewed for them."""
 _KEPT: Final = 32
 """Renewals kept for values that are made anew for each use, as those of URLs are."""
 
@@ -63,6 +65,8 @@ class _Held:
     text: str = field(repr=False)
     renew_at: float
     ends_at: float
+    refused: set[str] = field(default_factory=set)
+    """The accounts for which a server refused it: these do not get it again; for others it may be good."""
 
 
 class _Attempt:
@@ -107,8 +111,8 @@ class Renewal:
         """By this the last renewal failed."""
         self._pause = 0.0
         self._paused_until = -math.inf
-        self._refusals: deque[float] = deque(maxlen=REFUSALS)
-        """When one was renewed last because a server refused it."""
+        self._refusals: OrderedDict[str, deque[float]] = OrderedDict()
+        """When one was renewed last because a server refused it, for each account."""
         self.kept: str | None = None
         """A refresh token that took the place of the given one; the thread that renews has it alone."""
         self.replaced: str | None = None
@@ -116,8 +120,8 @@ class Renewal:
         _living.add(self)
 
     @conceals
-    def current(self, fetch: Callable[[], Secret], timeout: float | None = None) -> str:
-        """The secret, fetched where there is none that is good.
+    def current(self, fetch: Callable[[], Secret], timeout: float | None = None, account: str = "") -> str:
+        """The secret, fetched where there is none that is good for the account.
 
         Raises ``CredentialsUnavailable`` where it cannot be had, and ``Timeout``
         where that takes longer than so many seconds.
@@ -127,6 +131,8 @@ class Renewal:
         try:
             with self._lock:
                 held = self._held
+                if held is not None and account in held.refused:
+                    held = None
                 if held is not None and moment < held.renew_at:
                     return held.text
                 attempt = self._joined(mine)
@@ -142,8 +148,13 @@ class Renewal:
         return self._awaited(attempt, timeout)
 
     @conceals
-    def renewed(self, fetch: Callable[[], Secret], refused: str, timeout: float | None = None) -> str:
-        """Another one, since this was refused; the same where too many were refused of late.
+    def renewed(
+        self, fetch: Callable[[], Secret], refused: str, timeout: float | None = None, account: str = ""
+    ) -> str:
+        """Another one, since this was refused for the account; the same where too many were refused of late.
+
+        Other accounts have what there is until the other one is there: a mailbox that the application may
+        not use, while the provider is down, keeps nobody else from logging in.
 
         Raises what ``current`` raises.
         """
@@ -152,14 +163,16 @@ class Renewal:
         try:
             with self._lock:
                 held = self._held
-                if held is not None and held.text != refused and moment < held.ends_at:
+                is_same = held is None or held.text == refused or account in held.refused
+                if held is not None and not is_same and moment < held.ends_at:
                     return held.text  # another thread was faster
-                if self._attempt is None and not self._may_renew_refused(moment):
+                if self._attempt is None and not self._may_renew_refused(moment, account):
                     return refused
                 attempt = self._joined(mine)
                 if attempt is mine:
-                    self._refusals.append(moment)
-                self._held = None  # nobody else needs to be refused with it
+                    self._refused_by(account).append(moment)
+                if held is not None:
+                    held.refused.add(account)
             if attempt is mine:
                 self._start(mine, fetch)
         except BaseException:
@@ -169,9 +182,16 @@ class Renewal:
             raise self._still_failing(moment)
         return self._awaited(attempt, timeout)
 
-    def _may_renew_refused(self, moment: float) -> bool:
-        refusals = self._refusals
-        return len(refusals) < REFUSALS or moment - refusals[0] > REFUSALS_WITHIN
+    def _refused_by(self, account: str) -> deque[float]:
+        refusals = self._refusals.setdefault(account, deque(maxlen=REFUSALS))
+        self._refusals.move_to_end(account)
+        if len(self._refusals) > _ACCOUNTS:
+            self._refusals.popitem(last=False)
+        return refusals
+
+    def _may_renew_refused(self, moment: float, account: str) -> bool:
+        refusals = self._refusals.get(account)
+        return refusals is None or len(refusals) < REFUSALS or moment - refusals[0] > REFUSALS_WITHIN
 
     def _joined(self, mine: _Attempt) -> _Attempt | None:
         """The renewal that is under way, or ``mine`` as the one; None while it is not to be tried."""
@@ -201,14 +221,24 @@ class Renewal:
         try:
             thread.start()
         except RuntimeError:  # no thread begins any more: the process ends, and sends what is queued
-            self._run(attempt, fetch)
+            try:
+                self._run(attempt, fetch, Exception)
+            except BaseException:
+                attempt.runner = None  # nobody renews: whoever began it withdraws it
+                raise
 
-    def _run(self, attempt: _Attempt, fetch: Callable[[], Secret]) -> None:
+    def _run(
+        self,
+        attempt: _Attempt,
+        fetch: Callable[[], Secret],
+        failures: type[BaseException] = BaseException,
+    ) -> None:
+        """Renew; ``failures`` are what counts as one, and an interrupt is none in the thread of a caller."""
         with self._lock:
             if attempt.is_done:
                 return  # whoever began it was interrupted before it did
             attempt.runner = threading.get_ident()
-        secret, failure = _outcome(fetch)
+        secret, failure = _outcome(fetch, failures)
         self._ended(attempt, secret, failure)
 
     def _withdraw(self, attempt: _Attempt) -> None:
@@ -276,7 +306,11 @@ class Renewal:
         return attempt.text
 
     def after_fork(self) -> None:
-        """In a child: nobody renews, whoever had the lock is gone, and what is held is good for both."""
+        """In a child: nobody renews, whoever had the lock is gone, and what is held is good for both.
+
+        So is a refresh token, unless its provider gives a new one for each (RFC 6749 6): whichever process
+        uses it first has the next one, and nothing here can tell the other. See docs/how-to/oauth.md.
+        """
         self._lock = Lock()
         self._attempt = None
         held = self._held
@@ -286,10 +320,12 @@ class Renewal:
 
 
 @conceals
-def _outcome(fetch: Callable[[], Secret]) -> tuple[Secret | None, CredentialsUnavailable | None]:
+def _outcome(
+    fetch: Callable[[], Secret], failures: type[BaseException]
+) -> tuple[Secret | None, CredentialsUnavailable | None]:
     try:
         secret = fetch()
-    except BaseException as error:
+    except failures as error:
         return None, _failure(error)
     if _is_one(secret):
         return secret, None

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Final, Protocol, TypeAlias, TypeGuard, runtime_checkable
+from typing import Any, Final, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 from .. import cures
 from ..errors import InputError, MechanismUnavailable, Timeout
@@ -121,12 +121,16 @@ class Credentials:
         no bearer token (RFC 6750 2.1).
         """
         if is_source(self.token):
-            renew = partial(_text, "token", self.token, seconds)
+            renew = partial(_text, "token", self._for_me(self.token), seconds)
             return replace(self, token=renew(), renew=renew)
         if is_source(self.password):
-            renew = partial(_text, "password", self.password, seconds)
+            renew = partial(_text, "password", self._for_me(self.password), seconds)
             return replace(self, password=renew(), renew=renew)
         return self
+
+    def _for_me(self, source: Callable[[], str] | Provider) -> Callable[[], str] | Provider:
+        """The same, asked for this user where it tells users apart."""
+        return _OfUser(source, self.username) if getattr(source, "knows_accounts", False) else source
 
     @property
     def may_reveal(self) -> bool:
@@ -143,6 +147,24 @@ class Credentials:
                 for each in self.mechanisms
             )
         return (mechanism for mechanism in MECHANISMS.values() if mechanism.secret is secret)
+
+
+class _OfUser:
+    """A provider that is asked for one user: what was refused to another may be good for this one."""
+
+    renews_aside = True
+
+    def __init__(self, source: Any, username: str) -> None:
+        self._source = source
+        self._username = username
+
+    def current(self, timeout: float | None = None) -> str:
+        text: str = self._source.current(timeout, self._username)
+        return text
+
+    def renewed(self, refused: str, timeout: float | None = None) -> str:
+        text: str = self._source.renewed(refused, timeout, self._username)
+        return text
 
 
 def _obstacle(

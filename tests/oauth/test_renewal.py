@@ -17,6 +17,7 @@ from support.patience import LONG
 
 from pysmtpx import CredentialsUnavailable, InputError, Timeout
 from pysmtpx.oauth import Cached, Provider, Secret, TokenProvider, renewal
+from pysmtpx.sasl.credentials import Credentials
 
 THREADS = 6
 
@@ -425,3 +426,69 @@ def test_an_interrupt_as_a_renewal_begins_holds_nobody_up(monkeypatch: pytest.Mo
     monkeypatch.setattr(threading.Thread, "start", start)
     assert provider.current(LONG) in ("1", "2")
     assert provider.most_at_once == 1
+
+
+def test_an_interrupt_of_whoever_renews_himself_is_his(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the end of a process no thread begins: Ctrl-C was told as a failure of the provider."""
+
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    provider = Numbered()
+    for kind in (KeyboardInterrupt, SystemExit):
+        provider.fails = [kind()]
+        with pytest.raises(kind):
+            provider.current()
+    secret = provider.current()
+    provider.fails = [KeyboardInterrupt()]
+    with pytest.raises(KeyboardInterrupt):
+        provider.renewed(secret)
+    assert provider.current() == "5"
+
+
+def test_what_is_refused_to_one_account_stays_with_the_others() -> None:
+    """Also while it is renewed, and if that fails: the others notice nothing of a mailbox that is refused."""
+    provider = Numbered()
+    shared = provider.current(account="ann")
+    provider.gate = gate = threading.Event()
+    provider.begun.clear()
+    provider.fails = [CredentialsUnavailable("down", temporary=True)]
+    with ThreadPoolExecutor(THREADS) as threads:
+        refused = [threads.submit(provider.renewed, shared, LONG, "ann") for _ in range(THREADS)]
+        assert provider.begun.wait(LONG)
+        assert {provider.current(LONG, "bob") for _ in range(THREADS)} == {shared}
+        gate.set()
+        for future in refused:
+            with pytest.raises(CredentialsUnavailable):
+                future.result(LONG)
+    assert provider.current(LONG, "bob") == shared
+    with pytest.raises(CredentialsUnavailable):
+        provider.current(LONG, "ann")  # and no server is asked with what it refused
+    assert provider.count == 2
+
+
+def test_an_account_that_is_always_refused_leaves_the_others_their_renewals(clock: Clock) -> None:
+    provider = Numbered()
+    secret = provider.current()
+    for _ in range(10):
+        secret = provider.renewed(secret, LONG, "ann")
+    assert provider.count == 1 + renewal.REFUSALS
+    with ThreadPoolExecutor(THREADS) as threads:
+        others = [threads.submit(provider.renewed, secret, LONG, "bob") for _ in range(20)]
+        assert {future.result(LONG) for future in others} == {str(2 + renewal.REFUSALS)}
+    assert provider.count == 2 + renewal.REFUSALS
+
+
+def test_a_log_in_says_for_whom_it_asks() -> None:
+    provider = Numbered()
+    ann, bob = Credentials("ann", token=provider), Credentials("bob", token=provider)
+    ready = ann.ready()
+    assert (ready.token, bob.ready().token) == ("1", "1")
+    provider.fails = [CredentialsUnavailable("down", temporary=True)]
+    assert ready.renew is not None
+    with pytest.raises(CredentialsUnavailable):
+        ready.renew("1")
+    assert bob.ready().token == "1"
+    with pytest.raises(CredentialsUnavailable):
+        ann.ready()
