@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import time
 from email import message_from_string
 from typing import Any, Final
 
 from ..errors import InputError
-from ..journal.messages import Journal, Summary
+from ..journal.opening import open_journal
+from ..journal.sql import SqlJournal, Summary
 from ..journal.statements import PURGEABLE
 from .exits import Exit
 from .show import Show
@@ -48,7 +48,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     runs = {listing: _list, show: _show, retry: _retry, cancel: _cancel, stats: _stats, purge: _purge}
     for parser, run in runs.items():
         parser.allow_abbrev = False
-        parser.add_argument("file", metavar="FILE", help="the journal")
+        parser.add_argument("file", metavar="FILE", help="the journal: a file, or a URL of PostgreSQL")
         if parser in (show, retry, cancel):
             parser.add_argument("number", type=int, nargs="+", metavar="NUMBER", help="of a message")
         # Also behind the action; a default here would undo what was said before it.
@@ -58,16 +58,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _opened(run: Any) -> Any:
     def opened(arguments: argparse.Namespace, show: Show) -> Exit:
-        if not os.path.exists(arguments.file):  # to open it would make one
-            raise InputError(f"there is no journal {arguments.file}")
-        with Journal(arguments.file, keep=None) as journal:
+        with open_journal(arguments.file, keep=None, create=False) as journal:
             result: Exit = run(journal, arguments, show)
             return result
 
     return opened
 
 
-def _list(journal: Journal, arguments: argparse.Namespace, show: Show) -> Exit:
+def _list(journal: SqlJournal, arguments: argparse.Namespace, show: Show) -> Exit:
     left, after, rows = arguments.limit, 0, []
     while left > 0:
         found = journal.summaries(arguments.state, after=after, most=min(left, _PAGE))
@@ -98,7 +96,7 @@ def _moment(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
-def _show(journal: Journal, arguments: argparse.Namespace, show: Show) -> Exit:
+def _show(journal: SqlJournal, arguments: argparse.Namespace, show: Show) -> Exit:
     for number in arguments.number:
         summary, fates = _found(journal, number), journal.fates(number)
         subject = _subject(journal, number)
@@ -111,14 +109,14 @@ def _show(journal: Journal, arguments: argparse.Namespace, show: Show) -> Exit:
     return Exit.ACCEPTED
 
 
-def _found(journal: Journal, number: int) -> Summary:
+def _found(journal: SqlJournal, number: int) -> Summary:
     summary = journal.summary(number)
     if summary is None:
         raise InputError(f"the journal has no message {number}")
     return summary
 
 
-def _subject(journal: Journal, number: int) -> str:
+def _subject(journal: SqlJournal, number: int) -> str:
     payload = journal.payload(number)
     if payload is None:
         return "(its content is damaged or gone)"
@@ -128,7 +126,7 @@ def _subject(journal: Journal, number: int) -> str:
     return str(message_from_string(head)["Subject"] or "(no subject)")
 
 
-def _retry(journal: Journal, arguments: argparse.Namespace, show: Show) -> Exit:
+def _retry(journal: SqlJournal, arguments: argparse.Namespace, show: Show) -> Exit:
     for number in arguments.number:
         _found(journal, number)
         count = journal.retry(number, doubtful=arguments.doubtful)
@@ -137,7 +135,7 @@ def _retry(journal: Journal, arguments: argparse.Namespace, show: Show) -> Exit:
     return Exit.ACCEPTED
 
 
-def _cancel(journal: Journal, arguments: argparse.Namespace, show: Show) -> Exit:
+def _cancel(journal: SqlJournal, arguments: argparse.Namespace, show: Show) -> Exit:
     for number in arguments.number:
         _found(journal, number)
         count = journal.cancel(number)
@@ -153,7 +151,7 @@ def _days(text: str) -> float:
     raise argparse.ArgumentTypeError("it is a number of days from 0")
 
 
-def _purge(journal: Journal, arguments: argparse.Namespace, show: Show) -> Exit:
+def _purge(journal: SqlJournal, arguments: argparse.Namespace, show: Show) -> Exit:
     before, fates = time.time() - arguments.days * 86400, arguments.fate or PURGEABLE
     total = 0
     while count := journal.purge(before, _PAGE, fates=fates):
@@ -163,7 +161,7 @@ def _purge(journal: Journal, arguments: argparse.Namespace, show: Show) -> Exit:
     return Exit.ACCEPTED
 
 
-def _stats(journal: Journal, arguments: argparse.Namespace, show: Show) -> Exit:
+def _stats(journal: SqlJournal, arguments: argparse.Namespace, show: Show) -> Exit:
     counts = journal.counts()
     show.value({state: counts.get(state, 0) for state in _STATES})
     for state in _STATES:

@@ -8,7 +8,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from .store import JournalError
 
@@ -39,7 +39,7 @@ class Transactions(ABC, Generic[_S]):
     ``name`` is what errors call it. Its methods raise ``JournalError``.
     """
 
-    errors: ClassVar[tuple[type[Exception], ...]]
+    errors: tuple[type[Exception], ...]
     """What the database raises, which is told as a ``JournalError``."""
 
     def __init__(self, name: str) -> None:
@@ -166,10 +166,11 @@ class Transactions(ABC, Generic[_S]):
             self._commit(store)
             self._committed()
         except Exception as error:
-            self._undo(store)
             self._committing = ()
-            if len(tickets) == 1:
-                tickets[0].error, tickets[0].is_done = error, True
+            self._undo(store)
+            if len(tickets) == 1 or isinstance(error, NotKept):
+                for ticket in tickets:
+                    ticket.error, ticket.is_done = error, True
 
     def _committed(self) -> None:
         if self._committing:

@@ -345,10 +345,10 @@ def opened(journal: str | os.PathLike[str] | Store | None) -> tuple[Store | None
     if journal is None:
         return None, False
     if isinstance(journal, str | os.PathLike):
-        from ..journal.messages import Journal
+        from ..journal.opening import open_journal
 
-        return Journal(journal), True
+        return open_journal(journal), True
     wanted = ("add", "take", "renew", "release", "doubt", "settle", "close")
     if not all(callable(getattr(journal, name, None)) for name in wanted):
-        raise InputError("journal is the path of a file, or a journal")
+        raise InputError("journal is the path of a file, the URL of a database, or a journal")
     return journal, False

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pysmtpx import SmtpPool
-from pysmtpx.journal.messages import Journal
+from pysmtpx.journal.opening import open_journal
 from pysmtpx.testing import Event, MailServer
 
 WAYS: dict[str, dict[str, Any]] = {
@@ -32,7 +32,7 @@ FORKING = """
 import os, signal, sys, time
 import pysmtpx
 from pysmtpx import driver, MailObject, SmtpPool
-from pysmtpx.journal import messages, sql, statements
+from pysmtpx.journal import messages, opening, sql, statements
 # Whoever is killed holds nothing for a minute: the next one takes it up at once.
 statements.LEASE = sql.LEASE = 0.0
 
@@ -55,22 +55,26 @@ def count_down(left, behind):
     for kind, perform in list(driver._PERFORM.items()):
         driver._PERFORM[kind] = wrapped(perform)
 
-def send(url, path, told, first, count, options, effect, behind):
+def send(url, journal, told, first, count, options, effect, behind):
     if effect:
         count_down(effect, behind)
-    with SmtpPool(url, journal=path, **options) as pool:
+    with SmtpPool(url, journal=journal, **options) as pool:
         for n in range(first, first + count):
             mail = MailObject("s@x.example", [f"r{n}@x.example"], b"Subject: x\\r\\n\\r\\n" + b"x" * 500)
             pool.submit(mail)
             os.write(told, b"%d\\n" % n)
 
+if sys.argv[1:] == ["server"]:
+    from pysmtpx.journal import postgresql
+    import psycopg
+
 for line in sys.stdin:
-    url, path, first, count, options, seconds, effect, behind = eval(line)
-    told = os.open(path + ".told", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    url, journal, path, first, count, options, seconds, effect, behind = eval(line)
+    told = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     child = os.fork()
     if not child:
         try:
-            send(url, path, told, first, count, options, effect, behind)
+            send(url, journal, told, first, count, options, effect, behind)
         finally:
             os._exit(0)
     os.close(told)
@@ -106,6 +110,8 @@ class Victims:
     """A server, a journal, and processes that send to the one from the other until they are killed."""
 
     folder: Path
+    journal: str = ""
+    """Unless it is a file of this folder."""
     server: MailServer = field(init=False)
     begun: set[str] = field(default_factory=set)
     _named: dict[tuple[int, int], set[str]] = field(default_factory=dict)
@@ -115,9 +121,13 @@ class Victims:
 
     def __enter__(self) -> Victims:
         self.server = MailServer(verdict=self._seen, strict=False).start()
-        self.path = str(self.folder / "outbox.db")
+        self.journal = self.journal or str(self.folder / "outbox.db")
+        self.told = self.folder / "told"
         self._forker = subprocess.Popen(
-            [sys.executable, "-c", FORKING], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", FORKING, "server" if "://" in self.journal else "file"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         return self
 
@@ -143,7 +153,17 @@ class Victims:
         """One process that submits so many messages; whether it was killed before it came to its end."""
         assert self._forker.stdin is not None
         assert self._forker.stdout is not None
-        order = (self.server.url, self.path, self.first, count, options, seconds, effect, behind)
+        order = (
+            self.server.url,
+            self.journal,
+            str(self.told),
+            self.first,
+            count,
+            options,
+            seconds,
+            effect,
+            behind,
+        )
         self._forker.stdin.write(f"{order!r}\n")
         self._forker.stdin.flush()
         self.first += count
@@ -153,13 +173,13 @@ class Victims:
 
     def account(self) -> Account:
         """Send what is owed still, and compare."""
-        with SmtpPool(self.server.url, journal=self.path), Journal(self.path) as journal:
+        with SmtpPool(self.server.url, journal=self.journal), open_journal(self.journal) as journal:
             while journal.counts().get("queued"):
                 time.sleep(0.02)
-        with Journal(self.path) as journal:
+        with open_journal(self.journal) as journal:
             doubtful = sorted({address for _, address in journal.doubtful(100_000)})
             assert journal.counts().keys() <= {"accepted", "doubt"}
-        told = Path(self.path + ".told").read_text().split()
+        told = self.told.read_text().split()
         arrived = Counter(address for message in self.server.messages for address in message.delivered)
         there = {*arrived, *doubtful}
         return Account(
@@ -173,19 +193,19 @@ class Victims:
         )
 
 
-def at_random(folder: Path, kills: int, seed: int) -> Account:
-    """Kill so many at random instants, of each way to send."""
+def at_random(folder: Path, kills: int, seed: int, journal: str = "", longest: float = 0.12) -> Account:
+    """Kill so many at random instants within so many seconds, of each way to send."""
     chance = random.Random(seed)
-    with Victims(folder) as victims:
+    with Victims(folder, journal) as victims:
         ways = list(WAYS.values())
         while victims.kills < kills:
-            victims.run(6, ways[victims.kills % len(ways)], seconds=chance.uniform(0.0, 0.12))
+            victims.run(6, ways[victims.kills % len(ways)], seconds=chance.uniform(0.0, longest))
         return victims.account()
 
 
-def at_each_effect(folder: Path, options: dict[str, Any], step: int = 1) -> Account:
+def at_each_effect(folder: Path, options: dict[str, Any], step: int = 1, journal: str = "") -> Account:
     """Kill at every effect of a dialogue: before it, and behind it."""
-    with Victims(folder) as victims:
+    with Victims(folder, journal) as victims:
         for behind in (False, True):
             effect = 1
             while victims.run(3, options, effect=effect, behind=behind):

@@ -342,7 +342,9 @@ def test_a_store_of_the_caller_is_used_and_not_closed(path: Path) -> None:
 
 
 def test_what_is_no_journal_is_refused() -> None:
-    with pytest.raises(InputError, match="journal is the path of a file, or a journal"):
+    with pytest.raises(
+        InputError, match="journal is the path of a file, the URL of a database, or a journal"
+    ):
         SmtpPool("smtp://127.0.0.1", journal=17)  # type: ignore[arg-type]
 
 

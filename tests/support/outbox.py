@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import pwd
-import shutil
 import subprocess
 import sys
-import tempfile
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,10 +12,9 @@ from typing import Any
 from django.core.management import call_command
 from django.db import connections
 
-from .daemon import START_LIMIT, Daemon, free_ports, require_files, wait_until
+from .postgres import Postgres
 
-_BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-BINARIES = _BINARIES[-1] if _BINARIES else Path("/usr/lib/postgresql/15/bin")
+__all__ = ["Postgres", "add_database", "forget_database", "sqlite", "worker"]
 
 
 def add_database(alias: str, settings: Mapping[str, Any]) -> None:
@@ -40,76 +35,6 @@ def sqlite(folder: Path) -> dict[str, Any]:
         "NAME": str(folder / "outbox.sqlite3"),
         "OPTIONS": {"timeout": 60},
     }
-
-
-class Postgres:
-    """A server in a folder of its own, at a UNIX socket there and a port of the loopback."""
-
-    def __init__(self) -> None:
-        require_files(str(BINARIES / "initdb"), str(BINARIES / "postgres"))
-        # It refuses to run as root.
-        self._user = pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
-        folder = Path(tempfile.mkdtemp(prefix="pysmtpx-postgres-"))
-        os.chown(folder, self._user.pw_uid, -1)
-        (self.port,) = free_ports(1)
-        data, password = folder / "data", folder / "password"
-        password.write_text("secret\n")
-        os.chown(password, self._user.pw_uid, -1)
-        init = ["-D", str(data), "-U", "outbox", "-A", "scram-sha-256", "--pwfile", str(password)]
-        made = subprocess.run(
-            [*self._as_user(), str(BINARIES / "initdb"), "-E", "UTF8", "--locale=C", "-N", *init],
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=folder,
-        )
-        if made.returncode:
-            shutil.rmtree(folder)
-            raise AssertionError(made.stdout + made.stderr)
-        command = [*self._as_user(), str(BINARIES / "postgres"), "-D", str(data), "-k", str(folder)]
-        command += ["-h", "127.0.0.1", "-p", str(self.port), "-c", "max_connections=100"]
-        self._daemon = Daemon(command, folder, folder / "log")
-        try:
-            wait_until(self._answers, START_LIMIT, "postgres answers")
-        except BaseException:
-            print(self._daemon.log_text())
-            self.stop()
-            raise
-
-    def _as_user(self) -> list[str]:
-        if os.geteuid() != 0:
-            return []
-        return ["/usr/bin/setpriv", f"--reuid={self._user.pw_uid}", "--clear-groups", "--pdeathsig", "QUIT"]
-
-    def _answers(self) -> bool:
-        import psycopg
-
-        try:
-            psycopg.connect(self._place("postgres"), connect_timeout=5).close()
-        except psycopg.OperationalError:
-            return False
-        return True
-
-    def _place(self, name: str) -> str:
-        return f"host=127.0.0.1 port={self.port} user=outbox password=secret dbname={name}"
-
-    def database(self, name: str) -> dict[str, Any]:
-        """The settings for a new database."""
-        import psycopg
-
-        with psycopg.connect(self._place("postgres"), autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"')
-        return {
-            "ENGINE": "django.db.backends.postgresql",
-            "HOST": "127.0.0.1",
-            "PORT": str(self.port),
-            "USER": "outbox",
-            "PASSWORD": "secret",
-            "NAME": name,
-        }
-
-    def stop(self) -> None:
-        self._daemon.stop()
 
 
 _WORKER = """
