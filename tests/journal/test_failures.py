@@ -149,6 +149,8 @@ with MailServer() as server:
     with SmtpPool(server.url, journal=path, max_connections=2) as pool:
         for n in range(5):
             submit(pool, n)
+        for _, future in told:
+            future.result(60)  # else one of these, too, could find the disk full
         if is_small:
             with open(filler, "wb", buffering=0) as file:
                 try:

@@ -20,6 +20,8 @@ from pysmtpx import MailObject
 from pysmtpx.contrib.dramatiq import enqueue
 from pysmtpx.testing import Cut, Event, MailServer
 
+pytestmark = pytest.mark.slow
+
 LINE = b"Subject: x\r\n\r\nhello\r\n"
 
 
