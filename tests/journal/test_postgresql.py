@@ -97,6 +97,8 @@ def test_as_the_journal_in_a_file(
         test(**{name: {**fixtures, **values}[name] for name in signature(test).parameters})
 
 
+@pytest.mark.once
+@pytest.mark.timeout(300)
 def test_killed_at_random_instants(url: str, tmp_path: Path) -> None:
     """FAULTS 123."""
     account = kills.at_random(tmp_path, 20, seed=5, journal=url, longest=0.4)
@@ -106,6 +108,8 @@ def test_killed_at_random_instants(url: str, tmp_path: Path) -> None:
     assert account.kills == 20
 
 
+@pytest.mark.once
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("way", ["one by one", "in flight"])
 def test_killed_at_every_eighth_effect_of_a_dialogue(url: str, tmp_path: Path, way: str) -> None:
     """FAULTS 123."""
