@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
 import pysmtpx
-from pysmtpx.journal import messages
 from pysmtpx.journal.messages import Journal
 from pysmtpx.journal.store import fates_of
 from pysmtpx.payload import make_submission, pack
@@ -31,8 +30,9 @@ from .report import Goal, Report
 RESULTS = Path(__file__).parent / "results"
 STORES = {"journal": "a journal (SQLite)", "django": "Django's outbox (SQLite)"}
 _FIRST = 1000
-_EACH = 128
+_EACH = 64
 """Messages by which a cost is measured."""
+_TABLES = ("pysmtpx_outbox_message", "pysmtpx_outbox_recipient")
 _BATCH = 16
 """Messages that a pool takes at a time."""
 
@@ -162,59 +162,33 @@ def _django(path: str) -> Iterator[tuple[Any, Callable[[], object]]]:
 
 
 def _fill(kind: str, path: str, level: int) -> None:
-    """So many messages, half of them over."""
-    with (_journal if kind == "journal" else _django)(path) as (store, add):
+    """So many messages, half of them over: copies of one that was added."""
+    with (_journal if kind == "journal" else _django)(path) as (_, add):
+        add()
+    names = {"journal": ("messages", "fates", "number", "owed"), "django": (*_TABLES, "id", "is_owed")}
+    table, recipients, number, owed = names[kind]
+    message = "message" if kind == "journal" else "message_id"
+    with closing(sqlite3.connect(path, isolation_level=None)) as store:
+        store.execute("BEGIN IMMEDIATE")
+        _copy(store, table, number, level - 1, {owed: "n % 2"})
+        state = "CASE WHEN n % 2 THEN 'queued' ELSE 'accepted' END"
+        _copy(store, recipients, message, level - 1, {"state": state})
         if kind == "journal":
-            _fill_journal(store, level)
-        else:
-            add()
-            _fill_django(level)
+            _copy(store, "contents", message, level - 1, {})
+        store.execute("COMMIT")
 
 
-def _fill_journal(journal: Journal, level: int) -> None:
-    there = sum(journal.counts().values())
-    octets = json.dumps(_payload()).encode()
-    row = dict.fromkeys(("key", "file", "due", "until", "now"), 0.0)
-    row |= {"key": None, "file": None, "sender": SENDER, "payload": octets, "owner": "", "owed": 1}
-    row |= {"digest": messages._digest(octets), "size": len(octets), "expires": 1e300}
-
-    def add(store: Any, count: int) -> None:
-        for n in range(count):
-            number = messages._add(store, row, [RECIPIENT])
-            if n % 2:
-                store.execute("UPDATE fates SET state = 'accepted' WHERE message = ?", (number,))
-                store.execute("UPDATE messages SET owed = 0 WHERE number = ?", (number,))
-
-    while there < level:
-        part = min(level - there, 10_000)
-        journal._disk.write(partial(add, count=part))
-        there += part
-
-
-def _fill_django(level: int) -> None:
-    """By copies of a message that is there."""
-    from django.db import connection
-
-    from pysmtpx.contrib.django.outbox.models import Message, Recipient
-
-    left = max(0, level - Message.objects.count())
-    model = Message.objects.filter(is_owed=True).order_by("pk")[0].pk
-    last = Message.objects.order_by("-pk")[0].pk
-    counted = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %s)"
-    with connection.cursor() as cursor:
-        for kind, key, owed, state in (
-            (Message, "id", "i % 2", None),
-            (Recipient, "message_id", None, "CASE WHEN i % 2 THEN 'queued' ELSE 'accepted' END"),
-        ):
-            changed = {key: f"{last} + i", "is_owed": owed, "state": state}
-            names = [field.column for field in kind._meta.fields if kind is Message or field.column != "id"]
-            columns = ", ".join(f'"{name}"' for name in names)
-            values = ", ".join(changed.get(name) or f't."{name}"' for name in names)
-            cursor.execute(
-                f"INSERT INTO {kind._meta.db_table} ({columns}) {counted}"
-                f" SELECT {values} FROM n, {kind._meta.db_table} t WHERE t.{key} = {model}",
-                (left,),
-            )
+def _copy(store: sqlite3.Connection, table: str, key: str, count: int, changed: dict[str, str]) -> None:
+    """Add so many copies of the one row that is there, each with the next key."""
+    columns = [name for _, name, *_ in store.execute(f"PRAGMA table_info({table})")]
+    if key != "id" and "id" in columns:
+        columns.remove("id")
+    values = [{key: f"{key} + n", **changed}.get(name, name) for name in columns]
+    store.execute(
+        f"INSERT INTO {table} ({', '.join(columns)})"
+        f" WITH RECURSIVE counted (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM counted WHERE n < {count})"
+        f" SELECT {', '.join(values)} FROM counted, (SELECT * FROM {table} LIMIT 1)"
+    )
 
 
 def _measure(kind: str, path: str) -> None:
