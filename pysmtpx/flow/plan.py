@@ -61,7 +61,11 @@ class Limit(NamedTuple):
     recipients: int | None = None
     """RCPTMAX (RFC 9422 4.2), or what was learnt."""
     domains: int | None = None
-    """RCPTDOMAINMAX (RFC 9422 4.3): different domains of recipients."""
+    """RCPTDOMAINMAX (RFC 9422 4.3): different domains of recipients.
+
+    The RFC counts them over a session; this counts within one transaction, so that a connection which goes
+    on to other domains may be refused there, by a reply to RCPT.
+    """
 
     def first(self, recipients: Sequence[str], places: Sequence[int] | None = None) -> int:
         """How many of these, from the first one on, go in one transaction; of those at ``places``."""

@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -21,8 +22,9 @@ from opentelemetry.trace import SpanKind, StatusCode
 from support.certs import client_context, server_context
 from support.daemon import CLOSED_PORT
 from support.django_site import site
+from support.sends import send_by
 
-from pysmtpx import MailObject, RetryPolicy, Server, SmtpError, SmtpPool, connect, observing
+from pysmtpx import MailObject, Server, SmtpPool, connect, observing
 from pysmtpx.contrib import opentelemetry
 from pysmtpx.testing import Cut, MailServer
 
@@ -30,6 +32,7 @@ __all__ = ["site"]
 
 SENDER, RECIPIENT, OTHER = "s@x.example", "a@x.example", "b@x.example"
 CONTENT = b"Message-ID: <1@x.example>\r\nSubject: private\r\n\r\nprivate\r\n"
+_send = partial(send_by, sender=SENDER, content=CONTENT)
 UNKNOWN = {OTHER: "550 5.1.1 no such user"}
 
 
@@ -395,24 +398,3 @@ def test_without_an_sdk_mail_is_sent_all_the_same() -> None:
             assert len(server.messages) == 1
     finally:
         opentelemetry.uninstrument()
-
-
-def _send(way: str, url: str, recipients: list[str]) -> None:
-    mail = MailObject(SENDER, recipients, CONTENT)
-    try:
-        if way in ("connection", "send_many"):
-            with connect(url) as smtp:
-                if way == "connection":
-                    smtp.send(SENDER, recipients, CONTENT)
-                else:
-                    list(smtp.send_many([mail]))
-            return
-        with SmtpPool(url, retry=RetryPolicy(backoff=0.001, temporary=True)) as pool:
-            if way == "pool":
-                pool.send(SENDER, recipients, CONTENT)
-            elif way == "submit":
-                pool.submit(mail).result(60)
-            else:
-                list(pool.send_many([mail]))
-    except SmtpError:
-        pass

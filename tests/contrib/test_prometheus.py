@@ -10,6 +10,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 from support.daemon import CLOSED_PORT
+from support.sends import send_by
 
-from pysmtpx import InputError, MailObject, RetryPolicy, SmtpError, SmtpPool, connect, observing
+from pysmtpx import InputError, SmtpPool, observing
 from pysmtpx.contrib import prometheus
 from pysmtpx.testing import Cut, MailServer
 
@@ -28,6 +30,7 @@ DOCS = Path(__file__).parents[2] / "docs/how-to"
 DASHBOARD = DOCS / "grafana-dashboard.json"
 SENDER, RECIPIENT, OTHER = "s@x.example", "a@x.example", "b@x.example"
 CONTENT = b"Subject: private\r\n\r\nprivate\r\n"
+_send = partial(send_by, sender=SENDER, content=CONTENT)
 UNKNOWN = {OTHER: "550 5.1.1 no such user"}
 
 
@@ -249,22 +252,3 @@ def test_the_page_lists_each_metric(exposed: Scrape) -> None:
     listed = set(re.findall(r"^\| `(pysmtpx_\w+)`", page, re.M))
     families = {f.name + ("_total" if f.type == "counter" else "") for f in exposed.registry.collect()}
     assert listed == families
-
-
-def _send(way: str, url: str, recipients: list[str]) -> None:
-    mail = MailObject(SENDER, recipients, CONTENT)
-    with contextlib.suppress(SmtpError):
-        if way in ("connection", "send_many"):
-            with connect(url) as smtp:
-                if way == "connection":
-                    smtp.send(SENDER, recipients, CONTENT)
-                else:
-                    list(smtp.send_many([mail]))
-            return
-        with SmtpPool(url, retry=RetryPolicy(backoff=0.001, temporary=True)) as pool:
-            if way == "pool":
-                pool.send(SENDER, recipients, CONTENT)
-            elif way == "submit":
-                pool.submit(mail).result(60)
-            else:
-                list(pool.send_many([mail]))

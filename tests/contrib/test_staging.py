@@ -12,12 +12,12 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.mail import EmailMessage as DjangoMessage
 from flask import Flask
 from support.django_site import site
+from support.pools import shared_pools_end
 
 from pysmtpx import InputError, MailObject, RecipientsWithheld, RetryPolicy
 from pysmtpx.contrib.celery import SendFailed, enqueue, register
 from pysmtpx.contrib.django import servers
 from pysmtpx.contrib.flask import Mail, Message
-from pysmtpx.contrib.pools import close_pools
 from pysmtpx.outgoing import FIELD
 from pysmtpx.testing import Event, MailServer
 
@@ -27,10 +27,7 @@ CUSTOMERS = ["ann@example.com", "bob@example.net", "eve@example.com"]
 CELERY_BACKEND = "pysmtpx.contrib.django.CeleryEmailBackend"
 
 
-@pytest.fixture(autouse=True)
-def _pools_end() -> Iterator[None]:
-    yield
-    close_pools(0)
+_pools_end = pytest.fixture(autouse=True)(shared_pools_end)
 
 
 @pytest.fixture

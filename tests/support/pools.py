@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from pysmtpx import MailObject, SmtpError
+from pysmtpx.contrib.pools import close_pools
 from pysmtpx.pool import SmtpPool
 from pysmtpx.retry import RetryPolicy
 from pysmtpx.testing import Event, MailServer
@@ -130,3 +131,9 @@ def in_threads(count: int, call: Callable[[int], Any]) -> list[Any]:
     for thread in threads:
         thread.join()
     return results
+
+
+def shared_pools_end() -> Iterator[None]:
+    """The pools that faces share end with a test: a fixture, where one is made of it."""
+    yield
+    close_pools(0)

@@ -7,16 +7,12 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from support.pools import shared_pools_end
 
 from pysmtpx.contrib.flask import Mail
-from pysmtpx.contrib.pools import close_pools
 from pysmtpx.testing import MailServer
 
-
-@pytest.fixture(autouse=True)
-def _pools_end() -> Iterator[None]:
-    yield
-    close_pools(0)
+_pools_end = pytest.fixture(autouse=True)(shared_pools_end)
 
 
 @pytest.fixture
