@@ -46,6 +46,8 @@ def test_each(number): pass
 OTHER = "def test_other(tmp_path): tmp_path.joinpath('file').touch()"
 DIES = "import os\ndef test_before(): pass\ndef test_dies(): os._exit(3)\ndef test_behind(): pass\n"
 
+INTERRUPTED = DIES.replace("os._exit(3)", "raise KeyboardInterrupt")
+
 
 def run(folder: Path, *arguments: str, **files: str) -> tuple[int, str]:
     """Run pytest in the folder, which gets these files; return its status and what it said."""
@@ -84,7 +86,14 @@ def test_a_process_that_ends_is_a_failure(tmp_path: Path) -> None:
     status, said = run(tmp_path, "--processes", "2", test_a=DIES, test_b=OTHER)
     assert status == 1
     assert "FAILED test_a.py::test_before (what came behind it)" in said
-    assert "1 failed, 2 passed" in told(said)[-1]
+    assert "2 tests were not run to their end" in said
+    assert "2 failed, 2 passed" in told(said)[-1]
+
+
+def test_a_process_that_is_interrupted_is_a_failure(tmp_path: Path) -> None:
+    status, said = run(tmp_path, "--processes", "2", test_a=INTERRUPTED, test_b=OTHER)
+    assert status == 1
+    assert "2 tests were not run to their end" in said
 
 
 def test_a_file_that_cannot_be_imported_is_an_error(tmp_path: Path) -> None:

@@ -76,7 +76,6 @@ class _Worker:
     incoming: Connection
     last: str = "the start"
     """The name of the test that it told of last."""
-    complete: bool = False
 
     def interrupt(self) -> None:
         os.kill(self.pid, signal.SIGINT)
@@ -144,39 +143,43 @@ class _Telling:
 
 
 def _report(session: pytest.Session, workers: list[_Worker]) -> None:
-    """Report what the processes tell, until each has ended."""
+    """Report what the processes tell, until each has said that it is done."""
     hook = session.config.hook
     busy = {worker.incoming: worker for worker in workers}
+    missing = {item.nodeid: None for item in session.items}
     while busy:
         for incoming in wait(list(busy)):
             worker = busy[incoming]
             try:
                 told = incoming.recv()
-            except EOFError:
+            except (EOFError, OSError):  # the latter in the middle of a report
                 del busy[incoming]
-                if not worker.complete:
-                    hook.pytest_runtest_logreport(report=_broken(worker, f"process {worker.pid} ended"))
+                hook.pytest_runtest_logreport(report=_broken(worker.last, f"process {worker.pid} ended"))
                 continue
             if told is None:
-                worker.complete = True
+                del busy[incoming]
             elif isinstance(told, str):
-                hook.pytest_runtest_logreport(report=_broken(worker, told))
+                hook.pytest_runtest_logreport(report=_broken(worker.last, told))
             else:
                 report = hook.pytest_report_from_serializable(config=session.config, data=told)
                 worker.last = report.nodeid
+                missing.pop(report.nodeid, None)
                 hook.pytest_runtest_logreport(report=report)
                 hook.pytest_runtest_logfinish(nodeid=report.nodeid, location=report.location)
         if session.shouldfail or session.shouldstop:
             for worker in busy.values():
                 worker.interrupt()
             raise session.Failed(session.shouldfail or session.shouldstop)
+    if missing:  # by a process that ended, or was interrupted
+        why = f"{len(missing)} tests were not run to their end"
+        hook.pytest_runtest_logreport(report=_broken(next(iter(missing)), why))
 
 
-def _broken(worker: _Worker, why: str) -> pytest.TestReport:
-    """The failure of a process; what it had taken and not told of was not run to its end."""
+def _broken(last: str, why: str) -> pytest.TestReport:
+    """The failure of a process that told of this test last."""
     return pytest.TestReport(
-        nodeid=f"{worker.last} (what came behind it)",
-        location=(worker.last.partition("::")[0], None, ""),
+        nodeid=f"{last} (what came behind it)",
+        location=(last.partition("::")[0], None, ""),
         keywords={},
         outcome="failed",
         longrepr=why,
