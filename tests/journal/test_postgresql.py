@@ -18,12 +18,14 @@ from cli.conftest import Ran
 from support.patience import LONG
 from support.postgres import Postgres
 
-from pysmtpx import InputError, MailObject, SmtpPool
+from pysmtpx import InputError, MailObject, RetryPolicy, SmtpPool
+from pysmtpx.contrib.queueing.attempt import QueueSender
 from pysmtpx.journal import postgresql
 from pysmtpx.journal.opening import open_journal
 from pysmtpx.journal.postgresql import PostgresJournal
 from pysmtpx.journal.store import Fate, JournalError
 from pysmtpx.journal.transactions import NotKept
+from pysmtpx.payload import MAX_SIZE, make_submission, pack
 from pysmtpx.testing import Event, MailServer
 
 from . import kills, test_messages, test_pool
@@ -310,3 +312,22 @@ def test_without_psycopg_it_says_what_to_install(url: str, monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(InputError, match=r"pysmtpx\[postgresql\]"):
         open_journal(url)
+
+
+def test_a_queue_looks_its_messages_up_in_it(url: str) -> None:
+    """``journal=`` of a task: for workers on several machines, each of which has it by its URL."""
+    given = pack(make_submission(letter("a@x.example", "b@x.example")), MAX_SIZE)
+    policy, options = RetryPolicy(attempts=1), {"journal": url}
+    with MailServer() as server, open_journal(url) as dead:
+        sender = QueueSender(server.url, policy, 20.0, None, MAX_SIZE, options)  # type: ignore[arg-type]
+        claim = dead.claim("t1", given)
+        dead.doubt([(claim.number, ["a@x.example"])])
+        waiting = sender.attempt(given, None, task_id="t1", timeout=20.0)
+        assert waiting.delay is not None
+        assert server.messages == []
+        dead.release([claim.number])
+        for _ in range(2):
+            report = sender.attempt(given, None, task_id="t1", timeout=20.0).report
+            assert (report["status"], report["unknown"]) == ("unknown", ["a@x.example"])
+        assert [message.delivered for message in server.messages] == [["b@x.example"]]
+        sender.close()

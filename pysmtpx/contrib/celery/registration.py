@@ -142,7 +142,7 @@ def register(
     called in the worker process, so secrets need not be known before.
     ``pool_options`` are those of ``SmtpPool``: each worker process has one pool
     for each registered task, made at its first message. ``journal`` is the path
-    of a file, one for all workers of a machine: what became of each recipient is
+    of a file, one for all workers of a machine, or the URL of a PostgreSQL: what became of each recipient is
     recorded there, and looked up before a message is sent, so that one that is
     handed out twice is not sent twice.
 

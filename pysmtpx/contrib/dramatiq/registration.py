@@ -119,7 +119,8 @@ def register(
     returns it, or the name of one as ``"package.module:function"``: it is
     called in the worker, so secrets need not be known before. ``pool_options``
     are those of ``SmtpPool``: each worker process has one pool for all its
-    threads. ``journal`` is the path of a file, one for all workers of a machine:
+    threads. ``journal`` is the path of a file, one for all workers of a machine, or
+    the URL of a PostgreSQL:
     what became of each recipient is recorded there, and looked up before a
     message is sent, so that one that is handed out twice is not sent twice.
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Final, TypeAlias
 
 from ...errors import InputError
-from ...journal.messages import Journal
+from ...journal.opening import open_journal
 from ...journal.sql import Claim, SqlJournal
 from ...journal.store import Fate, JournalError, Owed, fates_of
 from ...records import fields
@@ -43,9 +43,11 @@ class Records:
 
     def __init__(self, given: object) -> None:
         if not isinstance(given, str | os.PathLike | SqlJournal):
-            raise InputError("the journal of a queue is the path of a file, or a Journal")
+            raise InputError(
+                "the journal of a queue is the path of a file, the URL of a database, or a Journal"
+            )
         self._given: Given = given
-        self._own: Journal | None = None
+        self._own: SqlJournal | None = None
         self._lock = threading.Lock()
         self.store = _Claimed(self._opened)
         """For the pool."""
@@ -55,7 +57,7 @@ class Records:
             return self._given
         with self._lock:
             if self._own is None:
-                self._own = Journal(self._given)
+                self._own = open_journal(self._given)
             return self._own
 
     def close(self) -> None:
