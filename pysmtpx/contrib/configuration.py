@@ -14,6 +14,7 @@ from ..frames import conceals
 from ..options import SERVER_DEFAULTS, unknown
 from ..retry import RetryPolicy
 from ..route import Route, routes, unstated
+from ..values import flag
 
 _Made = TypeVar("_Made")
 
@@ -119,6 +120,11 @@ def switch(name: str, value: Any) -> Any:
     if said is None:
         raise InputError(f"{name} is True or False, or the text of one")
     return said
+
+
+def switched_on(name: str, value: Any) -> bool:
+    """The same of an option that is False where it is not given. Raises ``InputError``."""
+    return value is not None and flag(name, switch(name, value))
 
 
 def switched(options: Mapping[str, Any], *others: str) -> dict[str, Any]:

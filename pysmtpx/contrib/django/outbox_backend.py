@@ -20,6 +20,7 @@ from ...errors import InputError, SmtpError
 from ...frames import conceals_settings
 from ...options import spelled_out
 from ...payload import MAX_SIZE, make_submission, pack
+from ..configuration import switched_on
 from .backend import EmailBackend
 from .message import mail_object
 from .options import (
@@ -99,7 +100,8 @@ class OutboxEmailBackend(Sending, BaseEmailBackend):  # type: ignore[misc]
         self._max_size: int = own.get("max_size", MAX_SIZE)
         shared = getattr(settings, OWN_SETTING, None) if alias is None else None
         default = shared.get("all_or_nothing") if isinstance(shared, Mapping) else None
-        self._all_or_nothing = bool(own.get("all_or_nothing", default))
+        default = own.get("all_or_nothing", default)
+        self._all_or_nothing = right(alias, lambda: switched_on("all_or_nothing", default))
 
     def _is_ours(self, error: Exception | None) -> bool:
         return False  # nothing is sent here: it is wrong with the message, or with the database

@@ -17,7 +17,7 @@ from ...payload import MAX_SIZE
 from ...pooling.job import Envelope
 from ...values import whole
 from ...wire.limits import SEND_TIMEOUT
-from ..configuration import Key
+from ..configuration import Key, switched_on
 from ..queueing.attempt import DEFAULT_RETRY, QueueSender
 from ..queueing.submitting import submitted
 from .backend import EmailBackend
@@ -88,7 +88,7 @@ class TaskEmailBackend(Sending, BaseEmailBackend):  # type: ignore[misc]
         self.mailer: str = own.get("mailer") or ""
         if alias is not None and not self.mailer:
             raise wrong("mailer must name the entry of MAILERS that sends", alias)
-        self.resend_killed = bool(own.get("resend_killed"))
+        self.resend_killed = right(alias, lambda: switched_on("resend_killed", own.get("resend_killed")))
         self._max_size: int = right(alias, lambda: whole("max_size", own.get("max_size", MAX_SIZE)))
         self._on_outcome = right(alias, lambda: _function(own.get("on_outcome")))
         self._using = {
@@ -98,7 +98,7 @@ class TaskEmailBackend(Sending, BaseEmailBackend):  # type: ignore[misc]
         }
         shared = getattr(settings, OWN_SETTING, None) if alias is None else None
         default = shared.get("all_or_nothing") if isinstance(shared, Mapping) else None
-        self._all_or_nothing = bool(default)
+        self._all_or_nothing = right(alias, lambda: switched_on("all_or_nothing", default))
 
     def task(self) -> Any:
         """The task that messages are queued for. Raises ``ImproperlyConfigured`` where there can be none."""

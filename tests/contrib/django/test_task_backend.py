@@ -116,7 +116,10 @@ def test_a_second_run_of_a_task_sends_nothing_unless_that_was_asked_for(site: An
             result.task.call(TaskContext(task_result=result), **result.kwargs)
         assert [report["status"] for report in told] == ["accepted", "unknown"]
         assert len(server.messages) == 1
-        use(site, server, resend_killed=True)
+        use(site, server, resend_killed="false")  # of the environment: to Python it would be true
+        with pytest.raises(Exception, match="handed to a worker before"):
+            result.task.call(TaskContext(task_result=result), **result.kwargs)
+        use(site, server, resend_killed="true")
         result.task.call(TaskContext(task_result=result), **result.kwargs)
         assert len(server.messages) == 2
 
@@ -126,6 +129,8 @@ def test_a_second_run_of_a_task_sends_nothing_unless_that_was_asked_for(site: An
     ("options", "why"),
     [
         ({"queue": "mail"}, "queue_name"),
+        ({"resend_killed": "perhaps"}, "resend_killed"),
+        ({"resend_killed": 1}, "resend_killed"),
         ({"queue_name": "bulk"}, "bulk"),
         ({"on_outcome": "no.such.function"}, "on_outcome"),
         ({"max_size": 0}, "max_size"),
