@@ -453,7 +453,7 @@ def test_what_is_refused_to_one_account_stays_with_the_others() -> None:
     shared = provider.current(account="ann")
     provider.gate = gate = threading.Event()
     provider.begun.clear()
-    provider.fails = [CredentialsUnavailable("down", temporary=True)]
+    provider.fails = [CredentialsUnavailable("down", temporary=True, retry_after=600.0)]
     with ThreadPoolExecutor(THREADS) as threads:
         refused = [threads.submit(provider.renewed, shared, LONG, "ann") for _ in range(THREADS)]
         assert provider.begun.wait(LONG)
@@ -485,7 +485,7 @@ def test_a_log_in_says_for_whom_it_asks() -> None:
     ann, bob = Credentials("ann", token=provider), Credentials("bob", token=provider)
     ready = ann.ready()
     assert (ready.token, bob.ready().token) == ("1", "1")
-    provider.fails = [CredentialsUnavailable("down", temporary=True)]
+    provider.fails = [CredentialsUnavailable("down", temporary=True, retry_after=600.0)]
     assert ready.renew is not None
     with pytest.raises(CredentialsUnavailable):
         ready.renew("1")
