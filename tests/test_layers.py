@@ -34,7 +34,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("wire.command",),
     ("wire.envelope",),
     ("flow.recipients",),
-    ("outcome", "journal.store"),
+    ("outcome", "journal.store", "journal.owner"),
     ("journal.transactions", "journal.statements"),
     ("journal.disk", "journal.sql"),
     ("journal.messages", "journal.postgresql", "journal.recipients"),

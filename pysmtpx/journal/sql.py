@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -11,10 +10,10 @@ from contextlib import suppress
 from functools import partial
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple, Self, TypeVar
-from uuid import uuid4
 
 from ..errors import InputError
 from . import statements
+from .owner import FREE, Owner, ended
 from .statements import PURGEABLE, Content, Row, Session, Taken
 from .store import LEASE, NEVER, Fate, JournalError, Owed, State
 from .transactions import NotKept
@@ -67,7 +66,8 @@ class SqlJournal(ABC):
 
     def __init__(self, keep: float | Mapping[State, float | None] | None) -> None:
         self._keep = _seconds_by_fate(keep)
-        self._id = uuid4().hex
+        self._holder = Owner()
+        self._freed = 0.0
         self._tidied = 0.0
 
     @abstractmethod
@@ -80,8 +80,7 @@ class SqlJournal(ABC):
 
     @property
     def _owner(self) -> str:
-        """What it holds messages by: a child of ``os.fork`` has not what its parent has."""
-        return f"{os.getpid()}-{self._id}"
+        return self._holder.name
 
     # -- what a pool asks of it: see Store ----------------------------------------------------
 
@@ -124,6 +123,7 @@ class SqlJournal(ABC):
     def take(self, most: int) -> list[Owed]:
         """Messages that are due and that nobody holds; see ``Store.take``."""
         self._tidy()
+        self._free()
         query, values = statements.is_any_ready(time.time(), self._owner)
         if not self._read(query, *values):
             return []  # looked at often, and most often so: without the lock that others write by
@@ -279,6 +279,14 @@ class SqlJournal(ABC):
         except (OSError, ValueError, TypeError):
             return None
         return plain if isinstance(plain, dict) else None
+
+    def _free(self) -> None:
+        """Give back what processes of this machine held that have ended, without waiting for their leases."""
+        if self._freed and time.monotonic() - self._freed < FREE:
+            return
+        self._freed = time.monotonic()
+        for name in ended(name for (name,) in self._read(statements.HOLDERS)):
+            self._write(partial(statements.release, owner=name, numbers=None), durable=False)
 
     def _tidy(self) -> None:
         if self._keep and time.monotonic() - self._tidied > _TIDY:

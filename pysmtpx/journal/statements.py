@@ -10,6 +10,7 @@ import time
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
+from .owner import ended
 from .store import LEASE, NEVER, Fate, NotHeld, State
 
 INDEXES: Final = """
@@ -101,6 +102,9 @@ def is_any_ready(now: float, owner: str) -> tuple[str, tuple[Any, ...]]:
     return f"{query} AND (until <= ? OR until > ?) LIMIT 1", (now, owner, now, now + LEASE + 1)
 
 
+HOLDERS: Final = "SELECT DISTINCT owner FROM messages WHERE until > 0 AND owner <> ''"
+
+
 def take(session: Session, owner: str, most: int) -> list[Taken]:
     """Those that are due and held by nobody; see ``Store.take``."""
     now = time.time()
@@ -153,7 +157,8 @@ def claim(session: Session, owner: str, key: str | None) -> tuple[int, int, floa
     if not found:
         return None
     ((number, tries, queued, holder, until),) = found
-    if holder == owner or (holder != "" and now < until <= now + LEASE + 1):
+    is_held = holder != "" and now < until <= now + LEASE + 1 and not ended([holder])
+    if holder == owner or is_held:
         query = "SELECT 1 FROM fates WHERE message = ? AND state IN ('queued', 'doubt') LIMIT 1"
         if session.all(query, (number,)):
             return number, tries, queued, max(1.0, until - now)

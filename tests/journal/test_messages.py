@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +18,9 @@ import pytest
 from support.daemon import wait_until
 
 from pysmtpx.errors import ConnectionLost, DeliveryUnknown, InputError, SmtpError
-from pysmtpx.journal import disk, sql
+from pysmtpx.journal import disk, owner, sql
 from pysmtpx.journal.messages import Journal
+from pysmtpx.journal.owner import Owner, ended
 from pysmtpx.journal.store import LEASE, Fate, JournalError, NotHeld, fates_of
 from pysmtpx.wire.limits import Stage
 from pysmtpx.wire.reply import Reply
@@ -200,7 +204,7 @@ for n in range(1000):
 
 
 @pytest.mark.parametrize("last", [0, 1, 6, 7])
-def test_what_was_told_before_a_kill_is_there(path: Path, last: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_told_before_a_kill_is_there(path: Path, last: int) -> None:
     done = subprocess.run(
         [sys.executable, "-c", KILLED, path, str(last)], capture_output=True, text=True, check=False
     )
@@ -208,8 +212,6 @@ def test_what_was_told_before_a_kill_is_there(path: Path, last: int, monkeypatch
     with Journal(path) as journal:
         expected = {"queued": last // 2 + 1, "doubt": (last + 1) // 2}
         assert journal.counts() == {state: count for state, count in expected.items() if count}
-        assert journal.take(10) == [], "its lease holds"
-        monkeypatch.setattr(time, "time", lambda: 4e9)
         assert len(journal.take(1000)) == last // 2 + 1
 
 
@@ -318,6 +320,77 @@ def test_a_lease_that_ran_out_is_good_until_somebody_takes_it(
         assert journal.take(10) == [], "it is under way here"
         journal.doubt([(number, ["a@x.example"])])
         assert states(journal, number) == {"a@x.example": "doubt"}
+
+
+HOLDING = """
+import sys, time
+from pysmtpx.journal.messages import Journal
+journal = Journal(sys.argv[1])
+journal.add({"sender": "s@x.example", "recipients": ["a@x.example"], "content": "x"}, take=True)
+print("holds", flush=True)
+time.sleep(60)
+"""
+
+
+@contextmanager
+def holder(path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that holds a message, until it is killed."""
+    command = [sys.executable, "-c", HOLDING, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "holds\n"
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("reaped", [True, False])
+def test_what_a_killed_process_held_is_taken_at_once(path: Path, reaped: bool) -> None:
+    with Journal(path) as journal, holder(path) as process:
+        assert journal.take(10) == []
+        process.kill()
+        if reaped:
+            process.wait()
+        else:
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        with Journal(path) as another:  # who has not looked just now
+            assert len(another.take(10)) == 1
+
+
+def test_what_a_stopped_process_holds_is_its_own(path: Path) -> None:
+    with holder(path) as process, Journal(path) as journal:
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+        assert journal.take(10) == []
+
+
+def test_what_others_are_said_to_hold_that_may_run_elsewhere_is_theirs(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Journal(path) as journal:
+        with holder(path) as process:
+            monkeypatch.setattr(owner, "_place", lambda: "another one")
+        process.wait()
+        assert journal.take(10) == []
+        monkeypatch.setattr(owner, "_place", str)
+        assert ended([f"{process.pid}.1f..0"]) == []
+
+
+def test_a_number_that_another_process_has_by_now(path: Path) -> None:
+    name = Owner().name
+    pid, start, rest = name.split(".", 2)
+    assert ended([name, f"{pid}.{int(start, 16) + 1:x}.{rest}"]) == [f"{pid}.{int(start, 16) + 1:x}.{rest}"]
+    assert len(f"4194304.fffffffff.{rest}") <= 64
+
+
+@pytest.mark.parametrize("pid", ["", "x", "-1", "0", "²", "1" * 30, "1"])
+def test_a_holder_of_whom_too_little_is_known(pid: str) -> None:
+    """Process 1 is there and may be another user's."""
+    start, rest = Owner().name.split(".", 2)[1:]
+    if pid in ("1", "0"):
+        start = owner._state_and_start(int(pid))[1] or start
+    assert ended([f"{pid}.{start}.{rest}", pid, f"{pid}..{rest}"]) == []
 
 
 def test_a_clock_that_was_set_back_holds_nothing_for_longer_than_a_lease(

@@ -10,10 +10,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final, Self, TypeVar
-from uuid import uuid4
 
 from django.db import Error, connections, transaction
 
+from ....journal.owner import FREE, Owner, ended
 from ....journal.store import LEASE, NEVER, Fate, JournalError, NotHeld, Owed
 from .models import Priority, Recipient, State, moment
 from .rows import MOST_FORGOTTEN, begin, count, database, held_until, locked, messages, purge, put, recipients
@@ -38,7 +38,8 @@ class OutboxStore:
         self._using = database(using)
         self._mailer = mailer
         self._told = told
-        self._id = uuid4().hex
+        self._holder = Owner()
+        self._freed = 0.0
         self._is_closed = False
         self._begin()
 
@@ -54,8 +55,7 @@ class OutboxStore:
 
     @property
     def _owner(self) -> str:
-        """What it holds messages by: a child of ``os.fork`` has not what its parent has."""
-        return f"{os.getpid()}-{self._id}"
+        return self._holder.name
 
     def _run(self, action: Callable[[], _T]) -> _T:
         """Do it in a transaction of its own; what it did is on disk when this returns."""
@@ -111,6 +111,7 @@ class OutboxStore:
         """And whether there may be more."""
         now = time.time()
         self._cut(now)
+        self._free()
         numbers, has_more = self._ready(most, now)
         owed = {each.pk: _owed(each) for each in messages(self._using, numbers)}
         found: dict[Any, list[str]] = {number: [] for number in numbers}
@@ -141,6 +142,17 @@ class OutboxStore:
             if len(numbers) >= most:
                 return numbers, True
         return numbers, False
+
+    def _free(self) -> None:
+        """Give back what processes of this machine held that have ended, without waiting for their leases."""
+        if self._freed and time.monotonic() - self._freed < FREE:
+            return
+        self._freed = time.monotonic()
+        held = held_until(self._using, 0.0)
+        gone = {*ended({*held.values()})}
+        numbers = [number for number, name in held.items() if name in gone]
+        if numbers:
+            locked(self._using, numbers, owner__in=gone).update(owner="", until=0.0)
 
     def _cut(self, now: float) -> None:
         """The clock was set back: nobody holds anything for longer than one who took it just now."""
