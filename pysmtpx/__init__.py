@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from .pooling.arguments import PoolOptions, PoolStats, ServerStats
     from .retry import RetryPolicy
     from .route import Route
+    from .sasl.gssapi import Gssapi
     from .sasl.mechanisms import SaslLogin
     from .sasl.own import SaslMechanism
     from .server import Server
@@ -79,6 +80,7 @@ __all__ = [
     "EnhancedCode",
     "Event",
     "ForwardPath",
+    "Gssapi",
     "InputError",
     "MailFromParams",
     "MailObject",
@@ -128,6 +130,7 @@ _HOMES: Final = {
     "EnhancedCode": "wire.reply",
     "Event": "observing",
     "ForwardPath": "wire.address",
+    "Gssapi": "sasl.gssapi",
     "MailFromParams": "wire.params",
     "MailObject": "wire.envelope",
     "MessageOptions": "options",

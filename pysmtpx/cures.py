@@ -403,6 +403,50 @@ def refused_login(
     )
 
 
+def no_ticket(*, is_expired: bool = False) -> str:
+    """There is no Kerberos ticket to log in with, or it is good no longer."""
+    again = "Get a new one" if is_expired else "Get one"
+    return (
+        f"{again}: kinit, as the user that this runs as, and klist shows it (KRB5CCNAME names the cache); a"
+        ' service has a keytab in place of kinit: Gssapi(keytab="FILE:…") or KRB5_CLIENT_KTNAME.'
+    )
+
+
+def kdc_down() -> str:
+    """No KDC answers, or not in time."""
+    return (
+        "Check that krb5.conf or DNS has the realm's KDCs, that one runs, and that its port 88 can be reached"
+        " from here: KRB5_TRACE=/dev/stderr kinit tells which are asked."
+    )
+
+
+def unknown_service(principal: str) -> str:
+    """The KDC has no such server."""
+    return (
+        "Call the server by the name that its key is for, or give that: Gssapi(service=…), for another realm"
+        f" with the realm behind the @. kvno {shortened(principal, _SHOWN)} tries it."
+    )
+
+
+def clock_skew() -> str:
+    """Kerberos takes no ticket of another time."""
+    return "Set the clock of this machine, the KDC or the server: they may differ by five minutes."
+
+
+def no_service_name() -> str:
+    """The server was called by an address or a path."""
+    return 'Give its name as host or server_hostname, or Gssapi(service="smtp/mail.example.org").'
+
+
+def refused_ticket(principal: str) -> str:
+    """The server does not take the ticket that there was for it."""
+    shown_principal = shortened(principal.rstrip("@"), _SHOWN)
+    return (
+        f"Ask who runs the server whether its keytab has the present key of {shown_principal}, and whether"
+        " your principal (klist) may log in, and as whom; check the clocks."
+    )
+
+
 # -- what a reply asks for ---------------------------------------------------------------
 
 

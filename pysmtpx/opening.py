@@ -25,7 +25,7 @@ from .sasl.binding import ChannelBinding
 from .sasl.credentials import Credentials
 from .server import Server
 from .tls_failures import Place, explain
-from .wire.capabilities import Capabilities
+from .wire.capabilities import Capabilities, Protocol
 from .wire.limits import Stage
 
 _STARTTLS: Final = {"starttls": "required", "opportunistic": "opportunistic"}
@@ -90,7 +90,7 @@ def open_channel(
     # Before the dial: whoever has no token yet, or gets none, does not hold a connection meanwhile.
     credentials = server.credentials
     if credentials is not None:
-        credentials = credentials.ready(deadline.remaining)
+        credentials = credentials.ready(deadline.remaining, _service(server))
     try:
         if not observing.observers:
             return _open(server, credentials, deadline, attempt)
@@ -101,6 +101,12 @@ def open_channel(
     except BaseException:
         attempt.drop()
         raise
+
+
+def _service(server: Server) -> str:
+    """As Kerberos calls it (RFC 4954 4; IANA has "lmtp" too), by the name that we call it."""
+    kind = "lmtp" if server.protocol is Protocol.LMTP else "smtp"
+    return f"{kind}@{server.server_hostname or server.host}"
 
 
 def _open(

@@ -376,11 +376,15 @@ _CHECKS: Final[dict[str, Callable[[Any], object]]] = {
 """What a value must be, and the form in which it is kept; others are checked together, or kept as given."""
 
 
+_OUTSIDE: Final = ("EXTERNAL", "GSSAPI")
+"""Mechanisms whose proof is none of the arguments: a certificate, a ticket."""
+
+
 def _check_account(server: Server) -> None:
     secrets = [name for name in _SECRETS if getattr(server, name) is not None]
     if not (secrets or server.username or server.auth or server.authzid):
         return
-    external = any(each == "EXTERNAL" or not isinstance(each, str) for each in server.auth)
+    external = any(each in _OUTSIDE or not isinstance(each, str) for each in server.auth)
     if len(secrets) == 2:
         raise InputError("password and token were both given: which one is meant?")
     if secrets and not server.username:

@@ -42,6 +42,7 @@ def test_no_extra_is_imported_before_it_is_used() -> None:
         "python_socks",
         "msal",
         "google.auth",
+        "gssapi",
         "dkim",
         "opentelemetry",
         "prometheus_client",

@@ -33,6 +33,7 @@ VALUES = {
     "Route",
     "ServerStats",
     "SaslLogin",
+    "Gssapi",
     "SaslMechanism",
     "SendResult",
     "Stage",

@@ -17,6 +17,7 @@ from ..flow.effects import Flow
 from ..sasl.binding import ChannelBinding
 from ..sasl.credentials import Credentials, Provider
 from ..sasl.mechanisms import MECHANISMS, Secret
+from ..sasl.own import checked
 from ..wire.capabilities import Capabilities
 from ..wire.reply import Reply
 from .results import not_logged_in, pair
@@ -107,6 +108,8 @@ def credentials_for(user: str, password: object, offered: str) -> tuple[Credenti
         by_token = [name for name, each in MECHANISMS.items() if each.secret is Secret.TOKEN]
         mechanisms = tuple(name for name in by_token if name in names)
         return (Credentials(username=user, token=password, mechanisms=mechanisms),)
+    if hasattr(password, "dialogue"):  # a mechanism, with what it proves in it
+        return (Credentials(username=user, mechanisms=(checked(password),)),)
     if not isinstance(password, str):
         return None  # to us None is a log-in without one
     try:

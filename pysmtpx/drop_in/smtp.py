@@ -29,6 +29,7 @@ from ..flow.transaction import Transaction
 from ..frames import conceals
 from ..observing import Peer, ReplyTimes
 from ..sasl.credentials import Provider
+from ..sasl.own import SaslMechanism
 from ..watching import Watch, is_told
 from ..wire.limits import Stage
 from ..wire.reply import Reply
@@ -307,12 +308,13 @@ class Conversations(Commands):
     @conceals
     @one_call
     def login(
-        self, user: str, password: str | Provider, *, initial_response_ok: bool = True
+        self, user: str, password: str | Provider | SaslMechanism, *, initial_response_ok: bool = True
     ) -> tuple[int, bytes]:
         """Log in by SCRAM, CRAM-MD5, PLAIN or LOGIN, the strongest first (RFC 4954).
 
         A provider of ``pysmtpx.oauth`` in place of the password logs in by its token,
-        with OAUTHBEARER or XOAUTH2.
+        with OAUTHBEARER or XOAUTH2, and a ``SaslMechanism`` by itself: ``pysmtpx.Gssapi()``
+        by the Kerberos ticket of ``user``, or by the one that there is where that is empty.
 
         ``esmtp_features["auth"]`` names those there are; after a refusal the
         next one is tried. Returns the server's reply. Where ``auth`` or an

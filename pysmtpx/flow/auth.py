@@ -22,7 +22,7 @@ from ..records import fields, reply_fields
 from ..sasl.binding import ChannelBinding
 from ..sasl.credentials import Credentials
 from ..sasl.mechanisms import CANCEL, ChallengeError, Exchange, Mechanism, SaslLogin, Secret, oauth_failure
-from ..sasl.scram import ScramError
+from ..sasl.proof import ProofError
 from ..telling import Telling
 from ..wire.capabilities import Capabilities
 from ..wire.limits import MAX_AUTH_ROUNDS, Stage
@@ -74,7 +74,7 @@ def authenticate(
             keyword="AUTH",
             cure=cures.no_auth(starttls=capabilities.starttls),
         )
-    credentials = credentials.ready()
+    credentials = credentials.ready(service=f"smtp@{host}")
     usable = credentials.usable(capabilities.auth, exposed=clear and not allow_clear, binding=binding)
     claim = SaslLogin(
         username=credentials.username,
@@ -140,7 +140,7 @@ def _attempt(
     if hidden.is_in(told.encode()):
         told = ""
     why = f"{mechanism.name} was refused{f' with {told}' if told else ''}"
-    cure = cures.refused_login(
+    cure = mechanism.cure or cures.refused_login(
         mechanism.name,
         has_token=_takes_token(mechanism),
         is_temporary=reply.is_temporary,
@@ -242,7 +242,7 @@ def _answer(exchange: Exchange, challenge: Reply, hidden: Hidden) -> Flow[Reply]
         yield from _cancel(str(error), hidden)
     except AuthenticationError as error:  # a mechanism of the caller's own gives up
         yield from _cancel(error.text, hidden)
-    except ScramError as error:
+    except ProofError as error:
         yield from _break_off(str(error))
     hidden.add_words(exchange.said)
     return (yield from _ask(line, hidden))
@@ -256,7 +256,7 @@ def _line(exchange: Exchange, challenge: Reply) -> Send:
 def _conclude(exchange: Exchange, reply: Reply) -> Flow[None]:
     try:
         _accept(exchange, reply)
-    except (ChallengeError, ScramError) as error:
+    except (ChallengeError, ProofError) as error:
         yield from _break_off(str(error))
     except AuthenticationError as error:
         yield from _break_off(error.text)

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Final, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 from .. import cures
-from ..errors import InputError, MechanismUnavailable, Timeout
+from ..errors import CredentialsUnavailable, InputError, MechanismUnavailable, Timeout
 from ..frames import conceals
 from ..wire.limits import Stage
 from .binding import ChannelBinding
@@ -62,7 +62,7 @@ class Credentials:
     be a function that returns it, or a ``Provider``: it is asked at each log-in,
     and once more where the server refuses what it gave. ``mechanisms`` names the
     mechanisms allowed, in the order to try, and may hold some of the caller's
-    own; without it the strongest comes first.
+    own; without it the strongest comes first, and GSSAPI is not among them.
     ``authzid`` is whom to act as, where that is someone else (RFC 4422 2).
 
     No secret is in its ``repr``. Raises ``InputError`` for NUL, CR, LF or a lone
@@ -72,7 +72,7 @@ class Credentials:
     username: str = ""
     password: Source | None = field(default=None, repr=False)
     token: Source | None = field(default=None, repr=False)
-    mechanisms: tuple[str | SaslMechanism, ...] = ()
+    mechanisms: tuple[str | SaslMechanism | Mechanism, ...] = ()
     authzid: str = ""
     renew: Callable[[str], str] | None = field(default=None, repr=False, compare=False)
     """Gives another secret in place of one that the server refused; None where there is no other."""
@@ -113,13 +113,17 @@ class Credentials:
         return usable
 
     @conceals
-    def ready(self, seconds: Callable[[], float | None] = lambda: None) -> Credentials:
+    def ready(self, seconds: Callable[[], float | None] = lambda: None, service: str = "") -> Credentials:
         """The same for one log-in: with what a function or provider gives now, and how to ``renew`` that.
 
-        ``seconds`` tells how long a provider may take, each time it is asked.
+        ``seconds`` tells how long a provider may take, each time it is asked, and
+        ``service`` whom a Kerberos ticket is for, such as ``smtp@mail.example.org``.
         Raises what these raise, and ``InputError`` where they give no password or
         no bearer token (RFC 6750 2.1).
         """
+        if any(hasattr(each, "prepared") for each in self.mechanisms):
+            tickets = tuple(self._with_ticket(each, service, seconds) for each in self.mechanisms)
+            return replace(self, mechanisms=tickets).ready(seconds)
         if is_source(self.token):
             renew = partial(_text, "token", self._for_me(self.token), seconds)
             return replace(self, token=renew(), renew=renew)
@@ -132,6 +136,21 @@ class Credentials:
         """The same, asked for this user where it tells users apart."""
         return _OfUser(source, self.username) if getattr(source, "knows_accounts", False) else source
 
+    def _with_ticket(
+        self, mechanism: str | SaslMechanism | Mechanism, service: str, seconds: Callable[[], float | None]
+    ) -> str | SaslMechanism | Mechanism:
+        prepare = getattr(mechanism, "prepared", None)
+        if prepare is None or isinstance(mechanism, str | Mechanism):
+            return mechanism
+        try:
+            prepared: Mechanism = prepare(service, self.username, seconds)
+        except CredentialsUnavailable as error:
+            if len(self.mechanisms) == 1:
+                raise
+            # The others that are named come in its place; where none can be used, this is among the reasons.
+            return replace(in_the_table(mechanism, Secret.NONE), obstacle=f"can do nothing: {error.text}")
+        return prepared
+
     @property
     def may_reveal(self) -> bool:
         """Whether one of the mechanisms that it allows shows a reusable secret to whoever reads the line."""
@@ -142,10 +161,7 @@ class Credentials:
         if self.token is not None:
             secret = Secret.TOKEN
         if self.mechanisms:
-            return (
-                MECHANISMS[each] if isinstance(each, str) else in_the_table(each, secret)
-                for each in self.mechanisms
-            )
+            return (_row(each, secret) for each in self.mechanisms)
         return (mechanism for mechanism in MECHANISMS.values() if mechanism.secret is secret)
 
 
@@ -167,10 +183,18 @@ class _OfUser:
         return text
 
 
+def _row(mechanism: str | SaslMechanism | Mechanism, secret: Secret) -> Mechanism:
+    if isinstance(mechanism, str):
+        return MECHANISMS[mechanism]
+    return mechanism if isinstance(mechanism, Mechanism) else in_the_table(mechanism, secret)
+
+
 def _obstacle(
     mechanism: Mechanism, credentials: Credentials, *, exposed: bool, binding: ChannelBinding | None
 ) -> str:
     """Why a mechanism cannot be used; empty where it can."""
+    if mechanism.obstacle:
+        return mechanism.obstacle
     if mechanism.secret is Secret.PASSWORD and credentials.password is None:
         return "needs a password"
     if mechanism.secret is Secret.TOKEN and credentials.token is None:
@@ -212,9 +236,15 @@ def _unprepared(credentials: Credentials) -> str:
         return f"cannot carry these credentials: {error.text}"
 
 
-def _known(name: str | SaslMechanism) -> str | SaslMechanism:
+def _known(name: str | SaslMechanism | Mechanism) -> str | SaslMechanism | Mechanism:
+    if isinstance(name, Mechanism):
+        return name
     if not isinstance(name, str):
         return checked(name)
+    if name.upper() == "GSSAPI":
+        from .gssapi import Gssapi  # seldom needed
+
+        return Gssapi()
     if name.upper() not in MECHANISMS:
         raise InputError(f"auth: no such SASL mechanism: {name!a}")
     return name.upper()

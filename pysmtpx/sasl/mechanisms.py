@@ -20,7 +20,8 @@ from ..errors import InputError
 from ..wire import command
 from ..wire.reply import Reply
 from .binding import ChannelBinding
-from .scram import MAX_SHOWN, ScramClient, ScramError, saslname
+from .proof import ProofError
+from .scram import MAX_SHOWN, ScramClient, saslname
 
 Dialogue: TypeAlias = Generator[bytes | None, bytes, None]
 
@@ -81,6 +82,10 @@ class Mechanism:
     """235 counts only after the server's own proof."""
     is_own: bool = False
     """The caller's: nothing is known of what it says, so all of it is secret."""
+    obstacle: str = ""
+    """Why it cannot be used this time, where that is known ahead."""
+    cure: str = ""
+    """What to do where the server refuses, if that is not what it is for passwords."""
 
     @property
     def is_scram(self) -> bool:
@@ -198,7 +203,7 @@ class Exchange:
     def answer(self, reply: Reply) -> bytes:
         """Return the line that answers a 334.
 
-        Raises ``ChallengeError`` where nothing can, and ``ScramError`` where nothing may.
+        Raises ``ChallengeError`` where nothing can, and ``ProofError`` where nothing may.
         """
         if self._held is not None:
             # It answers the empty challenge, which servers decorate with all kinds of text.
@@ -212,7 +217,7 @@ class Exchange:
         """Take note of the 235, and hold a server that owes a proof to it.
 
         The proof comes in a 334 before; some servers put it into the text of the
-        235 instead. Raises ``ScramError`` or ``ChallengeError`` where it is in neither.
+        235 instead. Raises ``ProofError`` or ``ChallengeError`` where it is in neither.
         """
         if not self._mechanism.proves_server:
             return
@@ -220,8 +225,8 @@ class Exchange:
             answer = self._dialogue.send(_last_word(reply))
         except StopIteration:
             return
-        if answer:
-            raise ScramError("235 came before the server proved itself")
+        if answer is None or answer:
+            raise ProofError("235 came before the server proved itself")
 
     def _next_line(self) -> bytes:
         try:

@@ -16,6 +16,7 @@ from base64 import b64decode, b64encode
 from typing import Final
 
 from ..errors import InputError
+from .proof import ProofError
 from .saslprep import saslprep
 
 MIN_ITERATIONS: Final = 4096
@@ -26,7 +27,7 @@ MAX_SHOWN: Final = 80
 """Characters of a server's own words in an error."""
 
 
-class ScramError(ValueError):
+class ScramError(ProofError):
     """The server broke SCRAM, or is not who it claims: nothing more may be said to it."""
 
 
