@@ -5,7 +5,7 @@ SETUP := setup.cfg setup.py pyproject.toml scripts/venv
 .PHONY: help demo test coverage servers check package docs bench soak clean
 
 help:
-	@echo 'make demo      forty kinds of messages checked octet by octet at an embedded server; check, send and sink'
+	@echo 'make demo      forty kinds of messages checked octet by octet at an embedded server; a killed worker; check, send and sink'
 	@echo 'make test      every test, also on real servers, and a sample on each other Python'
 	@echo 'make coverage  the same on one Python, and which lines and branches no test reached; half an hour'
 	@echo 'make servers   the tests on real servers alone'

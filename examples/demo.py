@@ -1,9 +1,9 @@
 """Send the sample mail through a pool to an embedded server, in clear and over TLS, and check what arrived.
 
 Then send a thousand small messages by the pool and by ``smtplib``, and tell the
-rates; and show the commands ``pysmtpx check``, ``sink`` and ``send``. Run by
-``make demo``. It starts the servers on loopback, ends them, and leaves nothing
-behind.
+rates; kill a worker that has a journal, and compare accounts; and show the
+commands ``pysmtpx check``, ``sink`` and ``send``. Run by ``make demo``. It
+starts the servers on loopback, ends them, and leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from concurrent.futures import Future
 from email.message import EmailMessage
 from email.policy import SMTP
 
+import killed_worker
 import trustme
 from rich.console import Console
 from rich.progress import track
@@ -45,6 +46,7 @@ def main() -> int:
         with MailServer(refuse=refuse, **options) as server, _pool(server, authority) as pool:
             wrong += _send_all(title, server, pool)
     _race()
+    wrong += killed_worker.main(console)
     wrong += _commands(authority, context)
     console.print("every message arrived as it was sent" if not wrong else f"{wrong} messages went wrong")
     return wrong
