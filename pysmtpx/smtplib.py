@@ -96,8 +96,8 @@ class SMTP(Conversations):
 
     ``timeout`` is in seconds, for each call from its beginning to its end.
     Without one each reply may take as long as RFC 5321 4.5.3.2 grants, 10
-    minutes at most. ``proxy`` and ``dial`` are set on a class, or before
-    ``connect``.
+    minutes at most. ``proxy``, ``dial``, ``roots``, ``fingerprint`` and
+    ``without`` are set on a class, or before ``connect``.
     """
 
     proxy: str | None = None
@@ -288,10 +288,10 @@ class SMTP_SSL(SMTP, standard.SMTP_SSL):
     def _get_socket(self, host: str, port: int, timeout: Any) -> Any:
         if self.debuglevel > 0:
             self._print_debug("connect:", (host, port))
+        by = sockets.tls_by(self.__dict__.get("context"), self._host, self._trust)
         sock = super()._get_socket(host, port, timeout)
         try:
-            context = self.__dict__.get("context") or sockets.shared_context()
-            return sockets.secured(sock, context, self._host, self._deadline or _connect_deadline(self))
+            return sockets.secured(sock, by, self._deadline or _connect_deadline(self))
         except BaseException:
             sock.close()
             raise

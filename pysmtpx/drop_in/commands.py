@@ -26,7 +26,7 @@ from . import arguments, outgoing, redaction, standard
 from .flows import SocketDriver
 from .lines import Lines, features_of, wait_until
 from .results import Steps, is_acceptance, pair, reply_of
-from .sockets import deadline_for, is_real
+from .sockets import deadline_for, is_real, left_out
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -101,6 +101,8 @@ class Commands(standard.SMTP):
     _name_written = ""
     _name_dialled = ""
     _is_dialling = False
+    without: str | Sequence[str] = ()
+    """Keywords of EHLO that count as not offered: as ``Server`` has it."""
     _outgoing: Outgoing | None = None
     _addresses: Addresses | None = None
     """Those of the server that may still be tried, while ``connect`` runs."""
@@ -280,6 +282,9 @@ class Commands(standard.SMTP):
         if code == 250:
             self.does_esmtp = True
             self.esmtp_features = features_of(text)
+            if self.without:
+                for name in left_out(self.without):
+                    self.esmtp_features.pop(name, None)
         return code, text
 
     @one_call

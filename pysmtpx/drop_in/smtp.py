@@ -40,7 +40,7 @@ from .flows import lower
 from .lines import Lines
 from .outgoing import leaving
 from .results import Refused, is_acceptance
-from .sockets import make_context, peer_of, secured, shared_context
+from .sockets import Trust, make_context, peer_of, secured, tls_by
 
 _T = TypeVar("_T")
 _INFO: Final = logging.INFO
@@ -360,12 +360,24 @@ class Conversations(Commands):
 
     # -- TLS ----------------------------------------------------------------------------
 
+    roots: str | None = None
+    """The authorities that are trusted where no context is given: as ``Server`` has it."""
+    fingerprint: str | Sequence[str] = ()
+    """Of which the server's certificate must have one: as ``Server`` has it."""
+
+    @property
+    def _trust(self) -> Trust:
+        return {"roots": self.roots, "fingerprint": self.fingerprint}
+
     @one_call
     def _start_tls(self, context: Any, certfile: str | None = None, keyfile: str | None = None) -> Any:
         """STARTTLS (RFC 3207), with a context that verifies where the caller gave none."""
         self.ehlo_or_helo_if_needed()
         if not self.has_extn("starttls"):
             raise SMTPNotSupportedError("STARTTLS extension not supported by server.")
+        if context is None and (certfile or keyfile):
+            context = make_context(certfile, keyfile)
+        by = tls_by(context, self._host, self._trust)
         code, text = self.docmd("STARTTLS")
         if code != 220:
             if not 400 <= code < 600 or code == _CLOSING:
@@ -376,12 +388,10 @@ class Conversations(Commands):
             # Whoever can write in clear could have put it there (RFC 3207 4.2).
             self.close()
             raise SMTPServerDisconnected("the server sent octets in clear behind its answer to STARTTLS")
-        if context is None:
-            context = make_context(certfile, keyfile) if certfile or keyfile else shared_context()
         assert self.sock is not None
         try:
             self._restore_timeout()  # the secured one shall have it
-            self.sock = secured(self.sock, context, self._host, self._deadline or self._new_deadline())
+            self.sock = secured(self.sock, by, self._deadline or self._new_deadline())
         except BaseException:
             self.close()
             raise

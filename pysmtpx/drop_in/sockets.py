@@ -7,7 +7,7 @@ import math
 import os
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from types import ModuleType, SimpleNamespace, TracebackType
 from typing import Any, Final, TypeAlias, TypedDict, TypeGuard, cast
@@ -180,7 +180,10 @@ def _original(error: ConnectError | TlsError) -> Exception:
         # Alone, "connection refused" would be taken for the server's.
         return OSError(getattr(cause, "errno", None) or errno.ECONNREFUSED, error.text)
     if not isinstance(cause, OSError | ValueError):
-        return OSError(str(error))
+        # Another address of the server would be asked after an error of the system.
+        return (
+            ssl.SSLCertVerificationError(str(error)) if isinstance(error, TlsError) else OSError(str(error))
+        )
     if isinstance(cause, ssl.SSLError | ValueError | socket.gaierror) or cause.errno is None:
         return cause
     return OSError(cause.errno, cause.strerror or os.strerror(cause.errno))
@@ -200,6 +203,18 @@ class Way(TypedDict, total=False):
 
     proxy: str | None
     dial: Callable[[str, int, float], socket.socket] | None
+
+
+def left_out(keywords: str | Sequence[str]) -> set[str]:
+    """The names of the features of EHLO that count as not offered. Raises ``InputError``."""
+    return {each.lower() for each in Server("localhost", tls="none", without=keywords).without}
+
+
+class Trust(TypedDict):
+    """Whom TLS takes for the server; of the options of ``Server``."""
+
+    roots: str | None
+    fingerprint: str | Sequence[str]
 
 
 class Verification:
@@ -225,10 +240,21 @@ def shared_context() -> ssl.SSLContext:
         return tls.default_context()
 
 
-def secured(sock: socket.socket, context: ssl.SSLContext, hostname: str, deadline: Deadline) -> socket.socket:
+def secured(sock: socket.socket, by: tls.Tls, deadline: Deadline) -> socket.socket:
     """The socket in TLS, after the handshake. Closed where that fails."""
-    with observing.scope("tls", peer_of(sock, hostname) if observing.observers else None):
-        return _secured(sock, context, hostname, deadline)
+    with observing.scope("tls", peer_of(sock, by.hostname) if observing.observers else None):
+        return _secured(sock, by, deadline)
+
+
+def tls_by(context: ssl.SSLContext | None, hostname: str, trust: Trust) -> tls.Tls:
+    """How to secure a line, with the context of a caller who gave one. Raises ``InputError``."""
+    expected: tuple[str, ...] = ()
+    if trust["roots"] is not None or trust["fingerprint"]:
+        server = Server("localhost", tls="implicit", ssl_context=context, **trust)
+        expected = server.fingerprint
+        if server.roots is not None:
+            context = tls.context_for(server.roots)
+    return tls.Tls(context or shared_context(), hostname, expected)
 
 
 def peer_of(sock: Any, host: str, *, lmtp: bool = False) -> Peer:
@@ -243,19 +269,20 @@ def peer_of(sock: Any, host: str, *, lmtp: bool = False) -> Peer:
     return Peer(host or str(name), None, protocol)
 
 
-def _secured(
-    sock: socket.socket, context: ssl.SSLContext, hostname: str, deadline: Deadline
-) -> socket.socket:
+def _secured(sock: socket.socket, by: tls.Tls, deadline: Deadline) -> socket.socket:
     real = is_real(sock)
     before = sock.gettimeout() if real else None
-    if not real or getattr(type(context), "wrap_socket", None) is not _WRAP:
+    if not real or getattr(type(by.context), "wrap_socket", None) is not _WRAP:
         # A context with a will of its own may have to look at the certificate when it is asked.
         if real:
             wait_until(sock, deadline)
-        wrapped: socket.socket = context.wrap_socket(sock, server_hostname=hostname)
+        wrapped: socket.socket = by.context.wrap_socket(sock, server_hostname=by.hostname)
+        if by.fingerprints:
+            with system_errors:
+                tls.check_fingerprint(wrapped, by.fingerprints)
     else:
         with system_errors:
-            wrapped = tls.handshake(sock, tls.Tls(context, _tls_name(hostname)), deadline)
+            wrapped = tls.handshake(sock, by._replace(hostname=_tls_name(by.hostname)), deadline)
     if real:
         wait_at_most(wrapped, before)
     return wrapped

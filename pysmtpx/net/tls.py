@@ -8,7 +8,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import certifi
 
@@ -247,7 +247,7 @@ def handshake(
             keep(wrapped)
         _shake(wrapped, deadline)
         if tls.fingerprints:
-            _check_fingerprint(wrapped, tls.fingerprints)
+            check_fingerprint(wrapped, tls.fingerprints)
         if tls.resumption is not None:
             tls.resumption.verified(wrapped)
     except BaseException:
@@ -264,7 +264,8 @@ def _wrap(sock: socket.socket, tls: Tls, name: str | None) -> ssl.SSLSocket:
     return context.wrap_socket(sock, server_hostname=name, do_handshake_on_connect=False, session=session)
 
 
-def _check_fingerprint(sock: ssl.SSLSocket, expected: tuple[str, ...]) -> None:
+def check_fingerprint(sock: Any, expected: tuple[str, ...]) -> None:
+    """Raise ``TlsError`` where the certificate of the other end has none of these."""
     certificate = sock.getpeercert(binary_form=True) or b""
     seen = fingerprints_of(certificate)
     if not set(seen).isdisjoint(expected):

@@ -54,7 +54,7 @@ def names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, trust: Any) -> Any:
 
 
 def test_there_are_snippets() -> None:
-    assert len(SNIPPETS) == 6
+    assert len(SNIPPETS) == 7
 
 
 @pytest.mark.parametrize("number", range(len(SNIPPETS)))

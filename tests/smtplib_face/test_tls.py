@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import socket
 import ssl
 import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 from support.certs import (
@@ -266,3 +268,104 @@ if sys.version_info < (3, 12):
             smtplib.SMTP_SSL(certfile=str(tmp_path / "none.pem"))
         with pytest.raises(ValueError, match="mutually exclusive"):
             smtplib.SMTP_SSL(certfile=str(chain), context=client_context())
+
+
+# -- roots, fingerprint, without: as Server has them --------------------------------------
+
+
+class Own(smtplib.SMTP):
+    """What a program sets once for all its connections."""
+
+
+class OwnSsl(Own, smtplib.SMTP_SSL):
+    """The same in TLS from the first octet."""
+
+
+def fingerprint_of(context: ssl.SSLContext) -> str:
+    with MailServer(ssl_context=context, tls="implicit", strict=False) as server:
+        pem = ssl.get_server_certificate((server.host, server.port))
+    return f"sha256:{hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()}"
+
+
+def secured(server: MailServer, *, implicit: bool, host: str = "127.0.0.1") -> smtplib.SMTP:
+    if implicit:
+        return OwnSsl(host, server.port, "me.example")
+    smtp = Own(host, server.port, "me.example")
+    smtp.starttls()
+    return smtp
+
+
+@pytest.mark.parametrize("implicit", [False, True])
+def test_roots_that_a_class_names(implicit: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority().cert_pem.write_to_path(tmp_path / "ca.pem")
+    with implicit_server() if implicit else starttls_server() as server:
+        monkeypatch.setattr(Own, "roots", str(tmp_path / "ca.pem"))
+        with secured(server, implicit=implicit) as smtp:
+            assert smtp.sendmail(ANN, [BOB], OCTETS) == {}
+        monkeypatch.setattr(Own, "roots", "certifi")
+        with pytest.raises(ssl.SSLCertVerificationError):
+            secured(server, implicit=implicit)
+
+
+@pytest.mark.parametrize("context", [False, True])
+@pytest.mark.parametrize("tls", ["starttls", "implicit"])
+def test_one_certificate_and_no_other(
+    tls: Literal["starttls", "implicit"], context: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its fingerprint alone, whoever vouches for it; or beside a context of the caller's."""
+    theirs = server_context()
+    pinned, another = fingerprint_of(theirs), f"sha256:{'0' * 64}"
+    given = client_context() if context else None
+    monkeypatch.setattr(Own, "roots", None if context else "fingerprint")
+
+    def connected(port: int) -> smtplib.SMTP:
+        if tls == "implicit":
+            return OwnSsl("127.0.0.1", port, "me.example", context=given)
+        smtp = Own("127.0.0.1", port, "me.example")
+        smtp.starttls(context=given)
+        return smtp
+
+    with MailServer(ssl_context=theirs, tls=tls, strict=False) as server:
+        monkeypatch.setattr(Own, "fingerprint", [another, pinned])
+        with connected(server.port) as smtp:
+            assert smtp.sendmail(ANN, [BOB], OCTETS) == {}
+        monkeypatch.setattr(Own, "fingerprint", another)
+        with pytest.raises(ssl.SSLCertVerificationError, match="another one than expected"):
+            connected(server.port)
+        assert len(server.messages) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("fingerprint", "abc", "a fingerprint is sha256:"),
+        ("roots", "fingerprint", "no fingerprint was given"),
+        ("roots", "/nowhere/ca.pem", "/nowhere/ca.pem"),
+    ],
+)
+def test_what_cannot_be_is_told_before_starttls(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str
+) -> None:
+    monkeypatch.setattr(Own, name, value)
+    with starttls_server() as server:
+        with Own("127.0.0.1", server.port, "me.example") as smtp:
+            with pytest.raises(ValueError, match=told):
+                smtp.starttls()
+            assert smtp.noop()[0] == 250
+        with pytest.raises(ValueError, match=told):
+            OwnSsl("127.0.0.1", server.port, "me.example")
+        assert "STARTTLS" not in [verb for each in server.ledger.connections for verb in each.commands]
+
+
+@pytest.mark.parametrize("without", ["PIPELINING,chunking", ["pipelining", "CHUNKING"]])
+def test_keywords_that_count_as_not_offered(monkeypatch: pytest.MonkeyPatch, without: Any) -> None:
+    monkeypatch.setattr(Own, "without", without)
+    with MailServer() as server, Own("127.0.0.1", server.port, "me.example") as smtp:
+        smtp.ehlo()
+        assert not smtp.has_extn("pipelining")
+        assert not smtp.has_extn("chunking")
+        assert smtp.has_extn("8bitmime")
+        assert smtp.sendmail(ANN, [BOB], OCTETS) == {}
+        monkeypatch.setattr(Own, "without", "no word")
+        with pytest.raises(ValueError, match="no word"):
+            smtp.ehlo()
