@@ -324,8 +324,8 @@ def test_a_lease_that_ran_out_is_good_until_somebody_takes_it(
 
 HOLDING = """
 import sys, time
-from pysmtpx.journal.messages import Journal
-journal = Journal(sys.argv[1])
+from pysmtpx.journal.opening import open_journal
+journal = open_journal(sys.argv[1])
 journal.add({"sender": "s@x.example", "recipients": ["a@x.example"], "content": "x"}, take=True)
 print("holds", flush=True)
 time.sleep(60)

@@ -19,6 +19,12 @@ def with_password(server: MailServer, password: str) -> Server:
     return Server(server.host, server.port, username="ann", password=password)
 
 
+@pytest.fixture(autouse=True)
+def _is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server may take nothing for a second here, for want of a processor."""
+    monkeypatch.setattr(selection, "_STALLED", 600.0)
+
+
 def tried(server: MailServer) -> int:
     """Connections on which a password was tried."""
     return sum("AUTH" in commands for commands in server.ledger.commands)
