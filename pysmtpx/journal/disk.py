@@ -14,8 +14,11 @@ from .transactions import NotKept, Transactions
 
 _WAIT: Final = 5.0
 """Seconds for the lock of another process."""
-_CHECKPOINT: Final = 4000
-"""Pages of the log (16 MB) by which it is carried over into the file: all who write wait for that."""
+_CHECKPOINT: Final = 1000
+"""Pages of the log (4 MB) by which it is carried over into the file.
+
+All who write wait for that: so seldom, but so short that it is over within a round trip to the server.
+"""
 _SYNCS: Final = 2
 """How many may wait for the disk at the same time, each for what came behind the one before."""
 _sync: Final = getattr(os, "fdatasync", os.fsync)
