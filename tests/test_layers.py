@@ -154,6 +154,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "contrib.django.outbox.store",
         "contrib.django.outbox.telling",
     ),
+    ("contrib.django.keeping",),
     ("contrib.django.outbox_backend", "contrib.django.task_backend"),
     ("contrib.django.mail_task",),
     ("contrib.django.outbox.sending",),

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from .disk import Disk, cure, sync_folder
 from .sql import FORMAT, KEEP, MOST_FORGOTTEN, SqlJournal, Summary, digest
-from .statements import INDEXES, PURGEABLE, Content, Session, release
+from .statements import INDEXES, PURGEABLE, Content, Session
 from .store import JournalError, State
 
 __all__ = ["Journal", "Summary"]
@@ -69,6 +69,10 @@ class Journal(SqlJournal):
     def path(self) -> str:
         """The file."""
         return self._disk.path
+
+    @property
+    def _transactions(self) -> Disk:
+        return self._disk
 
     def _write(self, action: Callable[[Session], _T], *, durable: bool = True) -> _T:
         return self._disk.write(lambda store: action(_Session(store)), durable=durable)
@@ -139,17 +143,6 @@ class Journal(SqlJournal):
             os.remove(self._beside(content.file))
         except OSError:
             return  # it is found, and forgotten, by the next one who looks
-
-    # -- the end ------------------------------------------------------------------------------
-
-    def close(self) -> None:
-        """Give back what is held, and the file; does nothing twice."""
-        if self._disk.is_closed:
-            return
-        try:
-            self._write(partial(release, owner=self._owner, numbers=None), durable=False)
-        finally:
-            self._disk.close()
 
     def __repr__(self) -> str:
         return f"<Journal {self.path}>"

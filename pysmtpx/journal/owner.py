@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable
-from functools import cache
+import time
+from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from pathlib import Path
 from typing import Final
 
-FREE: Final = 10.0
+_PAUSE: Final = 10.0
 """Seconds between two looks for processes that ended while they held messages."""
 
 
@@ -20,6 +20,7 @@ class Owner:
     def __init__(self) -> None:
         self._id = secrets.token_hex(12)
         self._name = (0, "")
+        self._looked = -_PAUSE
 
     @property
     def name(self) -> str:
@@ -30,6 +31,13 @@ class Owner:
             name = f"{pid}.{_state_and_start(pid)[1]}.{_place()}.{self._id}"
             self._name = (pid, name)
         return name
+
+    def left_by(self, holders: Callable[[], Iterable[str]]) -> list[str]:
+        """Those of the holders whose processes have ended, unless that was looked at a moment ago."""
+        if time.monotonic() - self._looked < _PAUSE:
+            return []
+        self._looked = time.monotonic()
+        return ended(holders())
 
 
 def ended(names: Iterable[str]) -> list[str]:
@@ -63,7 +71,6 @@ def _state_and_start(pid: int) -> tuple[str, str]:
         return "", ""
 
 
-@cache
 def _place() -> str:
     """This run of this machine, and the namespace of its process numbers; empty where neither is told."""
     try:

@@ -6,14 +6,13 @@ import contextlib
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any, Final, TypeVar
 
 from ..errors import InputError
 from ..extras import needs
 from ..frames import conceals
 from .sql import FORMAT, KEEP, SqlJournal, digest
-from .statements import INDEXES, Content, Session, release
+from .statements import INDEXES, Content, Session
 from .store import JournalError, State
 from .transactions import NotKept, Transactions
 
@@ -81,6 +80,10 @@ class PostgresJournal(SqlJournal):
         """Where it is: without user and password."""
         return self._database.name
 
+    @property
+    def _transactions(self) -> Database:
+        return self._database
+
     def _write(self, action: Callable[[Session], _T], *, durable: bool = True) -> _T:
         return self._database.write(action, durable=durable)
 
@@ -95,15 +98,6 @@ class PostgresJournal(SqlJournal):
 
     def _remove(self, content: Content) -> None:
         """Nothing is beside the database."""
-
-    def close(self) -> None:
-        """Give back what is held, and the connection; does nothing twice."""
-        if self._database.is_closed:
-            return
-        try:
-            self._write(partial(release, owner=self._owner, numbers=None), durable=False)
-        finally:
-            self._database.close()
 
     def __repr__(self) -> str:
         return f"<PostgresJournal {self.name}>"

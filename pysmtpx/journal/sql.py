@@ -13,10 +13,10 @@ from typing import Any, Final, NamedTuple, Self, TypeVar
 
 from ..errors import InputError
 from . import statements
-from .owner import FREE, Owner, ended
+from .owner import Owner
 from .statements import PURGEABLE, Content, Row, Session, Taken
 from .store import LEASE, NEVER, Fate, JournalError, Owed, State
-from .transactions import NotKept
+from .transactions import NotKept, Transactions
 
 _T = TypeVar("_T")
 FORMAT: Final = "3"
@@ -67,8 +67,12 @@ class SqlJournal(ABC):
     def __init__(self, keep: float | Mapping[State, float | None] | None) -> None:
         self._keep = _seconds_by_fate(keep)
         self._holder = Owner()
-        self._freed = 0.0
         self._tidied = 0.0
+
+    @property
+    @abstractmethod
+    def _transactions(self) -> Transactions[Any]:
+        """The connection."""
 
     @abstractmethod
     def _write(self, action: Callable[[Session], _T], *, durable: bool = True) -> _T:
@@ -282,10 +286,7 @@ class SqlJournal(ABC):
 
     def _free(self) -> None:
         """Give back what processes of this machine held that have ended, without waiting for their leases."""
-        if self._freed and time.monotonic() - self._freed < FREE:
-            return
-        self._freed = time.monotonic()
-        for name in ended(name for (name,) in self._read(statements.HOLDERS)):
+        for name in self._holder.left_by(lambda: [each for (each,) in self._read(statements.HOLDERS)]):
             self._write(partial(statements.release, owner=name, numbers=None), durable=False)
 
     def _tidy(self) -> None:
@@ -299,9 +300,14 @@ class SqlJournal(ABC):
 
     # -- the end ------------------------------------------------------------------------------
 
-    @abstractmethod
     def close(self) -> None:
         """Give back what is held, and the connection; does nothing twice."""
+        if self._transactions.is_closed:
+            return
+        try:
+            self._write(partial(statements.release, owner=self._owner, numbers=None), durable=False)
+        finally:
+            self._transactions.close()
 
     def __enter__(self) -> Self:
         return self

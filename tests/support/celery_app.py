@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from celery import Celery
 from kombu import pools
@@ -24,6 +24,7 @@ from pysmtpx.contrib.celery import register
 from pysmtpx.journal import sql, statements
 
 from .daemon import Daemon, wait_until
+from .workers import WorkerProcess
 
 _BROKER, _SERVER, _JOURNAL = "PYSMTPX_TEST_BROKER", "PYSMTPX_TEST_SERVER", "PYSMTPX_TEST_JOURNAL"
 _TESTS = Path(__file__).parent.parent
@@ -96,7 +97,7 @@ def pid_of(ehlo: str) -> int:
     return int(ehlo.removeprefix("pid-").removesuffix(".example"))
 
 
-class Worker:
+class Worker(WorkerProcess):
     """A worker with two processes or threads, and a keeper that ends it in any case."""
 
     def __init__(
@@ -130,15 +131,6 @@ class Worker:
     def kill(self) -> None:
         """End all its processes without a word, as a machine does that goes down."""
         os.killpg(self.pid, signal.SIGKILL)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        """End it as an administrator does: what is under way is finished."""
-        if kind is not None:
-            print(self._daemon.log_text()[-5000:])
-        self._daemon.stop()
 
 
 if _BROKER in os.environ:

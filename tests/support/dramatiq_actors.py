@@ -8,7 +8,7 @@ import signal
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import dramatiq
 from dramatiq.brokers.redis import RedisBroker
@@ -21,6 +21,7 @@ from pysmtpx.contrib.dramatiq import register
 from pysmtpx.journal import sql, statements
 
 from .daemon import Daemon, wait_until
+from .workers import WorkerProcess
 
 _PLACE = "PYSMTPX_TEST_DRAMATIQ"
 _TESTS = Path(__file__).parent.parent
@@ -42,7 +43,7 @@ def server() -> pysmtpx.Server:
     return pysmtpx.Server.from_url(url, local_hostname=f"pid-{os.getpid()}.example")
 
 
-class DramatiqWorker:
+class DramatiqWorker(WorkerProcess):
     """``dramatiq`` with one process of two threads, and a keeper that ends it in any case."""
 
     def __init__(self, socket: Path, mail_url: str, journal: Path) -> None:
@@ -58,15 +59,6 @@ class DramatiqWorker:
         """End all its processes without a word, as a machine does that goes down."""
         wait_until(self._pid_file.exists, 60, "the worker has started")
         os.killpg(int(self._pid_file.read_text()), signal.SIGKILL)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        """End it as an administrator does: what is under way is finished."""
-        if kind is not None:
-            print(self._daemon.log_text()[-5000:])
-        self._daemon.stop()
 
 
 if _PLACE in os.environ:

@@ -6,12 +6,12 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import Self
 
 import pysmtpx
 from pysmtpx.contrib.rq import register
 
 from .daemon import Daemon
+from .workers import WorkerProcess
 
 _SERVER = "PYSMTPX_TEST_SERVER"
 _TESTS = Path(__file__).parent.parent
@@ -28,7 +28,7 @@ send_again = register(f"{__name__}.send_again", server, retry=QUICK, timeout=30,
 send_once = register(f"{__name__}.send_once", server, retry=pysmtpx.RetryPolicy(attempts=1), timeout=30)
 
 
-class RqWorker:
+class RqWorker(WorkerProcess):
     """``rq worker`` with a scheduler, and a keeper that ends it in any case."""
 
     def __init__(
@@ -40,12 +40,3 @@ class RqWorker:
         options += ["--worker-class", f"rq.worker.{kind}"]
         rq = [sys.executable, "-m", "rq.cli", "worker", *options, "mail"]
         self._daemon = Daemon(["env", *pairs, *rq], folder, folder / "log")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        """End it as an administrator does: what is under way is finished."""
-        if kind is not None:
-            print(self._daemon.log_text()[-5000:])
-        self._daemon.stop()

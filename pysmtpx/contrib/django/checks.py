@@ -17,9 +17,10 @@ from ...shortening import shortened
 from .backend import EmailBackend
 from .celery_backend import SETTING as CELERY_SETTING
 from .celery_backend import CeleryEmailBackend, celery_app
+from .keeping import KeepingBackend
 from .options import OWN_SETTING, backends, mailer
 from .outbox_backend import SETTING as OUTBOX_SETTING
-from .outbox_backend import OutboxEmailBackend, sender
+from .outbox_backend import OutboxEmailBackend
 from .task_backend import SETTING as TASKS_SETTING
 from .task_backend import TaskEmailBackend
 
@@ -69,20 +70,18 @@ def _slips() -> Iterator[CheckMessage]:
 
 
 def _servers(
-    backend: EmailBackend | CeleryEmailBackend | OutboxEmailBackend | TaskEmailBackend,
+    backend: EmailBackend | CeleryEmailBackend | KeepingBackend,
 ) -> list[Server]:
     """The servers of a backend, if it knows any. Raises where its options cannot be right."""
     if isinstance(backend, EmailBackend):
         return backend.options.servers()
-    if isinstance(backend, OutboxEmailBackend):
+    if isinstance(backend, KeepingBackend):
+        if isinstance(backend, TaskEmailBackend):
+            backend.task()
+            backend.sender()
+        found: list[Server] = backend.sends_by().options.servers()
         # With MAILERS that is a mailer of its own, and looked at as such.
-        found: list[Server] = sender(backend).options.servers()
         return [] if backend.mailer else found
-    if isinstance(backend, TaskEmailBackend):
-        backend.task()
-        backend.sender()
-        # With MAILERS that is a mailer of its own, and looked at as such.
-        return [] if backend.mailer else backend.sends_by().options.servers()
     celery_app(backend.options.get("app"), backend.alias)
     return []
 

@@ -9,9 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, TypedDict, Unpack
 
 from django.apps import apps
-from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.core.mail.backends.base import BaseEmailBackend
 from django.db import connections, transaction
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
@@ -19,21 +17,20 @@ from django.utils.dateparse import parse_datetime
 from ...errors import InputError, SmtpError
 from ...frames import conceals_settings
 from ...options import spelled_out
-from ...payload import MAX_SIZE, make_submission, pack
-from ..configuration import switched_on
+from ...payload import make_submission, pack
 from .backend import EmailBackend
+from .keeping import KeepingBackend
 from .message import mail_object
 from .options import (
     OWN_SETTING,
     imported,
     known_alias,
-    mailer,
     own_options,
     right,
     sensitive_variables,
     wrong,
 )
-from .sending import Result, Sending
+from .sending import Result
 
 SETTING: Final = "PYSMTPX_OUTBOX"
 """The setting that holds the options where there is no ``MAILERS``: a dict."""
@@ -57,7 +54,7 @@ class OutboxOptions(TypedDict, total=False):
     on_commit: Callable[[], object] | str | None
 
 
-class OutboxEmailBackend(Sending, BaseEmailBackend):  # type: ignore[misc]
+class OutboxEmailBackend(KeepingBackend):
     """Writes each message into the database, in the transaction that is open there; does not wait.
 
     So it is sent if and only if that commits, by ``manage.py send_outbox``: through the ``EmailBackend`` of
@@ -88,23 +85,19 @@ class OutboxEmailBackend(Sending, BaseEmailBackend):  # type: ignore[misc]
         alias, rest = known_alias(alias), {**options}
         own = own_options(rest, OutboxOptions, alias, SETTING)
         super().__init__(alias=alias, **({} if alias is None else rest))
-        self.alias = alias
-        self.fail_silently = fail_silently
         if not apps.is_installed(APP):
             raise wrong(f"{APP!r} is not in INSTALLED_APPS", alias)
-        self.mailer: str = own.get("mailer") or ""
+        self._take(own, alias, fail_silently=fail_silently)
         self.using: str | None = own.get("using")
-        if alias is not None and not self.mailer:
-            raise wrong("mailer must name the entry of MAILERS that sends", alias)
         self._priority, self._expires_after, self.keep, self._on_commit = right(alias, lambda: _checked(own))
-        self._max_size: int = own.get("max_size", MAX_SIZE)
-        shared = getattr(settings, OWN_SETTING, None) if alias is None else None
-        default = shared.get("all_or_nothing") if isinstance(shared, Mapping) else None
-        default = own.get("all_or_nothing", default)
-        self._all_or_nothing = right(alias, lambda: switched_on("all_or_nothing", default))
 
-    def _is_ours(self, error: Exception | None) -> bool:
-        return False  # nothing is sent here: it is wrong with the message, or with the database
+    def sends_by(self) -> EmailBackend:
+        """The backend whose options say where messages go. Raises ``ImproperlyConfigured``."""
+        backend = super().sends_by()
+        if backend.options.values.get("journal") is not None:
+            where = f"the mailer {self.mailer!r}" if self.mailer else OWN_SETTING
+            raise wrong(f"{where} has a journal, and the outbox is one: leave it out", self.alias)
+        return backend
 
     def _send_each(self, messages: Sequence[Any]) -> Generator[tuple[Any, Result], None, None]:
         for message in messages:
@@ -145,17 +138,6 @@ class OutboxEmailBackend(Sending, BaseEmailBackend):  # type: ignore[misc]
         waiting = connections[using].run_on_commit
         if not any(each is hook for _, each, *_ in waiting):
             transaction.on_commit(hook, using=using, robust=True)
-
-
-def sender(outbox: OutboxEmailBackend) -> EmailBackend:
-    """The backend whose options say where its messages go. Raises ``ImproperlyConfigured``."""
-    backend = mailer(outbox.mailer) if outbox.mailer else EmailBackend()
-    if not isinstance(backend, EmailBackend):
-        raise wrong(f"the mailer {outbox.mailer!r} is no EmailBackend of pysmtpx", outbox.alias)
-    if backend.options.values.get("journal") is not None:
-        where = f"the mailer {outbox.mailer!r}" if outbox.mailer else OWN_SETTING
-        raise wrong(f"{where} has a journal, and the outbox is one: leave it out", outbox.alias)
-    return backend
 
 
 def _checked(own: Mapping[str, Any]) -> tuple[int, float, float | None, Callable[[], object] | None]:

@@ -5,34 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, Final, TypedDict, Unpack
 
-from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.core.mail.backends.base import BaseEmailBackend
 from django.utils.module_loading import import_string
 
 from ...errors import InputError, SmtpError
 from ...frames import conceals_settings
 from ...options import spelled_out
-from ...payload import MAX_SIZE
 from ...pooling.job import Envelope
-from ...values import whole
 from ...wire.limits import SEND_TIMEOUT
 from ..configuration import Key, switched_on
 from ..queueing.attempt import DEFAULT_RETRY, QueueSender
 from ..queueing.submitting import submitted
 from .backend import EmailBackend
+from .keeping import KeepingBackend
 from .message import mail_object
 from .options import (
-    OWN_SETTING,
     imported,
     known_alias,
-    mailer,
     own_options,
     right,
     sensitive_variables,
     wrong,
 )
-from .sending import Result, Sending
+from .sending import Result
 
 SETTING: Final = "PYSMTPX_TASKS"
 """The setting that holds the options where there is no ``MAILERS``: a dict."""
@@ -55,7 +50,7 @@ class TaskOptions(TypedDict, total=False):
     max_size: int
 
 
-class TaskEmailBackend(Sending, BaseEmailBackend):  # type: ignore[misc]
+class TaskEmailBackend(KeepingBackend):
     """Queues each message for a task of ``django.tasks``, and does not wait. Needs Django 6.0 or later.
 
     The task sends by the ``EmailBackend`` of ``MAILERS`` called ``mailer``, by
@@ -83,22 +78,14 @@ class TaskEmailBackend(Sending, BaseEmailBackend):  # type: ignore[misc]
         alias, rest = known_alias(alias), {**options}
         own = own_options(rest, TaskOptions, alias, SETTING)
         super().__init__(alias=alias, **({} if alias is None else rest))
-        self.alias = alias
-        self.fail_silently = fail_silently
-        self.mailer: str = own.get("mailer") or ""
-        if alias is not None and not self.mailer:
-            raise wrong("mailer must name the entry of MAILERS that sends", alias)
+        self._take(own, alias, fail_silently=fail_silently)
         self.resend_killed = right(alias, lambda: switched_on("resend_killed", own.get("resend_killed")))
-        self._max_size: int = right(alias, lambda: whole("max_size", own.get("max_size", MAX_SIZE)))
         self._on_outcome = right(alias, lambda: _function(own.get("on_outcome")))
         self._using = {
             "backend": own.get("backend") or "default",
             "queue_name": own.get("queue_name"),
             "priority": own.get("priority"),
         }
-        shared = getattr(settings, OWN_SETTING, None) if alias is None else None
-        default = shared.get("all_or_nothing") if isinstance(shared, Mapping) else None
-        self._all_or_nothing = right(alias, lambda: switched_on("all_or_nothing", default))
 
     def task(self) -> Any:
         """The task that messages are queued for. Raises ``ImproperlyConfigured`` where there can be none."""
@@ -116,13 +103,6 @@ class TaskEmailBackend(Sending, BaseEmailBackend):  # type: ignore[misc]
             return send_message.using(**self._using)
         except InvalidTask as error:
             raise wrong(f"TASKS[{self._using['backend']!r}]: {error}", self.alias) from error
-
-    def sends_by(self) -> EmailBackend:
-        """The backend whose options say where messages go. Raises ``ImproperlyConfigured``."""
-        backend = mailer(self.mailer) if self.mailer else EmailBackend()
-        if not isinstance(backend, EmailBackend):
-            raise wrong(f"the mailer {self.mailer!r} is no EmailBackend of pysmtpx", self.alias)
-        return backend
 
     def sender(self) -> QueueSender:
         """What sends in a worker: one for each process and settings. Raises ``ImproperlyConfigured``."""
@@ -146,9 +126,6 @@ class TaskEmailBackend(Sending, BaseEmailBackend):  # type: ignore[misc]
             max_size=self._max_size,
             pool_options=options,
         )
-
-    def _is_ours(self, error: Exception | None) -> bool:
-        return False  # nothing is sent here: it is wrong with the message, or with what keeps the tasks
 
     def _send_each(self, messages: Sequence[Any]) -> Generator[tuple[Any, Result], None, None]:
         task = self.task()

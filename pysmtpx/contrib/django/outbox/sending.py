@@ -14,7 +14,7 @@ from ....journal.store import JournalError
 from ....pool import SmtpPool
 from ....records import fields
 from ..options import backends, mailer
-from ..outbox_backend import OutboxEmailBackend, sender
+from ..outbox_backend import OutboxEmailBackend
 from .rows import database
 from .store import OutboxStore
 from .telling import tell
@@ -51,7 +51,7 @@ def outboxes(alias: str | None = None) -> list[OutboxEmailBackend]:
 def sending(outbox: OutboxEmailBackend) -> Iterator[OutboxStore]:
     """Let a pool send what is due, and whatever becomes due, until the block ends."""
     using = database(outbox.using)
-    options = sender(outbox).options
+    options = outbox.sends_by().options
     kind = type(outbox)
     with OutboxStore(
         mailer=outbox.mailer, using=using, told=lambda number: tell(kind, using, number)

@@ -13,7 +13,7 @@ from typing import Any, Final, Self, TypeVar
 
 from django.db import Error, connections, transaction
 
-from ....journal.owner import FREE, Owner, ended
+from ....journal.owner import Owner
 from ....journal.store import LEASE, NEVER, Fate, JournalError, NotHeld, Owed
 from .models import Priority, Recipient, State, moment
 from .rows import MOST_FORGOTTEN, begin, count, database, held_until, locked, messages, purge, put, recipients
@@ -39,7 +39,6 @@ class OutboxStore:
         self._mailer = mailer
         self._told = told
         self._holder = Owner()
-        self._freed = 0.0
         self._is_closed = False
         self._begin()
 
@@ -145,13 +144,8 @@ class OutboxStore:
 
     def _free(self) -> None:
         """Give back what processes of this machine held that have ended, without waiting for their leases."""
-        if self._freed and time.monotonic() - self._freed < FREE:
-            return
-        self._freed = time.monotonic()
-        held = held_until(self._using, 0.0)
-        gone = {*ended({*held.values()})}
-        numbers = [number for number, name in held.items() if name in gone]
-        if numbers:
+        if gone := self._holder.left_by(lambda: {*held_until(self._using, 0.0).values()}):
+            numbers = [number for number, name in held_until(self._using, 0.0).items() if name in gone]
             locked(self._using, numbers, owner__in=gone).update(owner="", until=0.0)
 
     def _cut(self, now: float) -> None:
