@@ -29,6 +29,7 @@ from . import (
     outbox,
     resumed,
     secured,
+    shares,
     stream,
 )
 from .curves import RESULTS
@@ -37,6 +38,7 @@ from .report import Report, goals_table
 MEASURES = {
     "small": core.small_messages,
     "stream": stream.loopback,
+    "shares": shares.shares,
     "far": stream.far,
     "in_flight": stream.in_flight,
     "pool": many.pool,

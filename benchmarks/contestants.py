@@ -23,7 +23,7 @@ import aiosmtplib
 
 import pysmtpx
 
-from .bare import overlapped
+from . import bare
 from .rounds import OURS, Contestant
 
 SENDER, RECIPIENT = "sender@example.org", "recipient@example.com"
@@ -34,15 +34,16 @@ SOURCE = shutil.which("smtp-source", path="/usr/sbin:/usr/lib/postfix/sbin:/usr/
 
 PLAIN = "pysmtpx, overlap off"
 """As it is by default; the contestants of ours overlap, on servers that are known to take it."""
-SMTPLIB, AIOSMTPLIB, NODEMAILER, GO, SMTP_SOURCE, BARE = (
+SMTPLIB, AIOSMTPLIB, NODEMAILER, GO, SMTP_SOURCE, BARE, BARE_PLAIN = (
     "smtplib",
     "aiosmtplib",
     "nodemailer",
     "Go net/smtp",
     "smtp-source",
     "bare loop",
+    "bare loop, overlap off",
 )
-ALL = (OURS, PLAIN, SMTPLIB, AIOSMTPLIB, NODEMAILER, GO, SMTP_SOURCE, BARE)
+ALL = (OURS, PLAIN, SMTPLIB, AIOSMTPLIB, NODEMAILER, GO, SMTP_SOURCE, BARE, BARE_PLAIN)
 
 
 def message(octets: int) -> bytes:
@@ -161,9 +162,9 @@ def by_aiosmtplib(task: Task, count: int) -> float:
     return asyncio.run(run())
 
 
-def by_bare_loop(task: Task, count: int, quick: bool = False) -> float:
+def by_bare_loop(task: Task, count: int, quick: bool = False, overlap: bool = True) -> float:
     """Socket calls with no checks."""
-    return overlapped(task.port, SENDER, RECIPIENT, task.content, count, quick)
+    return bare.stream(task.port, SENDER, RECIPIENT, task.content, count, quick=quick, overlap=overlap)
 
 
 # -- others ------------------------------------------------------------------------
@@ -214,6 +215,7 @@ def available(names: Iterable[str] = ALL) -> dict[str, Callable[[Task, int], flo
         SMTPLIB: by_smtplib,
         AIOSMTPLIB: by_aiosmtplib,
         BARE: by_bare_loop,
+        BARE_PLAIN: partial(by_bare_loop, overlap=False),
     }
     if shutil.which("node") and (PEERS / "node_modules/nodemailer").is_dir():
         runs[NODEMAILER] = partial(_program, ["node", str(Path(__file__).parent / "peers/send.js")])

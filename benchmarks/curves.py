@@ -48,7 +48,7 @@ def _over_round_trip() -> Curves:
 
 def _over_connections() -> Curves:
     curves: Curves = {}
-    names = [name for name in who.ALL if name not in (who.BARE, who.PLAIN)]
+    names = [name for name in who.ALL if name not in (who.BARE, who.BARE_PLAIN, who.PLAIN)]
     with smtp_sink() as near, delayed(near, FAR) as port:
         for connections in CONNECTIONS:
             runners, _ = starters(Task(port, message(4096), connections), names)
@@ -67,7 +67,7 @@ def _plot(name: str, title: str, x_label: str, xs: Iterable[float], curves: Curv
     figure, axes = pyplot.subplots(figsize=(7.5, 4.5))
     for contestant, rates in curves.items():
         width = 2.6 if contestant == OURS else 1.3
-        style = "--" if contestant == who.BARE else "-"
+        style = "--" if contestant in (who.BARE, who.BARE_PLAIN) else "-"
         axes.plot(places, rates, style, marker="o", markersize=4, linewidth=width, label=contestant)
     axes.set_xticks(places, [f"{x:,g}" for x in points])
     axes.set_yscale("log")

@@ -30,7 +30,8 @@ _NEEDED_PLAIN = {"as it comes": 2.2}
 _WHY_TWICE = """\
 Twice, since the ratios depend on it: a processor that went idle takes some 50 µs to wake, which who waits
 for four replies a message pays four times. On one processor nothing sleeps between client and server, and
-what is left is each client's own work. A machine with other work to do is somewhere between the two."""
+what is left is each client's own work. A machine with other work to do is somewhere between the two. No
+client that waits can pass the bare loop of its kind: with overlap a message is one wait, without it two."""
 
 
 def loopback(rounds: int = 5) -> Report:
