@@ -84,7 +84,7 @@ def compose(
     attachments: AnyFile | Iterable[AnyFile] = (),
     images: Mapping[str, AnyFile] | None = None,
     invitation: AnyCalendar | None = None,
-    headers: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
 ) -> EmailMessage:
     """A message as ``send_message`` takes it, with its parts in the order that mail programs expect.
 
@@ -97,7 +97,7 @@ def compose(
     its own (RFC 2045 7). ``invitation`` is an iCalendar object with a METHOD (RFC
     5546): it becomes an alternative of the text, by which programs show their
     buttons, and an attachment ``invite.ics``. ``headers`` are further header
-    fields.
+    fields: a mapping, or pairs, by which a field may stand several times.
 
     Files are read at once, into memory. Nothing is sent. Date and Message-ID are
     added when the message is sent, where ``headers`` do not have them.
@@ -118,7 +118,7 @@ def compose(
             if boxes := list(_mailboxes(_ARGUMENTS[name.lower()], value)):
                 message[name] = boxes
         message["Subject"] = _line("subject", subject)
-        for name, line in (headers or {}).items():
+        for name, line in _pairs(headers):
             message[_field_name(name)] = _line(f"header {name}", line)
         _add_content(message, text, html, images or {}, author[0].domain)
         if invitation is not None:
@@ -139,6 +139,18 @@ def _line(what: str, value: object) -> str:
         why = "half a character" if found[0] >= "\ud800" else "a control character"
         raise InputError(f"{what} holds {why}: {shown(value)}")
     return value
+
+
+def _pairs(given: Any) -> Iterator[tuple[Any, Any]]:
+    """Each header field with its value. Raises ``InputError``."""
+    if given is None:
+        return
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        raise InputError(f"headers are a mapping, or pairs, and not {type(given).__name__}")
+    for each in given.items() if isinstance(given, Mapping) else given:
+        if not isinstance(each, Sequence) or isinstance(each, str | bytes) or len(each) != 2:
+            raise InputError(f"headers: not a name and a value: {shown(repr(each))}")
+        yield each[0], each[1]
 
 
 def _field_name(name: object) -> str:

@@ -266,6 +266,11 @@ def test_no_value_can_begin_another_line(make: Any, bad: str) -> None:
         ({"headers": {"BCC": "x@example.com"}}, "argument of its own: bcc"),
         ({"headers": {"X A": "x"}}, "'X A'"),
         ({"headers": {"X-A": 7}}, "header X-A is text, and not int"),
+        ({"headers": "X-A: 7"}, "headers are a mapping, or pairs, and not str"),
+        ({"headers": 7}, "headers are a mapping, or pairs, and not int"),
+        ({"headers": ["X-A: 7"]}, "not a name and a value"),
+        ({"headers": [("X-A", "7", "8")]}, "not a name and a value"),
+        ({"headers": [("Sender", "a@example.org"), ("sender", "b@example.org")]}, "at most 1 sender"),
         ({"text": b"octets"}, "text is text, and not bytes"),
         ({"text": "a\ud800"}, "half a character at 1"),
         ({"attachments": "/nowhere/a.pdf"}, "'/nowhere/a.pdf' cannot be read: No such file"),
@@ -295,6 +300,11 @@ def test_further_fields_go_as_they_are() -> None:
     _, parsed = sent(made(headers={"List-Unsubscribe": f"<{link}>", "X-A": "é", "Sender": "s@example.org"}))
     assert parsed["List-Unsubscribe"].replace("\r\n", "").strip() == f"<{link}>"
     assert parsed["Sender"] == "s@example.org"
+
+
+def test_a_field_may_stand_several_times() -> None:
+    _, parsed = sent(made(headers=[("Keywords", "one"), ("Keywords", "two")]))
+    assert parsed.get_all("Keywords") == ["one", "two"]
 
 
 def test_a_domain_that_is_not_ascii_goes_by_its_a_label() -> None:

@@ -1,34 +1,14 @@
-"""A message made from arguments."""
+"""The arguments that a message is made from."""
 
 from __future__ import annotations
 
 import argparse
-import mimetypes
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from email.message import EmailMessage
 from pathlib import Path
-from typing import Self
+from typing import Any
 
 from ..errors import InputError
-
-
-@dataclass(frozen=True, slots=True)
-class Attached:
-    """A file that goes with a message."""
-
-    name: str
-    kind: str
-    content: bytes
-
-    @classmethod
-    def of(cls, path: str) -> Self:
-        """A file of this machine; its suffix tells its kind."""
-        kind, encoding = mimetypes.guess_type(path)
-        if kind is None or encoding or kind.startswith(("message/", "multipart/")):
-            kind = "application/octet-stream"
-        return cls(Path(path).name, kind, load(path))
 
 
 def add_content(parser: argparse.ArgumentParser) -> None:
@@ -59,32 +39,25 @@ def text_of(arguments: argparse.Namespace) -> str:
     return text
 
 
-def compose(
-    sender: str,
-    subject: str,
-    text: str,
-    html: str | None,
-    headers: Sequence[str],
-    attached: Sequence[Attached],
-) -> EmailMessage:
-    """A message but for its recipients. Raises ``InputError`` for a header that cannot be right."""
-    message = EmailMessage()
-    try:
-        message["From"] = sender
-        message["Subject"] = subject
-        for header in headers:
-            name, colon, value = header.partition(":")
-            if not colon:
-                raise InputError(f"a header is 'Name: value', not {header[:80]!r}")
-            message[name.strip()] = value.strip()
-    except InputError:
-        raise
-    except ValueError as error:
-        raise InputError(f"a header cannot be right: {error}") from error
-    message.set_content(text)
-    if html is not None:
-        message.add_alternative(html, subtype="html")
-    for each in attached:
-        main, _, sub = each.kind.partition("/")
-        message.add_attachment(each.content, maintype=main, subtype=sub, filename=each.name)
-    return message
+def html_of(arguments: argparse.Namespace) -> str | None:
+    """The HTML of the message."""
+    return load(arguments.html_file).decode("utf-8", "replace") if arguments.html_file else None
+
+
+def attachments_of(arguments: argparse.Namespace) -> list[tuple[str, bytes]]:
+    """The files of the message as ``compose`` takes them, read once for all messages of a run."""
+    return [(Path(path).name, load(path)) for path in arguments.attach]
+
+
+def with_headers(lines: Sequence[str]) -> dict[str, Any]:
+    """What ``--header`` says as arguments of ``compose``, one of which Reply-To has for itself."""
+    fields = [_field(line) for line in lines]
+    reply_to = [value for name, value in fields if name.lower() == "reply-to"]
+    return {"reply_to": reply_to, "headers": [each for each in fields if each[0].lower() != "reply-to"]}
+
+
+def _field(line: str) -> tuple[str, str]:
+    name, colon, value = line.partition(":")
+    if not colon:
+        raise InputError(f"a header is 'Name: value', not {line[:80]!r}")
+    return name.strip(), value.strip()

@@ -10,11 +10,12 @@ from email.message import EmailMessage
 from email.utils import getaddresses
 from typing import Any
 
+from ..composing import compose
 from ..connecting import connect
 from ..errors import InputError, SmtpError
 from ..wire.params import MailFromParams, RcptToParams
 from ..wire.result import SendResult
-from .compose import Attached, add_content, compose, load, text_of
+from .compose import add_content, attachments_of, html_of, load, text_of, with_headers
 from .exits import Exit, exit_of
 from .servers import add_server, server_of
 from .show import Show, complain, error_text
@@ -126,15 +127,17 @@ def _message(arguments: argparse.Namespace) -> EmailMessage:
         raise InputError("no author was given: --from ann@example.org")
     if not (arguments.to or arguments.cc or arguments.bcc or arguments.rcpt_to):
         raise InputError("no recipient was given: --to bob@example.com")
-    html = load(arguments.html_file).decode("utf-8", "replace") if arguments.html_file else None
-    attached = [Attached.of(path) for path in arguments.attach]
-    message = compose(
-        arguments.sender, arguments.subject, text_of(arguments), html, arguments.header, attached
+    return compose(
+        from_=arguments.sender,
+        to=arguments.to,
+        cc=arguments.cc,
+        bcc=arguments.bcc,
+        subject=arguments.subject,
+        text=text_of(arguments),
+        html=html_of(arguments),
+        attachments=attachments_of(arguments),
+        **with_headers(arguments.header),
     )
-    for name in ("to", "cc", "bcc"):
-        if getattr(arguments, name):
-            message[name.capitalize()] = ", ".join(getattr(arguments, name))
-    return message
 
 
 @contextlib.contextmanager

@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping
 from email.message import EmailMessage
 from typing import Any, TypeAlias
 
+from ..composing import compose
 from ..errors import InputError
 from ..extras import needs
-from .compose import Attached, compose, load, text_of
+from .compose import attachments_of, html_of, text_of, with_headers
 from .recipients import Row
 
 _Render: TypeAlias = Callable[[Mapping[str, Any]], str]
@@ -27,9 +28,9 @@ class Template:
             raise InputError("no author was given: --from ann@example.org")
         make = _jinja if arguments.jinja else _format
         text = text_of(arguments)
-        markup = load(arguments.html_file).decode("utf-8", "replace") if arguments.html_file else None
+        markup = html_of(arguments)
         self._sender: str = arguments.sender
-        self._attached = [Attached.of(path) for path in arguments.attach]
+        self._attached = attachments_of(arguments)
         self._subject = make(arguments.subject, False)
         self._to = make(arguments.to, False)
         self._text = make(text, False)
@@ -47,8 +48,8 @@ class Template:
             arguments.jinja,
         ]
         digest = hashlib.sha256(json.dumps(parts).encode())
-        for each in self._attached:
-            digest.update(each.name.encode() + b"\0" + each.content)
+        for name, content in self._attached:
+            digest.update(name.encode() + b"\0" + content)
         self.digest = digest.hexdigest()
         """The same for the same message to everybody."""
 
@@ -60,12 +61,15 @@ class Template:
             subject, text = self._subject(values), self._text(values)
             markup = None if self._html is None else self._html(values)
             headers = [header(values) for header in self._headers]
-        message = compose(self._sender, subject, text, markup, headers, self._attached)
-        try:
-            message["To"] = to or row.address
-        except ValueError as error:
-            raise InputError(f"To cannot be right: {error}") from error
-        return message
+        return compose(
+            from_=self._sender,
+            to=to or row.address,
+            subject=subject,
+            text=text,
+            html=markup,
+            attachments=self._attached,
+            **with_headers(headers),
+        )
 
 
 def _format(source: str, is_html: bool) -> _Render:

@@ -116,6 +116,19 @@ def test_send_makes_a_message(run: Run, tmp_path: Path) -> None:
     assert kinds == ["multipart/mixed", "multipart/alternative", "text/plain", "text/html", "text/csv"]
 
 
+def test_a_header_may_stand_twice_and_reply_to_is_one_of_them(run: Run) -> None:
+    with MailServer() as server:
+        told = run(
+            *("send", server.url, *ENVELOPE, "--header", "Keywords: one", "--header", "Keywords: two"),
+            *("--header", "reply-to: Eve <eve@example.net>"),
+        )
+        (received,) = server.messages
+    assert told.code == 0
+    message = email.message_from_bytes(received.content, policy=policy.default)
+    assert message.get_all("Keywords") == ["one", "two"]
+    assert message.get_all("Reply-To") == ["Eve <eve@example.net>"]
+
+
 def test_send_takes_a_message_as_it_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     raw = b"From: ann@example.org\r\nTo: bob@example.com\r\nSubject: raw\r\n\r\nas it is\r\n"
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(raw)))
@@ -182,7 +195,8 @@ def test_an_exit_code_for_no_session(run: Run) -> None:
         ((), "no author"),
         (("--from", "ann@example.org"), "no recipient"),
         ((*ENVELOPE, "--header", "no colon"), "a header is"),
-        ((*ENVELOPE, "--subject", "two\nlines"), "header"),
+        ((*ENVELOPE, "--header", "Content-Type: text/html"), "follows from the content"),
+        ((*ENVELOPE, "--subject", "two\nlines"), "control character"),
         ((*ENVELOPE, "--attach", "/nowhere/at/all"), "cannot be read"),
     ],
 )
