@@ -9,17 +9,20 @@ from __future__ import annotations
 import datetime
 import http.client
 import io
+import socket
 import ssl
 import urllib.request
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from ..errors import CredentialsUnavailable, InputError
+from ..errors import CredentialsUnavailable, InputError, SmtpError, TlsError
+from ..net.bridge import bridged
 from ..net.deadline import Deadline
-from ..net.tls import default_context
+from ..net.dial import dial
+from ..net.tls import Tls, default_context, handshake
 from ..shortening import shortened
 
 MAX_BODY: Final = 256 * 1024
@@ -27,6 +30,8 @@ MAX_BODY: Final = 256 * 1024
 _BUSY: Final = (408, 425, 429)
 """Ask again later."""
 _SHOWN: Final = 200
+_PORTS: Final = {"http": 80, "https": 443}
+"""Of proxies, by their scheme."""
 
 
 class Answer(NamedTuple):
@@ -73,13 +78,18 @@ def request(
     given = {"Accept": "application/json", "Accept-Encoding": "identity", "Connection": "close"}
     try:
         answer = _asked(method, parts, body, {**(headers or {}), **given}, deadline, context)
-    except ssl.SSLCertVerificationError as error:
-        raise CredentialsUnavailable(
-            f"the certificate of {host} was refused: {error.verify_message}"
-        ) from None
+    except TlsError as error:
+        raise _insecure(host, error) from None
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise CredentialsUnavailable(f"no answer from {host}: {_why(error)}", temporary=True) from None
     return _judged(answer)
+
+
+def _insecure(host: str, error: TlsError) -> CredentialsUnavailable:
+    refused = error.__cause__
+    if isinstance(refused, ssl.SSLCertVerificationError):
+        return CredentialsUnavailable(f"the certificate of {host} was refused: {refused.verify_message}")
+    return CredentialsUnavailable(f"no answer from {host}: {_why(error)}", temporary=True)
 
 
 def _judged(answer: Answer) -> Answer:
@@ -101,6 +111,8 @@ def _why(error: Exception) -> str:
     """Of what a server said nothing more than that it is malformed."""
     if isinstance(error, TimeoutError):
         return "it did not come in time"
+    if isinstance(error, SmtpError):  # of ours: a dial, or TLS
+        return ascii(error.args[0])[1:-1][:_SHOWN]
     if isinstance(error, OSError):
         return ascii(error.strerror or getattr(error, "reason", "") or type(error).__name__)[1:-1][:_SHOWN]
     return f"it is malformed ({type(error).__name__})"
@@ -144,25 +156,35 @@ def _asked(
 class _Connection(http.client.HTTPSConnection):
     """Through the proxy of the environment where there is one; each step within the one deadline."""
 
+    _tunnel: Callable[[], None]
+
     def __init__(self, parts: SplitResult, deadline: Deadline, context: ssl.SSLContext) -> None:
         host, port = parts.hostname or "", parts.port or 443
         proxy = _proxy_for(host)
         self._deadline = deadline
-        self._real: Any = None
+        self._proxy = proxy
+        self._tls = Tls(context, host)
+        self._real: socket.socket | None = None
         super().__init__(
             proxy.hostname or "" if proxy else host,
-            (proxy.port or 80) if proxy else port,
-            timeout=max(0.001, deadline.remaining()),
+            (proxy.port or _PORTS[proxy.scheme]) if proxy else port,
             context=context,
         )
         if proxy:
             self.set_tunnel(host, port, _proxy_headers(proxy))
 
     def connect(self) -> None:
-        """Dial, and shake hands."""
-        super().connect()
-        self._real = self.sock
-        self.sock = _Timed(self.sock, self._deadline)
+        """Dial, ask the proxy if there is one, and shake hands."""
+        sock = self._real = dial(self.host, self.port, self._deadline)
+        if self._proxy is not None:
+            if self._proxy.scheme == "https":
+                sock = self._real = bridged(
+                    handshake(sock, Tls(default_context(), self.host), self._deadline)
+                )
+            self.sock = _Timed(sock, self._deadline)
+            self._tunnel()
+        self._real = handshake(sock, self._tls, self._deadline)
+        self.sock = _Timed(self._real, self._deadline)
 
     def end(self) -> None:
         """Close."""
@@ -174,7 +196,7 @@ class _Connection(http.client.HTTPSConnection):
 class _Timed:
     """A socket, as far as ``http.client`` uses it: no wait is longer than what is left of the deadline."""
 
-    def __init__(self, sock: ssl.SSLSocket, deadline: Deadline) -> None:
+    def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
         self._sock = sock
         self._deadline = deadline
 
@@ -220,7 +242,11 @@ def _proxy_for(host: str) -> SplitResult | None:
     proxy = urllib.request.getproxies().get("https")
     if not proxy or urllib.request.proxy_bypass(host):
         return None
-    return urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    if parts.scheme not in _PORTS:
+        # Its password would go in clear, and by another protocol, to who does not speak that.
+        raise CredentialsUnavailable("the environment's proxy for https is none of http or https")
+    return parts
 
 
 def _proxy_headers(proxy: SplitResult) -> dict[str, str]:

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
@@ -501,6 +502,56 @@ def test_the_proxy_of_the_environment_is_used(server: TokenServer, monkeypatch: 
     assert head.startswith(b"CONNECT localhost:%d " % server.port)
     assert b"Basic dXNlcjpwQHNz" in head  # user:p@ss
     assert SECRET.encode() not in head
+
+
+def test_a_proxy_that_never_ends_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes before TLS counts for the same deadline."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def drip() -> None:
+            client, _ = listener.accept()
+            with client, suppress(OSError):
+                client.sendall(b"HTTP/1.1 200 OK\r\n")
+                while True:  # until it is closed
+                    client.sendall(b"X-Filler: 1\r\n")
+                    threading.Event().wait(0.05)
+
+        thread = threading.Thread(target=drip, daemon=True)
+        thread.start()
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{listener.getsockname()[1]}")
+        monkeypatch.setenv("NO_PROXY", "")
+        error = failure(client_credentials(TokenServer(), timeout=0.5))
+        thread.join(LONG)
+    assert "in time" in str(error)
+    assert error.temporary
+
+
+def test_a_proxy_over_tls_is_told_nothing_in_clear(
+    server: TokenServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bytes] = []
+    certs.authority().cert_pem.write_to_path(tmp_path / "roots.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "roots.pem"))
+    listener = socket.create_server(("127.0.0.1", 0))
+    with certs.server_context().wrap_socket(listener, server_side=True) as listener:
+        thread = threading.Thread(target=_proxy, args=(listener, server.port, seen), daemon=True)
+        thread.start()
+        monkeypatch.setenv("HTTPS_PROXY", f"https://user:p%40ss@localhost:{listener.getsockname()[1]}")
+        monkeypatch.setenv("NO_PROXY", "")
+        assert client_credentials(server).current(timeout=LONG) == "token-1"
+        thread.join(LONG)
+    assert b"Basic dXNlcjpwQHNz" in seen[0]
+
+
+def test_a_proxy_of_another_kind_is_told_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        monkeypatch.setenv("HTTPS_PROXY", f"socks5://user:{SECRET}@127.0.0.1:{listener.getsockname()[1]}")
+        monkeypatch.setenv("NO_PROXY", "")
+        error = failure(client_credentials(TokenServer(port=1)))
+        listener.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+    assert "none of http or https" in str(error)
 
 
 def _proxy(listener: socket.socket, port: int, seen: list[bytes]) -> None:
