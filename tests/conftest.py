@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
@@ -52,6 +53,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="I/N",
         help="of a sample the part of the I-th of N Pythons: what is marked `everywhere`, and one test in N",
     )
+
+
+def pytest_configure() -> None:
+    """Take Ctrl-C even where a shell, in the background, ignores it: programs under test inherit that."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)

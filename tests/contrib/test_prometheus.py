@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -21,6 +22,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 from support.daemon import CLOSED_PORT
 from support.sends import send_by
+from support.unpacked import TREES
 
 from pysmtpx import InputError, SmtpPool, observing
 from pysmtpx.contrib import prometheus
@@ -197,7 +199,9 @@ def test_names_follow_the_conventions(exposed: Scrape) -> None:
 
 
 def test_promtool_finds_nothing_to_mend(exposed: Scrape) -> None:
-    promtool = shutil.which("promtool")
+    promtool = shutil.which(
+        "promtool", path=f"{TREES / 'prometheus/usr/bin'}{os.pathsep}{os.environ['PATH']}"
+    )
     if promtool is None:
         pytest.skip("promtool is not installed")
     found = subprocess.run(
