@@ -12,7 +12,7 @@ from .frames import conceals
 from .net.deadline import Deadline, now
 from .opening import Attempt, open_channel
 from .options import SERVER_DEFAULTS, ServerOptions, spelled_out
-from .server import Server
+from .server import Server, server_of
 from .watching import opened
 
 
@@ -62,4 +62,4 @@ def as_server(
     if isinstance(target, Server):
         return target.replace(**given) if given else target
     text = os.fspath(target)
-    return Server.from_url(text, **given) if "://" in text else Server(text, **given)
+    return Server.from_url(text, **given) if "://" in text else server_of(text, given)

@@ -6,8 +6,9 @@ import socket
 import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import partial
+from functools import lru_cache, partial
 from importlib import import_module
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from . import endpoint
@@ -271,6 +272,22 @@ class Server:
             if value is not None:
                 shown.append(f"{field.name}={_shown(field.name, value)}")
         return f"Server({', '.join(shown)})"
+
+
+_PLAIN: Final = frozenset((str, int, float, bool, NoneType, Protocol))
+_MAY_HOLD_SECRET: Final = frozenset((*_HIDDEN, "proxy"))
+# By type as well: port 1 is equal to True, which is none.
+_remembered: Final = lru_cache(maxsize=64, typed=True)(Server)
+
+
+def server_of(host: str, options: Mapping[str, Any]) -> Server:
+    """``Server(host, **options)``, or the one that was made of the same arguments before.
+
+    A program without a pool names the same server for each message, and to check that again takes as long
+    as a tenth of the connection. Remembered is what has no secret, and nothing that could change.
+    """
+    is_plain = _PLAIN.issuperset(map(type, options.values())) and _MAY_HOLD_SECRET.isdisjoint(options)
+    return (_remembered if is_plain else Server)(host, **options)
 
 
 @conceals
