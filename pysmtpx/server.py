@@ -20,6 +20,7 @@ from .frames import conceals
 from .options import SERVER_DEFAULTS, ServerChanges, ServerOptions, spelled_out, unknown
 from .outgoing import BeforeSend, Outgoing, checked_allowed, checked_hooks, checked_redirect
 from .sasl.credentials import Credentials, Source
+from .sasl.mechanisms import MECHANISMS, Secret
 from .sasl.own import SaslMechanism, checked
 from .values import above_zero, flag, tls_context
 from .wire.address import ForwardPath
@@ -393,15 +394,36 @@ _CHECKS: Final[dict[str, Callable[[Any], object]]] = {
 """What a value must be, and the form in which it is kept; others are checked together, or kept as given."""
 
 
-_OUTSIDE: Final = ("EXTERNAL", "GSSAPI")
-"""Mechanisms whose proof is none of the arguments: a certificate, a ticket."""
+_EITHER: Final = frozenset(_SECRETS)
+_TAKES: Final = {
+    Secret.NONE: frozenset[str](),
+    Secret.PASSWORD: frozenset(("password",)),
+    Secret.TOKEN: frozenset(("token",)),
+}
+
+
+def secrets_of(auth: Iterable[str | SaslMechanism]) -> frozenset[str]:
+    """Which of ``password`` and ``token`` these mechanisms take; either where none is named.
+
+    EXTERNAL and GSSAPI take none: their proof is a certificate, a ticket.
+    """
+    taken = [_taken(each) for each in auth]
+    return frozenset().union(*taken) if taken else _EITHER
+
+
+def _taken(mechanism: str | SaslMechanism) -> frozenset[str]:
+    if mechanism == "GSSAPI":
+        return _TAKES[Secret.NONE]
+    # One of the caller's own may use what is there.
+    known = MECHANISMS.get(mechanism) if isinstance(mechanism, str) else None
+    return _EITHER if known is None else _TAKES[known.secret]
 
 
 def _check_account(server: Server) -> None:
     secrets = [name for name in _SECRETS if getattr(server, name) is not None]
     if not (secrets or server.username or server.auth or server.authzid):
         return
-    external = any(each in _OUTSIDE or not isinstance(each, str) for each in server.auth)
+    external = any(not isinstance(each, str) or not secrets_of([each]) for each in server.auth)
     if len(secrets) == 2:
         raise InputError("password and token were both given: which one is meant?")
     if secrets and not server.username:
@@ -411,6 +433,9 @@ def _check_account(server: Server) -> None:
     if (server.auth or server.authzid) and not secrets and not external:
         raise InputError("auth or authzid without username and password")
     _ = server.credentials  # checks the octets of each
+    if secrets and secrets[0] not in secrets_of(server.auth):
+        names = ", ".join(str(each) for each in server.auth)
+        raise InputError(f"{secrets[0]} was given, but no mechanism of auth takes one: {names}")
 
 
 def _check_embedded(server: Server) -> None:

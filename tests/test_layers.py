@@ -175,6 +175,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("smtplib",),
     # The command line, and the embedded server that it shows the mail of.
     ("testing.__init__",),
+    ("cli.flags",),
     ("cli.compose", "cli.recipients", "cli.servers"),
     ("cli.inbox", "cli.template", "cli.running"),
     ("cli.web", "development"),

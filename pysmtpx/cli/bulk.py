@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from ..errors import InputError
 from ..journal.recipients import Journal
+from . import flags
 from .compose import add_content
 from .exits import Exit
 from .recipients import Row, read_rows
@@ -43,13 +44,17 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("--jinja", action="store_true", help="the templates are Jinja2's, not str.format's")
     parser.add_argument("--mail-from", metavar="ADDRESS", help="the sender of the envelope")
-    parser.add_argument("--connections", metavar="COUNT", type=int, default=4)
-    parser.add_argument("--rate", metavar="MESSAGES", type=float, help="at most so many a second")
+    parser.add_argument("--connections", metavar="COUNT", type=flags.connections, default=4)
+    parser.add_argument("--rate", metavar="MESSAGES", type=flags.rate, help="at most so many a second")
     parser.add_argument(
-        "--turns", metavar="COUNT", type=int, default=3, help="tries for those refused by 4xx"
+        "--turns", metavar="COUNT", type=flags.count, default=3, help="tries for those refused by 4xx"
     )
-    parser.add_argument("--turn-wait", metavar="SECONDS", type=float, default=300.0, help="between two turns")
-    parser.add_argument("--timeout", metavar="SECONDS", type=float, default=600.0, help="for each message")
+    parser.add_argument(
+        "--turn-wait", metavar="SECONDS", type=flags.pause, default=300.0, help="between two turns"
+    )
+    parser.add_argument(
+        "--timeout", metavar="SECONDS", type=flags.seconds, default=600.0, help="for each message"
+    )
     parser.add_argument(
         "--resend-doubtful", action="store_true", help="send to those in doubt again: they may get it twice"
     )
@@ -87,11 +92,15 @@ def run(arguments: argparse.Namespace, show: Show) -> Exit:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    for name in ("connections", "turns"):
-        if getattr(arguments, name) < 1:
-            raise InputError(f"--{name} is a whole number from 1")
-    if arguments.rate is not None and not 0 < arguments.rate < 1e6:
-        raise InputError("--rate is a number above 0")
+    """Raise ``InputError`` where one file would be written over another."""
+    files = {os.path.realpath(arguments.list): "--list"}
+    for name in ("journal", "report"):
+        path = getattr(arguments, name) or (f"{arguments.list}.journal" if name == "journal" else None)
+        if path is None:
+            continue
+        other = files.setdefault(os.path.realpath(path), f"--{name}")
+        if other != f"--{name}":
+            raise InputError(f"--{name} and {other} are one file: it would be written over")
 
 
 def _dry_run(arguments: argparse.Namespace, template: Template, show: Show) -> Exit:

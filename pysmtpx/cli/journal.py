@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import time
 from email import message_from_string
 from typing import Any, Final
@@ -12,6 +11,7 @@ from ..errors import InputError
 from ..journal.opening import open_journal
 from ..journal.sql import SqlJournal, Summary
 from ..journal.statements import PURGEABLE
+from . import flags
 from .exits import Exit
 from .show import Show
 
@@ -29,7 +29,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     actions = whole.add_subparsers(dest="action", required=True, metavar="ACTION")
     listing = actions.add_parser("list", help="one line for each message")
     listing.add_argument("--state", choices=_STATES, help="only messages with somebody in this state")
-    listing.add_argument("--limit", type=int, default=100, metavar="N", help="at most so many (100)")
+    listing.add_argument("--limit", type=flags.count, default=100, metavar="N", help="at most so many (100)")
     show = actions.add_parser("show", help="a message, and what became of each recipient")
     retry = actions.add_parser("retry", help="queue again who was refused")
     retry.add_argument("--doubtful", action="store_true", help="also who is in doubt: they may get it twice")
@@ -37,7 +37,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     stats = actions.add_parser("stats", help="how many recipients are in each state")
     purge = actions.add_parser("purge", help="forget messages that are over")
     purge.add_argument(
-        "--days", type=_days, default=7.0, metavar="N", help="those queued more than so many days ago (7)"
+        "--days",
+        type=flags.days,
+        default=7.0,
+        metavar="N",
+        help="those queued more than so many days ago (7)",
     )
     purge.add_argument(
         "--fate",
@@ -50,7 +54,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         parser.allow_abbrev = False
         parser.add_argument("file", metavar="FILE", help="the journal: a file, or a URL of PostgreSQL")
         if parser in (show, retry, cancel):
-            parser.add_argument("number", type=int, nargs="+", metavar="NUMBER", help="of a message")
+            parser.add_argument("number", type=flags.count, nargs="+", metavar="NUMBER", help="of a message")
         # Also behind the action; a default here would undo what was said before it.
         parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
         parser.set_defaults(run=_opened(run))
@@ -142,13 +146,6 @@ def _cancel(journal: SqlJournal, arguments: argparse.Namespace, show: Show) -> E
         show.value({"number": number, "cancelled": count})
         show.line(f"message {number}: {count} recipients are not sent it")
     return Exit.ACCEPTED
-
-
-def _days(text: str) -> float:
-    with contextlib.suppress(ValueError):
-        if 0 <= (days := float(text)) < 1e6:
-            return days
-    raise argparse.ArgumentTypeError("it is a number of days from 0")
 
 
 def _purge(journal: SqlJournal, arguments: argparse.Namespace, show: Show) -> Exit:

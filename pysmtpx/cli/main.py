@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from .. import __version__
 from ..errors import SmtpError
-from . import bulk, check, journal, send, sink
+from . import bulk, check, flags, journal, send, sink
 from .exits import Exit, exit_of
 from .show import Show, complain, error_text
 
@@ -38,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     run: Callable[[argparse.Namespace, Show], Exit] = arguments.run
     show = Show(as_json=arguments.json)
     try:
+        flags.check(arguments)
         return run(arguments, show)
     except SmtpError as error:
         code = exit_of(error)

@@ -15,6 +15,7 @@ from ..connecting import connect
 from ..errors import InputError, SmtpError
 from ..wire.params import MailFromParams, RcptToParams
 from ..wire.result import SendResult
+from . import flags
 from .compose import add_content, attachments_of, html_of, load, text_of, with_headers
 from .exits import Exit, exit_of
 from .servers import add_server, server_of
@@ -40,13 +41,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     envelope.add_argument("--ret", choices=["full", "hdrs"], help="what a notification returns")
     envelope.add_argument("--envid", metavar="ID", help="our mark for notifications")
     parser.add_argument("--eml", metavar="FILE", help="send this message as it is; - is standard input")
-    parser.add_argument("--timeout", metavar="SECONDS", type=float, default=600.0)
+    parser.add_argument("--timeout", metavar="SECONDS", type=flags.seconds, default=600.0)
     parser.add_argument("--transcript", action="store_true", help="show each command and reply; no secret")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace, show: Show) -> Exit:
     """Send, and tell."""
+    _check(arguments)
     server = server_of(arguments)
     message: EmailMessage | bytes = load(arguments.eml) if arguments.eml else _message(arguments)
     recipients = arguments.rcpt_to or None
@@ -83,6 +85,18 @@ def run(arguments: argparse.Namespace, show: Show) -> Exit:
                 raise
             return tell(error, show)
     return tell(result, show)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Raise ``InputError`` where the envelope of a message that is there already is given twice."""
+    if not arguments.eml:
+        return
+    if arguments.mail_from is not None and arguments.sender:
+        raise InputError("with --eml, --from and --mail-from are both the sender: which one is meant?")
+    if arguments.rcpt_to and (arguments.to or arguments.cc or arguments.bcc):
+        raise InputError(
+            "with --eml, --rcpt-to and --to, --cc or --bcc are all the recipients: leave one out"
+        )
 
 
 def tell(fate: SendResult | SmtpError, show: Show) -> Exit:

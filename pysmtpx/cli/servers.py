@@ -8,11 +8,12 @@ import os
 import ssl
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from ..errors import InputError
 from ..frames import conceals
-from ..server import Server
+from ..server import Server, secrets_of
+from . import flags
 
 URL_VARIABLE: Final = "PYSMTPX_URL"
 PASSWORD_VARIABLE: Final = "PYSMTPX_PASSWORD"
@@ -44,7 +45,7 @@ def add_server(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--client-key", metavar="FILE", help="PEM file with its key, if that is another file")
     group.add_argument("--server-hostname", metavar="NAME", help="the name that its certificate must bear")
     group.add_argument("--local-hostname", metavar="NAME", help="our name in EHLO")
-    group.add_argument("--connect-timeout", metavar="SECONDS", type=float)
+    group.add_argument("--connect-timeout", metavar="SECONDS", type=flags.seconds)
     for name, (metavar, text) in _WAYS.items():
         action = "append" if name in _SEVERAL else "store"
         group.add_argument(f"--{name}", metavar=metavar, help=text, action=action)
@@ -159,8 +160,8 @@ def _context(arguments: argparse.Namespace) -> ssl.SSLContext:
 @conceals
 def _account(arguments: argparse.Namespace, url: str) -> dict[str, Any]:
     if arguments.oauth:
-        if arguments.token_file or arguments.password_file or _states(url, "oauth"):
-            raise InputError("--oauth was given, and another secret or provider too: which one is meant?")
+        if _states(url, "oauth"):
+            raise InputError("--oauth was given, and the URL names a provider too: which one is meant?")
         from ..oauth.named import configured  # only who names a provider needs it
 
         name = arguments.username or _lone_user(url)
@@ -169,20 +170,34 @@ def _account(arguments: argparse.Namespace, url: str) -> dict[str, Any]:
         secret = {"token": _first_line(arguments.token_file)}
     elif arguments.password_file:
         secret = {"password": _first_line(arguments.password_file)}
-    elif token := os.environ.get(TOKEN_VARIABLE):
-        secret = {"token": token}
-    elif password := os.environ.get(PASSWORD_VARIABLE):
-        secret = {"password": password}
-    elif _states(url, "oauth"):
-        return {"username": arguments.username} if arguments.username else {}
-    elif name := arguments.username or _lone_user(url):
-        secret = {"password": getpass.getpass(f"Password of {name}: ")}
     else:
-        return {}
+        secret = _unasked(arguments, url)
     if arguments.username:
         return {"username": arguments.username, **secret}
     # Who it is for stands in the URL. With nobody there the variable is meant for another server.
     return secret if "@" in url else {}
+
+
+@conceals
+def _unasked(arguments: argparse.Namespace, url: str) -> dict[str, Any]:
+    """What no option says: of the environment or a prompt, if a mechanism that is allowed takes it."""
+    taken = secrets_of(_mechanisms(arguments, url))
+    variables = {"token": TOKEN_VARIABLE, "password": PASSWORD_VARIABLE}
+    found = {
+        name: value for name in variables if name in taken and (value := os.environ.get(variables[name]))
+    }
+    name = arguments.username or _lone_user(url)
+    if len(found) > 1 and name is not None:
+        raise InputError(f"${TOKEN_VARIABLE} and ${PASSWORD_VARIABLE} are both set: which one is meant?")
+    if not found and name and "password" in taken and not _states(url, "oauth"):
+        return {"password": getpass.getpass(f"Password of {name}: ")}
+    return found
+
+
+def _mechanisms(arguments: argparse.Namespace, url: str) -> list[str]:
+    """The only mechanisms that are allowed, if some are named: by the option, or else by the URL."""
+    stated = parse_qs(url.partition("?")[2]).get("auth", [""])[0]
+    return [each.upper() for each in arguments.auth or stated.split(",") if each]
 
 
 def _states(url: str, name: str) -> bool:

@@ -14,12 +14,14 @@ from typing import Any, Final
 from ..errors import ConnectError, InputError
 from ..testing import MailServer
 from ..wire.limits import Stage
+from . import flags
 from .exits import Exit
 from .inbox import Inbox, Letter
 from .show import Show
 from .web import Page
 
 _KEPT: Final = 500
+_WEB_PORT: Final = 8025
 _GRACE: Final = 5.0
 """Seconds for the clients to be told, and to say QUIT."""
 
@@ -29,12 +31,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "sink", help="take any mail, deliver none, and show it: in the terminal, as files, on a web page"
     )
-    parser.add_argument("--port", type=int, default=1025, help="of the mail server; 0 is any free one")
+    parser.add_argument("--port", type=flags.port, default=1025, help="of the mail server; 0 is any free one")
     parser.add_argument("--lmtp", action="store_true", help="speak LMTP")
-    parser.add_argument("--web-port", type=int, default=8025, help="of the web page; 0 is any free one")
+    parser.add_argument(
+        "--web-port", type=flags.port, help=f"of the web page ({_WEB_PORT}); 0 is any free one"
+    )
     parser.add_argument("--no-web", action="store_true", help="no web page")
     parser.add_argument("--folder", metavar="DIR", help="write each message there as a file .eml")
-    parser.add_argument("--keep", type=int, default=_KEPT, help=f"messages kept in memory ({_KEPT})")
+    parser.add_argument("--keep", type=flags.count, default=_KEPT, help=f"messages kept in memory ({_KEPT})")
     parser.add_argument(
         "--refuse", metavar="ADDRESS", action="append", default=[], help="answer 550 to this recipient"
     )
@@ -44,9 +48,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="offer STARTTLS with this certificate (PEM, its chain behind it)",
     )
     parser.add_argument("--key", metavar="FILE", help="PEM file with its key, if that is another file")
-    parser.add_argument(
-        "--tls", choices=["starttls", "implicit"], default="starttls", help="with --certificate"
-    )
+    parser.add_argument("--tls", choices=["starttls", "implicit"], help="with --certificate (starttls)")
     parser.add_argument(
         "--account",
         metavar="NAME:PASSWORD",
@@ -54,14 +56,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         default=[],
         help="demand a log-in; for this account, which is no secret: arguments can be seen by everybody here",
     )
-    parser.add_argument("--stop-after", metavar="COUNT", type=int, help="end after so many messages")
+    parser.add_argument("--stop-after", metavar="COUNT", type=flags.count, help="end after so many messages")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace, show: Show) -> Exit:
     """Serve until an interrupt, or until so many messages came."""
-    if arguments.keep < 1 or (arguments.stop_after is not None and arguments.stop_after < 1):
-        raise InputError("--keep and --stop-after are whole numbers from 1")
+    if arguments.port and arguments.port == arguments.web_port:
+        raise InputError("--port and --web-port are one port: mail and pages need one each")
     folder = None if arguments.folder is None else _folder(arguments.folder)
     told = threading.Lock()
     enough = threading.Event()
@@ -112,12 +114,13 @@ def _context(arguments: argparse.Namespace) -> ssl.SSLContext | None:
 
 
 def _accounts(given: list[str]) -> dict[str, str]:
-    accounts = {}
+    accounts: dict[str, str] = {}
     for each in given:
         name, colon, password = each.partition(":")
         if not (name and colon):
             raise InputError("an account is NAME:PASSWORD")
-        accounts[name] = password
+        if accounts.setdefault(name, password) != password:
+            raise InputError(f"--account gives {name} two passwords: which one is meant?")
     return accounts
 
 
@@ -127,7 +130,7 @@ def _serving(arguments: argparse.Namespace, inbox: Inbox) -> Iterator[MailServer
         protocol="lmtp" if arguments.lmtp else "smtp",
         port=arguments.port,
         ssl_context=_context(arguments),
-        tls=arguments.tls if arguments.certificate else None,
+        tls=arguments.tls,
         strict=False,
         lenient=True,
         users=_accounts(arguments.account),
@@ -150,10 +153,11 @@ def _page(arguments: argparse.Namespace, inbox: Inbox) -> Iterator[str | None]:
     if arguments.no_web:
         yield None
         return
+    port = _WEB_PORT if arguments.web_port is None else arguments.web_port
     try:
-        page = Page(inbox, arguments.web_port)
+        page = Page(inbox, port)
     except OSError as error:
-        raise _taken("--web-port", arguments.web_port, error) from error
+        raise _taken("--web-port", port, error) from error
     with page:
         yield page.url
 
