@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Unpack
 
 from .connection import SmtpConnection
-from .errors import SmtpError
+from .errors import InputError, SmtpError
 from .frames import conceals
 from .net.deadline import Deadline, now
 from .opening import Attempt, open_channel
@@ -61,5 +61,7 @@ def as_server(
     given = options if port is None else {"port": port, **options}
     if isinstance(target, Server):
         return target.replace(**given) if given else target
+    if not isinstance(target, str | os.PathLike):
+        raise InputError(f"a server is a host, a URL or a Server, and not {type(target).__name__}")
     text = os.fspath(target)
     return Server.from_url(text, **given) if "://" in text else server_of(text, given)

@@ -186,10 +186,18 @@ def _private(octets: bytes, dkim: Any) -> tuple[bytes, bytes]:
         return b"ed25519-sha256", base64.b64encode(seed)
     bits = _bits(octets, dkim) if is_pem else None
     if bits is None:
-        raise InputError("not a private key of RSA or Ed25519 in PEM")
+        raise InputError(f"not a private key of RSA or Ed25519 in PEM{_instead(octets)}")
     if bits < _LEAST_BITS:
         raise InputError(f"an RSA key of {bits} bits is too short: no verifier may accept it (RFC 8301 3.2)")
     return b"rsa-sha256", octets
+
+
+@conceals
+def _instead(octets: bytes) -> str:
+    """What seems to have been given in the place of the key; nothing of it."""
+    if b"PUBLIC KEY-----" in octets:
+        return ": this is the public one, for DNS"
+    return "" if b"-----BEGIN" in octets else ": it begins with -----BEGIN; a path goes into key_file"
 
 
 @conceals

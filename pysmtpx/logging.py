@@ -25,7 +25,7 @@ from .connecting import as_server, connect
 from .errors import DeliveryUnknown, InputError, SmtpError
 from .frames import conceals
 from .net.deadline import now
-from .options import ServerOptions, spelled_out
+from .options import ServerOptions, spelled_out, unknown
 from .pool import SmtpPool
 from .records import fields
 from .server import Server
@@ -45,6 +45,7 @@ _MOST_SUBJECT: Final = 150
 _LONGEST_REST: Final = 3600.0
 _VARIES: Final = re.compile(r"0x[0-9a-fA-F]+|[0-9]+")
 _CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_ARGUMENTS: Final = ("subject", "level", "delay", "interval", "repeat", "timeout", "flush_timeout")
 _AUTOMATIC: Final = {"Auto-Submitted": "auto-generated"}  # RFC 3834 5: nobody's out-of-office answers it
 
 Key: TypeAlias = tuple[Hashable, ...]
@@ -111,6 +112,8 @@ class MailHandler(logging.Handler):
         **options: Unpack[ServerOptions],
     ) -> None:
         super().__init__(level)
+        if not options.keys() <= ServerOptions.__annotations__.keys():
+            raise unknown(options, {*ServerOptions.__annotations__, *_ARGUMENTS})
         self._server: Server | SmtpPool
         if not isinstance(server, SmtpPool):
             self._server = as_server(server, None, options)

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
-from .errors import SmtpError
+from .errors import InputError, SmtpError
 from .net.deadline import now
 from .records import fields
 from .telling import Telling
@@ -186,8 +186,15 @@ _telling: Final = Telling("observing")
 
 
 def add(observer: Observer) -> None:
-    """Have it told from now on, of every connection and pool in the process; does nothing twice."""
+    """Have it told from now on, of every connection and pool in the process; does nothing twice.
+
+    Raises ``InputError`` for what is no ``Observer``.
+    """
     global observers
+    given: object = observer
+    if not isinstance(given, Observer):
+        told = f"{given.__name__}()" if isinstance(given, type) else "of a class derived from Observer"
+        raise InputError(f"an observer is an object: {told}")
     if observer not in observers:
         observers = (*observers, observer)
 

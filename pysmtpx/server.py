@@ -16,6 +16,7 @@ from . import url as urls
 from .embedded import is_embedded
 from .endpoint import TlsMode
 from .errors import InputError
+from .extras import needs
 from .frames import conceals
 from .options import SERVER_DEFAULTS, ServerChanges, ServerOptions, spelled_out, unknown
 from .outgoing import BeforeSend, Outgoing, checked_allowed, checked_hooks, checked_redirect
@@ -128,7 +129,7 @@ class Server:
         values: dict[str, Any] = {"host": host, "port": port, **_DEFAULTS, **options}
         # Only what is given can be wrong.
         for name, value in options.items():
-            if name in _CHECKS and value is not _DEFAULTS[name]:
+            if name in _CHECKS and value is not _NOT_GIVEN[name]:
                 values[name] = _CHECKS[name](value)
         if not _OF_WAY.isdisjoint(options):
             _check_way(values)
@@ -231,6 +232,9 @@ class Server:
         ``replace(tls="implicit")`` moves from port 587 to 465.
         """
         values: Any = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name in _SEVERAL:
+            if not values[name]:  # nothing was named
+                del values[name]
         if "proxy" in changes:
             del values["proxy_password"]  # it is for nobody but the proxy that it was given for
         if ":" in str(changes.get("host", "")):
@@ -318,7 +322,10 @@ def _mechanisms(value: Any) -> tuple[str | SaslMechanism, ...]:
     if value is None:
         return ()
     is_one = isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable)
-    return tuple(map(_mechanism, (value,) if is_one else value))
+    named = tuple(map(_mechanism, (value,) if is_one else value))
+    if not named:
+        raise InputError("auth names no mechanism; leave it out, or None, for any")
+    return named
 
 
 def _mechanism(value: Any) -> str | SaslMechanism:
@@ -344,21 +351,24 @@ def _text(name: str, value: object) -> str:
 _NOT_EMBEDDED: Final = (*_SECRETS, "username", "auth", *_OF_TLS, "source_address")
 
 
-def _each(check: Callable[[object], str]) -> Callable[[Any], tuple[str, ...]]:
-    """Each of several texts, which one text has with commas between them."""
+def _each(check: Callable[[object], str], must: str = "") -> Callable[[Any], tuple[str, ...]]:
+    """Each of several texts, which one text has with commas between them; ``must`` be one, by that name."""
 
     def checked(value: Any) -> tuple[str, ...]:
         if value is None:
             return ()
         is_one = not isinstance(value, Iterable) or isinstance(value, bytes | Mapping)
         words = value.split(",") if isinstance(value, str) else [value] if is_one else value
-        return tuple(dict.fromkeys(check(word.strip() if isinstance(word, str) else word) for word in words))
+        found = dict.fromkeys(check(word.strip() if isinstance(word, str) else word) for word in words)
+        if must and not found:
+            raise InputError(f"{must} names nothing; leave it out, or None, where anything will do")
+        return tuple(found)
 
     return checked
 
 
 _keywords: Final = _each(endpoint.checked_keyword)
-_fingerprints: Final = _each(endpoint.checked_fingerprint)
+_fingerprints: Final = _each(endpoint.checked_fingerprint, "fingerprint")
 
 
 def _certificate(value: object) -> tuple[str, str | None]:
@@ -369,7 +379,10 @@ def _certificate(value: object) -> tuple[str, str | None]:
     )
 
 
-_DEFAULTS: Final[dict[str, Any]] = {**SERVER_DEFAULTS, "auth": (), "fingerprint": (), "without": ()}
+_SEVERAL: Final = ("auth", "fingerprint", "without")
+"""What is kept as a tuple, empty where nothing was named. Nobody can say so: a check would be off."""
+_NOT_GIVEN: Final[dict[str, Any]] = {**SERVER_DEFAULTS}
+_DEFAULTS: Final[dict[str, Any]] = {**_NOT_GIVEN, **dict.fromkeys(_SEVERAL, ())}
 _CHECKS: Final[dict[str, Callable[[Any], object]]] = {
     "protocol": endpoint.checked_protocol,
     "tls": endpoint.checked_tls,
@@ -466,6 +479,7 @@ def _check_way(values: dict[str, Any]) -> None:
     if not isinstance(proxy, str):
         raise InputError(f"proxy is a URL, not {type(proxy).__name__}")
     parts = urls.proxy_parts(proxy)
+    needs("proxy", "python_socks")  # said here, and not when the line is there
     if None not in (password, parts.password) and password != parts.password:
         raise InputError("the proxy's URL has a password, and proxy_password another one: which is meant?")
     if parts.password is not None:

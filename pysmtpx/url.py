@@ -185,7 +185,8 @@ def _read(options: Mapping[str, str]) -> dict[str, Any]:
     if names & _OF_POOL:
         raise InputError(f"{min(names & _OF_POOL)} in a URL is for SmtpPool and Route: leave it out here")
     if unknown := names - _OPTIONS.keys():
-        raise InputError(f"the URL has an unknown option; {cures.unknown_secret_name(unknown, _OPTIONS)}")
+        known = {*_OPTIONS, *_OF_POOL, *_OAUTH}
+        raise InputError(f"the URL has an unknown option; {cures.unknown_secret_name(unknown, known)}")
     return {name: _OPTIONS[name](value) for name, value in options.items()}
 
 

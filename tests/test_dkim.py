@@ -259,6 +259,11 @@ def _encrypted_key() -> bytes:
         ({"key": "c2VjcmV0IHdvcmRz"}, "not a private key"),
         ({"key": b"-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n"}, "not a private key"),
         ({"key": Path("x")}, "goes into key_file"),
+        ({"key": "dkim-rsa.pem"}, "a path goes into key_file"),
+        (
+            {"key": "-----BEGIN PUBLIC KEY-----\nc2VjcmV0\n-----END PUBLIC KEY-----\n"},
+            "the public one, for DNS",
+        ),
         ({"key": _encrypted_key}, "encrypted"),
         ({"key": _short_key}, "512 bits"),
         ({"domain": "a b"}, "domain"),

@@ -78,6 +78,21 @@ def test_one_record_is_a_mail_that_says_what_and_where(log: logging.Logger, box:
     assert b"Auto-Submitted: auto-generated\r\n" in message.content
 
 
+@pytest.mark.parametrize(
+    ("server", "options", "told"),
+    [
+        ("memory://log", {"intervall": 3}, "no such option: 'intervall'; did you mean interval?"),
+        ("memory://log", {"hots": "x"}, "did you mean"),
+        (None, {}, "a server is a host, a URL or a Server, and not NoneType"),
+        (["memory://log"], {}, "and not list"),
+    ],
+)
+def test_a_slip_says_what_was_meant(server: Any, options: dict[str, Any], told: str) -> None:
+    with pytest.raises(InputError) as caught:
+        MailHandler(server, "robot@x.example", "ops@x.example", **options)
+    assert told in str(caught.value)
+
+
 def test_thousands_of_records_are_one_mail(log: logging.Logger, box: Mailbox) -> None:
     made = handler(log)
     for number in range(5000):

@@ -14,6 +14,7 @@ import pysmtpx.smtplib
 from pysmtpx import (
     AllRecipientsFailed,
     Event,
+    InputError,
     MailObject,
     SendResult,
     SmtpError,
@@ -131,6 +132,12 @@ def test_a_refusal_by_the_smtplib_face(notes: Notes) -> None:
         smtp.sendmail(SENDER, RECIPIENT, CONTENT)
     assert isinstance(notes.ended[-1].outcome, AllRecipientsFailed)
     assert [event.kind for event in notes.events] == ["refused"]
+
+
+@pytest.mark.parametrize("what", [Notes, object(), print])
+def test_what_is_no_observer_is_refused_at_once(what: Any) -> None:
+    with pytest.raises(InputError, match="an observer is an object"):
+        observing.add(what)
 
 
 def test_nothing_is_begun_without_an_observer() -> None:

@@ -141,6 +141,10 @@ class TestChecks:
             {"source_address": ("10.0.0.1", 65536)},
             {"source_address": ("10.0.0.1\n", 0)},
             {"tls": "none", "server_hostname": "mail.example.org"},
+            {"fingerprint": []},
+            {"fingerprint": ()},
+            {"auth": [], "username": "ann", "password": SECRET},
+            {"auth": iter(()), "username": "ann", "password": SECRET},
         ],
     )
     def test_refused_before_anything_is_dialled(self, arguments):
@@ -253,6 +257,10 @@ class TestValue:
         with pytest.raises(InputError):
             server.replace(username=None)
         assert Server("a.example:2525").replace(host="b.example:26").port == 26
+
+    def test_nobody_stays_nobody_in_a_copy(self):
+        server = Server("mail.example.org", allow_recipients=[])
+        assert server.allow_recipients == server.replace(port=2525).allow_recipients == ()
 
     def test_the_password_of_a_proxy_goes_to_no_other_one(self):
         server = Server("mail.example.org", proxy="socks5://u@one.example", proxy_password=SECRET)

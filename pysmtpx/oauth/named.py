@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from inspect import Parameter, signature
 from typing import Any, Final
 
+from ..cures import unknown_secret_name
 from ..errors import InputError
 from ..frames import conceals
 from ..shortening import shown
@@ -57,14 +59,26 @@ def by_name(name: str, *, username: str | None = None, env: str = _PREFIX, **opt
     values = _completed(name, options, env)
     if name == "google" and "service_account_file" in values:
         values.setdefault("subject", username)
+    _check_names(name, signature(make).parameters, values, env)
     try:
         return make(**values)
-    except TypeError:
-        # Its text may name what was given by mistake in place of a name.
-        text = f"an argument of oauth={name} is missing or unknown"
     except InputError as error:
         text = str(error.args[0])
-    raise InputError(f"{text}; it has {', '.join(_ARGUMENTS[name])}, each else from ${env}_…, in capitals")
+    raise InputError(
+        f"{text}; what is not given is looked for in ${env}_…, in capitals, as in ${env}_CLIENT_SECRET;"
+        f" oauth={name} has {', '.join(_ARGUMENTS[name])}"
+    )
+
+
+def _check_names(name: str, known: Mapping[str, Parameter], values: Mapping[str, Any], env: str) -> None:
+    """Raises ``InputError``, which says what is missing; it repeats no unknown name."""
+    if unknown := values.keys() - known.keys():
+        # What was given by mistake in place of a name may be a secret.
+        raise InputError(f"oauth={name} has an unknown argument; {unknown_secret_name(unknown, known)}")
+    required = [each for each, parameter in known.items() if parameter.default is Parameter.empty]
+    if missing := [each for each in required if each not in values]:
+        variables = " and ".join(f"${env}_{each.upper()}" for each in missing)
+        raise InputError(f"oauth={name} needs {' and '.join(missing)}: give it, or set {variables}")
 
 
 @conceals

@@ -246,7 +246,8 @@ def _known(name: str | SaslMechanism | Mechanism) -> str | SaslMechanism | Mecha
 
         return Gssapi()
     if name.upper() not in MECHANISMS:
-        raise InputError(f"auth: no such SASL mechanism: {name!a}")
+        there_are = ", ".join((*MECHANISMS, "GSSAPI"))
+        raise InputError(f"auth: no such SASL mechanism: {name!a}; there are {there_are}")
     return name.upper()
 
 

@@ -430,7 +430,13 @@ def test_a_url_names_a_provider_and_the_environment_has_its_secrets(
         ("oauth=microsoft&tenant=t&client_id=i&env=a%20b", "env is"),
         ("oauth=microsft&tenant=t", "no such provider for oauth: 'microsft'"),
         ("oauth=", "no such provider"),
-        ("oauth=google&tenant=t", "missing or unknown"),
+        ("oauth=google&tenant=t", "oauth=google has an unknown argument; there are client_id"),
+        ("oauth=microsoft&tenant=t", "needs client_id: give it, or set $PYSMTPX_CLIENT_ID"),
+        (
+            "oauth=oauth2&env=MAIL",
+            "token_url and client_id: give it, or set $MAIL_TOKEN_URL and $MAIL_",
+        ),
+        ("oauth=microsoft&tenant=t&client_id=i", "as in $PYSMTPX_CLIENT_SECRET"),
         ("oauth=oauth2&token_url=http%3A%2F%2Fx%2F&client_id=i&env=OTHER", "https://"),
         ("oauth=microsoft&oauth=google", "twice"),
         ("tenant=t&client_id=i", "names none: oauth="),
@@ -445,6 +451,12 @@ def test_a_url_that_names_none_is_told_so_and_never_repeated(
     with pytest.raises(InputError) as caught:
         Server.from_url(f"smtps://ann@mail.example?{query}")
     assert told in str(caught.value)
+    assert SECRET not in f"{caught.value!s} {frames_shown(caught.value)}"
+
+
+def test_a_slip_in_a_setting_names_what_was_meant() -> None:
+    with pytest.raises(InputError, match=r"unknown argument; did you mean tenant\?") as caught:
+        by_name("microsoft", tenat="t", client_id="i", client_secret=SECRET)
     assert SECRET not in f"{caught.value!s} {frames_shown(caught.value)}"
 
 

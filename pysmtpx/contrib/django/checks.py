@@ -11,7 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from ...cures import near_miss
 from ...errors import SmtpError
-from ...net.tls import client_context
+from ...net.tls import context_for
 from ...server import Server
 from ...shortening import shortened
 from .backend import EmailBackend
@@ -51,7 +51,8 @@ def check_mail(app_configs: Any, **_: Any) -> list[CheckMessage]:
             found.append(Error(_text(str(error), alias), id="pysmtpx.E001"))
             continue
         found += [check(server, alias) for server in servers for check in (_port, _line)]
-        found += [_certificate(server, alias) for server in servers[:1]]  # the same for all
+        files = dict.fromkeys((each.roots, each.client_certificate) for each in servers)
+        found += [_files(roots, certificate, alias) for roots, certificate in files]
     slips = _slips() if is_ours else ()
     return [*(each for each in found if each is not None), *slips]
 
@@ -104,11 +105,12 @@ def _port(server: Server, alias: str | None) -> CheckMessage | None:
     return Error(_text(text, alias), hint=hint, id="pysmtpx.E002")
 
 
-def _certificate(server: Server, alias: str | None) -> CheckMessage | None:
-    if server.client_certificate is None:
-        return None
+def _files(
+    roots: str | None, certificate: tuple[str, str | None] | None, alias: str | None
+) -> CheckMessage | None:
+    """The roots of a server, and a certificate of ours."""
     try:
-        client_context(*server.client_certificate)
+        context_for(roots, certificate)
     except SmtpError as error:
         return Error(_text(str(error), alias), id="pysmtpx.E003")
     return None

@@ -200,7 +200,9 @@ class Options:
         return SmtpPool(self._routes(), **options)
 
     def _routes(self) -> list[Route]:
-        if self.values.get("servers"):
+        if self.values.get("servers") is not None:
+            if not self.values["servers"]:
+                raise InputError("servers names no server; leave it out where host says it")
             shared = {k: v for k, v in self._server_options().items() if k not in _OF_ONE_PLACE}
             return listed_routes("servers", self.values["servers"], shared)
         hosts = self.values["host"]
@@ -208,6 +210,9 @@ class Options:
             raise InputError("host is a name, or a list of names")
         options = self._server_options()
         hosts = [hosts] if isinstance(hosts, str) else hosts
+        for host in hosts:
+            if "://" in str(host) and not is_embedded(str(host)):
+                raise InputError('EMAIL_HOST (host) is a name; URLs go into a list: "servers": ["smtps://…"]')
         # Django's default for the port is not meant for a server that has none.
         without_port = {**options, "port": None}
         return [

@@ -62,6 +62,8 @@ _CALLED_ELSEWHERE: Final = {
 """What other frameworks call the same, without the prefix."""
 
 
+_LIMITS_MAIL: Final = frozenset(("MAIL_REDIRECT_TO", "MAIL_ALLOW_RECIPIENTS", "MAIL_SUPPRESS_SEND"))
+"""A slip in one of these sends mail to customers that was not to leave."""
 _OF_OTHERS: Final = frozenset(("MAIL_SERVER_NAME",))
 """Keys of other extensions that only look like a slip in one of ours."""
 
@@ -86,13 +88,16 @@ class _Asked(Mapping[str, Any]):
     def warn_of_slips(self) -> None:
         """Log each key that is none of ours but for a slip, where the one that was meant is not there.
 
-        Other extensions have keys that begin so too.
+        Other extensions have keys that begin so too. Raises ``InputError`` where mail would go to those
+        from whom it was to be kept.
         """
         for name in self._config.keys() - self.names - _OF_OTHERS:
             if isinstance(name, str) and name.startswith(_OURS):
                 elsewhere = _CALLED_ELSEWHERE.get(name.removeprefix(_OURS))
                 meant = f"{_OURS}{elsewhere}" if elsewhere else near_miss(name, self.names)
                 if meant and meant not in self._config:
+                    if meant in _LIMITS_MAIL:
+                        raise InputError(f"the setting {shown(name)} is none of ours; did you mean {meant}?")
                     text, extra = "the setting %s is none of ours; did you mean %s?", fields(event="warning")
                     _log.warning(text, shown(name), meant, extra=extra)
 
@@ -192,6 +197,8 @@ class MailSettings:
         return SmtpPool(listed_routes("MAIL_URL", self.url, of_server), **options)
 
     def _target(self) -> Any:
+        if self.url is not None and not isinstance(self.url, str) and not self.url:
+            raise InputError("MAIL_URL names no server; leave it out where MAIL_SERVER says it")
         if self.url:
             self._check_url_alone()
             return self.url if isinstance(self.url, str) else tuple(self.url)

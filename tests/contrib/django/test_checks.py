@@ -45,6 +45,14 @@ def found(site: Any, **options: Any) -> list[str]:
         ({"port": 587, "use_tls": True, "rate": 0}, ["pysmtpx.E001"]),
         ({"port": 587, "use_tls": True, "ssl_certfile": "/no/such/file.pem"}, ["pysmtpx.E003"]),
         ({"host": [REMOTE, "localhost"], "port": 25}, ["pysmtpx.W001"]),
+        ({"port": 587, "use_tls": True, "roots": "sytem"}, ["pysmtpx.E003"]),
+        (
+            {"servers": ["smtps://a.example", "smtps://b.example?roots=/no/such.pem"]},
+            ["pysmtpx.E003"],
+        ),
+        ({"servers": []}, ["pysmtpx.E001"]),
+        ({"host": "preset://gmail"}, ["pysmtpx.E001"]),
+        ({"port": 587, "use_tls": True, "fingerprint": []}, ["pysmtpx.E001"]),
     ],
 )
 def test_settings(site: Any, options: dict[str, Any], ids: list[str]) -> None:

@@ -44,6 +44,18 @@ def test_a_slip(make_app: Make, caplog: pytest.LogCaptureFixture, name: str, mea
     assert warned(caplog) == []
 
 
+@pytest.mark.parametrize("name", ["MAIL_REDIRCT_TO", "MAIL_ALLOW_RECIPIENT", "MAIL_SUPRESS_SEND"])
+def test_a_slip_that_would_let_mail_out(make_app: Make, name: str) -> None:
+    with pytest.raises(InputError, match=f"{name}.*did you mean MAIL_"):
+        make_app(**{name: "dev@example.org"})
+
+
+def test_a_list_that_names_no_server(make_app: Make) -> None:
+    app = make_app(MAIL_URL=[])
+    with pytest.raises(InputError, match="MAIL_URL names no server"):
+        app.extensions["mail"].pool()
+
+
 @pytest.mark.parametrize(
     "name",
     [
