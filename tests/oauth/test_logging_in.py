@@ -416,7 +416,7 @@ def test_a_url_names_a_provider_and_the_environment_has_its_secrets(
         assert SECRET not in shown
         assert REFRESH_TOKEN not in shown
     assert Server.from_url(url, token="another").token == "another"
-    assert Server.from_url(url, password="another").token is None
+    assert Server.from_url(url, password="another", auth=None).token is None
     assert Server.from_url(url, token=None, username=None, auth=None).token is None
 
 
