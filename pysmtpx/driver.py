@@ -259,7 +259,9 @@ class Driver:
             return wrong
         return None
 
-    def _close(self, _: Close) -> None:
+    def _close(self, effect: Close) -> None:
+        if effect.farewell:
+            self.stream.say_farewell()
         self.end("")
 
     def _start_tls(self, _: StartTls) -> ChannelBinding | None:

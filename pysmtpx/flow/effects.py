@@ -112,6 +112,9 @@ class StartTls:
 class Close:
     """Close the connection now, without another octet. Resumed with None."""
 
+    farewell: bool = False
+    """QUIT was said, and no answer is waited for any more: over TLS a close_notify goes before."""
+
 
 class Record(NamedTuple):
     """Do this before the write by which messages get in doubt.
@@ -142,6 +145,7 @@ TOO_LATE: Final = 3
 
 START_TLS: Final = StartTls()
 CLOSE: Final = Close()
+PART: Final = Close(farewell=True)
 MORE: Final = {stage: Receive(stage, last=False) for stage in Stage}
 """The next reply, behind which others are owed."""
 LAST: Final = {stage: Receive(stage) for stage in Stage}

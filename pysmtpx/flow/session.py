@@ -14,7 +14,7 @@ from ..wire.capabilities import Capabilities, Protocol
 from ..wire.limits import Stage
 from ..wire.reply import Reply
 from .auth import authenticate
-from .effects import CLOSE, LAST, MORE, START_TLS, Flow, Send
+from .effects import CLOSE, LAST, MORE, PART, START_TLS, Flow, Send
 
 
 class Opening(NamedTuple):
@@ -208,4 +208,4 @@ def quit_session() -> Flow[None]:
         yield LAST[Stage.QUIT]
     except SmtpError:
         pass
-    yield CLOSE
+    yield PART

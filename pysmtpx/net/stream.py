@@ -349,6 +349,19 @@ class Stream:
         except OSError as error:
             pass_alarm(error)
 
+    def say_farewell(self) -> None:
+        """Over TLS write a close_notify (RFC 8446 6.1), if it goes at once; only ``close`` may follow.
+
+        To be called behind the last reply that matters: a server answers it by hanging up. One that keeps
+        sessions itself, in place of tickets, forgets that of a connection which ends without it.
+        """
+        if isinstance(self._sock, ssl.SSLSocket) and self._broken is None:
+            self._broken = ConnectionLost("the connection is closed")
+            try:
+                self._sock.unwrap()
+            except (OSError, ValueError) as error:  # that of the server is not there yet, and not waited for
+                pass_alarm(error)
+
     def close(self) -> None:
         """Close the socket without another octet, close_notify included. Does nothing twice.
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from ..channel import Channel
 from ..errors import SmtpError
-from ..flow.effects import CLOSE, Flow, Send
+from ..flow.effects import PART, Flow, Send
 from ..lock import Wakeup
 from ..net.deadline import AnswerTime, Deadline
 from ..net.dial import Unwell
@@ -269,4 +269,4 @@ class PooledConnection:
 
 def _farewell() -> Flow[None]:
     yield Send(command.QUIT)
-    yield CLOSE
+    yield PART

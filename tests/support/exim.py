@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from support import certs
 from support.unpacked import UnpackedServer
 
 LIMIT = 20
@@ -28,7 +29,7 @@ pipelining_advertise_hosts = *
 chunking_advertise_hosts = *
 rfc1413_query_timeout = 0s
 host_lookup =
-tls_advertise_hosts =
+tls_advertise_hosts ={tls}
 message_size_limit = 8000000
 begin acl
 mail:
@@ -83,8 +84,12 @@ class EximServer(UnpackedServer):
         (self.base / "log").mkdir()
         ports = ":".join(map(str, self.ports))
         values = {"base": self.base, "ports": ports, "limited": self.limited_port, "limit": LIMIT}
-        (self.base / "exim.conf").write_text(_CONFIG.format(**values))
+        (self.base / "exim.conf").write_text(_CONFIG.format(tls=self.tls_settings(), **values))
         (self.base / "users").write_text("".join(f"{name}: {name}\n" for name in ("alice", "bob", "later")))
+
+    def tls_settings(self) -> str:
+        """Return whom TLS is offered to, and how."""
+        return ""
 
     def prepare(self) -> str:
         """Exim gives up its privileges where the configuration is elsewhere."""
@@ -92,3 +97,22 @@ class EximServer(UnpackedServer):
             'mkdir -p /etc/exim4 "$1/spool" && cp "$1/exim.conf" /etc/exim4/exim4.conf\n'
             'chown -R Debian-exim:Debian-exim "$1/spool" "$1/log"\n'
         )
+
+
+class TlsEximServer(EximServer):
+    """The same with STARTTLS, by GnuTLS; it hands out no ticket."""
+
+    def tls_settings(self) -> str:
+        """Return whom TLS is offered to, and the certificate."""
+        chain, key = certs.server_files(self.base)
+        for each in (chain, key):
+            each.chmod(0o644)
+        return f" *\ntls_certificate = {chain}\ntls_privatekey = {key}"
+
+
+class ResumingEximServer(TlsEximServer):
+    """The same, and it hands out tickets."""
+
+    def tls_settings(self) -> str:
+        """Return the same, and who may resume."""
+        return super().tls_settings() + "\ntls_resumption_hosts = *"
