@@ -151,7 +151,11 @@ def checked_host(value: object) -> str:
 
 def checked_name(value: object, what: str = "host") -> str:
     """A host as it is looked up: A-labels (RFC 5891), or an IP address in its one spelling."""
-    return _name(checked_text(what, value))
+    name = checked_text(what, value)
+    try:
+        return _name(name)
+    except InputError as error:
+        raise error.at(what) from None
 
 
 @lru_cache(maxsize=1024)
@@ -170,7 +174,11 @@ def _name(text: str) -> str:
 
 def checked_own_name(value: object) -> str:
     """Our name in EHLO: a domain, or an address as the literal that it has to be (RFC 5321 4.1.3)."""
-    return _own_name(checked_text("local_hostname", value))
+    name = checked_text("local_hostname", value)
+    try:
+        return _own_name(name)
+    except InputError as error:
+        raise error.at("local_hostname") from None
 
 
 @lru_cache(maxsize=64)

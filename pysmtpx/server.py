@@ -478,7 +478,10 @@ def _check_way(values: dict[str, Any]) -> None:
         return
     if not isinstance(proxy, str):
         raise InputError(f"proxy is a URL, not {type(proxy).__name__}")
-    parts = urls.proxy_parts(proxy)
+    try:
+        parts = urls.proxy_parts(proxy)
+    except InputError as error:
+        raise error.at("proxy") from None
     needs("proxy", "python_socks")  # said here, and not when the line is there
     if None not in (password, parts.password) and password != parts.password:
         raise InputError("the proxy's URL has a password, and proxy_password another one: which is meant?")

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
+from contextlib import suppress
+from functools import cache
 from importlib import import_module
 from inspect import Parameter, signature
 from operator import itemgetter
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, get_args, get_type_hints
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ..errors import InputError, SmtpError
 from ..frames import conceals
-from ..options import SERVER_DEFAULTS, unknown
+from ..options import RouteOptions, unknown
+from ..pooling.arguments import PoolOptions
 from ..retry import RetryPolicy
 from ..route import Route, routes, unstated
 from ..values import flag
@@ -69,7 +72,7 @@ def policy(what: str, value: Any) -> Any:
     names = RetryPolicy.__dataclass_fields__
     if not value.keys() <= names.keys():
         raise unknown(value, names, f"option in {what}")
-    return made(what, lambda: RetryPolicy(**value))
+    return made(what, lambda: RetryPolicy(**from_texts(value)))
 
 
 def provider(value: Any, username: str | None) -> Any:
@@ -106,7 +109,17 @@ _WORDS: Final = {
     **dict.fromkeys(("false", "no", "off", "0", ""), False),
 }
 """What a variable of the environment says of an option that is True or False."""
-_SWITCHES: Final = tuple(name for name, default in SERVER_DEFAULTS.items() if isinstance(default, bool))
+_KINDS: Final = (bool, int, float)
+
+
+@cache
+def _kinds() -> Mapping[str, type]:
+    """Each option that is a number or True or False, and which of these, by what the tables say of it."""
+    found: dict[str, type] = {"timeout": float, "all_or_nothing": bool}
+    for table in (PoolOptions, RouteOptions, RetryPolicy):
+        for name, hint in get_type_hints(table).items():
+            found.update((name, kind) for kind in _KINDS if kind in (hint, *get_args(hint)))
+    return found
 
 
 def switch(name: str, value: Any) -> Any:
@@ -114,12 +127,26 @@ def switch(name: str, value: Any) -> Any:
 
     Raises ``InputError`` for a text that says neither: Python would take any for True.
     """
-    if not isinstance(value, str):
-        return value
-    said = _WORDS.get(value.strip().lower())
-    if said is None:
+    said = word(value)
+    if isinstance(said, str):
         raise InputError(f"{name} is True or False, or the text of one")
     return said
+
+
+def word(value: Any) -> Any:
+    """True or False for a text that says so; anything else is itself."""
+    return _WORDS.get(value.strip().lower(), value) if isinstance(value, str) else value
+
+
+def number(kind: type[int | float], value: Any) -> Any:
+    """The number that a text writes, as one of the environment does; anything else is itself.
+
+    So whoever judges the option refuses it, by its name.
+    """
+    if isinstance(value, str):
+        with suppress(ValueError):
+            return kind(value)
+    return value
 
 
 def switched_on(name: str, value: Any) -> bool:
@@ -127,10 +154,19 @@ def switched_on(name: str, value: Any) -> bool:
     return value is not None and flag(name, switch(name, value))
 
 
-def switched(options: Mapping[str, Any], *others: str) -> dict[str, Any]:
-    """The options of a server, and ``others``, each that is True or False as that. Raises ``InputError``."""
-    found = {name: switch(name, options[name]) for name in (*_SWITCHES, *others) if name in options}
-    return {**options, **found}
+def from_texts(options: Mapping[str, Any], *switches: str) -> dict[str, Any]:
+    """The options of a pool, its servers and its retries, with what texts say of each number and flag.
+
+    ``switches`` are further ones that are True or False. Raises ``InputError``.
+    """
+    kinds = {**_kinds(), **dict.fromkeys(switches, bool)}
+    return {name: _from_text(name, value, kinds.get(name)) for name, value in options.items()}
+
+
+def _from_text(name: str, value: Any, kind: type | None) -> Any:
+    if kind is None:
+        return value
+    return switch(name, value) if kind is bool else number(kind, value)
 
 
 def comparable(value: Any) -> Any:
@@ -187,7 +223,7 @@ def completed(value: Any, options: Mapping[str, Any], *, is_alone: bool = False)
     """
     shared = {name: option for name, option in options.items() if name not in _OF_ACCOUNT}
     if isinstance(value, Mapping):
-        return Route.of(_with_token(switched({**unstated(shared, value), **value})))
+        return Route.of(_with_token(from_texts({**unstated(shared, value), **value})))
     if not isinstance(value, str):
         return Route.of(value).with_defaults(shared)
     user, has_secret, said = _said(value)

@@ -20,9 +20,12 @@ def open_journal(
 ) -> SqlJournal:
     """The journal of this file of SQLite, or of this URL of PostgreSQL (``postgresql://``).
 
-    It is made where it is not there, unless ``create`` is false: that is an ``InputError`` then. Raises
-    ``JournalError`` too. ``keep`` is that of ``pysmtpx.journal.messages.Journal``.
+    It is made where it is not there, unless ``create`` is false: that is an ``InputError`` then, and so is
+    what is no path. Raises ``JournalError`` too. ``keep`` is that of ``pysmtpx.journal.messages.Journal``.
     """
+    path = os.fspath(place)
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise InputError("journal is the path of a file, or the URL of a database")
     if isinstance(place, str) and place.startswith(("postgresql://", "postgres://")):
         from .postgresql import PostgresJournal
 

@@ -337,6 +337,9 @@ def _run(keeper: weakref.ref[Keeper], wakeup: Wakeup) -> None:
         del here
 
 
+_OF_STORE: Final = ("add", "take", "renew", "release", "doubt", "settle", "close")
+
+
 def opened(journal: str | os.PathLike[str] | Store | None) -> tuple[Store | None, bool]:
     """The store of the option ``journal``, and whether it is the pool's to close.
 
@@ -348,7 +351,6 @@ def opened(journal: str | os.PathLike[str] | Store | None) -> tuple[Store | None
         from ..journal.opening import open_journal
 
         return open_journal(journal), True
-    wanted = ("add", "take", "renew", "release", "doubt", "settle", "close")
-    if not all(callable(getattr(journal, name, None)) for name in wanted):
+    if not all(callable(getattr(journal, name, None)) for name in _OF_STORE):
         raise InputError("journal is the path of a file, the URL of a database, or a journal")
     return journal, False

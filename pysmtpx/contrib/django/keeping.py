@@ -10,7 +10,7 @@ from django.core.mail.backends.base import BaseEmailBackend
 
 from ...payload import MAX_SIZE
 from ...values import whole
-from ..configuration import switched_on
+from ..configuration import number, switched_on
 from .backend import EmailBackend
 from .options import OWN_SETTING, mailer, right, wrong
 from .sending import Sending
@@ -26,7 +26,9 @@ class KeepingBackend(Sending, BaseEmailBackend):  # type: ignore[misc]
         self.mailer: str = own.get("mailer") or ""
         if alias is not None and not self.mailer:
             raise wrong("mailer must name the entry of MAILERS that sends", alias)
-        self._max_size: int = right(alias, lambda: whole("max_size", own.get("max_size", MAX_SIZE)))
+        self._max_size: int = right(
+            alias, lambda: whole("max_size", number(int, own.get("max_size", MAX_SIZE)))
+        )
         shared = getattr(settings, OWN_SETTING, None) if alias is None else None
         default = shared.get("all_or_nothing") if isinstance(shared, Mapping) else None
         value = own.get("all_or_nothing", default)

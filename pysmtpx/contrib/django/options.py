@@ -38,13 +38,13 @@ from ..configuration import (
     Key,
     arguments,
     comparable,
+    from_texts,
     hooks,
     listed_routes,
     made,
     mechanisms,
     policy,
     provider,
-    switched,
 )
 
 Values = Mapping[str, Any]
@@ -151,8 +151,8 @@ class Options:
     def __init__(self, values: Values, alias: str | None) -> None:
         self.alias = alias
         allowed = comparable(values.get("allow_recipients"))
-        given = right(alias, partial(switched, values, "all_or_nothing", "use_tls", "use_ssl"))
-        self.values: Values = {**given, "port": _number(values.get("port")), "allow_recipients": allowed}
+        given = right(alias, partial(from_texts, values, "use_tls", "use_ssl"))
+        self.values: Values = {"port": None, **given, "allow_recipients": allowed}
         del values, given  # error pages show what is in a frame
         self.key: Key = right(alias, lambda: Key(self.values))
         """What the pool depends on."""
@@ -252,11 +252,6 @@ class Options:
             key = values.get("ssl_keyfile")
             options["client_certificate"] = (str(certificate), str(key)) if key else str(certificate)
         return {**options, "port": values["port"], "tls": self.tls}
-
-
-def _number(port: Any) -> Any:
-    """A port as a number: settings often come from the environment, and smtplib takes a text."""
-    return int(port) if isinstance(port, str) and port.isascii() and port.isdigit() else port
 
 
 # Values that are named rather than given.

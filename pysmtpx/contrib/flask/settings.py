@@ -12,6 +12,7 @@ from flask.logging import default_handler
 from ...cures import near_miss
 from ...errors import InputError, SmtpError
 from ...frames import conceals_settings
+from ...net.deadline import check_timeout
 from ...options import SERVER_DEFAULTS
 from ...pool import SmtpPool
 from ...pooling.arguments import PoolLimits
@@ -23,14 +24,16 @@ from ..configuration import (
     Key,
     comparable,
     completed,
+    from_texts,
     hooks,
     listed_routes,
     made,
     mechanisms,
+    number,
     policy,
     provider,
     switch,
-    switched,
+    word,
 )
 from ..pools import shared_pool
 
@@ -127,25 +130,29 @@ class MailSettings:
         self.use_tls: bool = switch("MAIL_USE_TLS", config.get("MAIL_USE_TLS", False))
         self.use_ssl: bool = switch("MAIL_USE_SSL", config.get("MAIL_USE_SSL", False))
         self.default_sender: Any = config.get("MAIL_DEFAULT_SENDER")
-        self.debug: int = int(config.get("MAIL_DEBUG", debug) or 0)
+        self.debug: int = _level(config.get("MAIL_DEBUG", debug))
         self.max_emails: int | None = config.get("MAIL_MAX_EMAILS")
         self.suppress: bool = switch("MAIL_SUPPRESS_SEND", config.get("MAIL_SUPPRESS_SEND", testing))
         self.ascii_attachments: bool = switch(
             "MAIL_ASCII_ATTACHMENTS", config.get("MAIL_ASCII_ATTACHMENTS", False)
         )
         self.url: Any = config.get("MAIL_URL")
-        self.timeout: float | None = config.get("MAIL_TIMEOUT", SEND_TIMEOUT)
+        self.timeout: float | None = _seconds("MAIL_TIMEOUT", config.get("MAIL_TIMEOUT", SEND_TIMEOUT))
         self.retry: RetryPolicy | Mapping[str, Any] | None = config.get("MAIL_RETRY")
-        self.celery: Any = config.get("MAIL_CELERY")
+        self.celery: Any = word(config.get("MAIL_CELERY"))
         self.celery_options: Mapping[str, Any] = config.get("MAIL_CELERY_OPTIONS") or {}
+        if not isinstance(self.celery_options, Mapping):
+            raise InputError("MAIL_CELERY_OPTIONS is a dict")
         self.oauth: str | Mapping[str, Any] | None = config.get("MAIL_OAUTH")
-        self.pool_options: dict[str, Any] = made("MAIL_POOL", lambda: {**(config.get("MAIL_POOL") or {})})
+        self.pool_options: dict[str, Any] = made(
+            "MAIL_POOL", lambda: from_texts({**(config.get("MAIL_POOL") or {})})
+        )
         for key, name in _POOL_KEYS.items():
             if config.get(key) is not None:
-                _once(key, config[key], self.pool_options.get(name))
-                self.pool_options[name] = config[key]
+                (value,) = from_texts({name: config[key]}).values()
+                _once(key, value, self.pool_options.get(name))
+                self.pool_options[name] = value
         self._check_one_keeps_mail()
-        self.pool_options = made("MAIL_POOL", lambda: switched(self.pool_options))
         if "allow_recipients" in self.pool_options:
             self.pool_options["allow_recipients"] = comparable(self.pool_options["allow_recipients"])
         if "before_send" in self.pool_options:
@@ -225,8 +232,9 @@ class MailSettings:
     def _options(self) -> dict[str, Any]:
         options = {} if self.url else self._place()
         if self.max_emails:
-            options["max_messages"] = _number("MAIL_MAX_EMAILS", self.max_emails)
-            _once("MAIL_MAX_EMAILS", options["max_messages"], self.pool_options.get("max_messages"))
+            most = _number("MAIL_MAX_EMAILS", self.max_emails)
+            _once("MAIL_MAX_EMAILS", most, self.pool_options.get("max_messages"))
+            options["max_messages"] = most or None
         if self.retry is not None:
             options["retry"] = policy("MAIL_RETRY", self.retry)
         # Secrets come last: error pages show what is in a frame.
@@ -258,6 +266,25 @@ class MailSettings:
         if self.use_ssl or port == _SMTPS:
             return {"port": port, "tls": "implicit"}
         return {"port": port, "tls": "starttls" if self.use_tls else "none"}
+
+
+def _level(value: Any) -> int:
+    """What MAIL_DEBUG says: True or False, or a level, which may be texts."""
+    level = number(int, value)
+    if isinstance(level, str):
+        level = switch("MAIL_DEBUG", level)
+    if level is not None and not isinstance(level, int):
+        raise InputError("MAIL_DEBUG is True or False, or a whole number")
+    return int(level or 0)
+
+
+def _seconds(name: str, value: Any) -> float | None:
+    seconds: float | None = number(float, value)
+    try:
+        check_timeout(seconds)
+    except InputError as error:
+        raise error.at(name) from None
+    return seconds
 
 
 def _once(key: str, value: Any, in_pool: Any) -> None:

@@ -123,6 +123,26 @@ def test_keywords_that_count_as_not_offered(site: Any) -> None:
     assert server.without == ("PIPELINING", "CHUNKING")
 
 
+def test_numbers_as_texts_of_the_environment(site: Any) -> None:
+    texts = {"connect_timeout": "12.5", "max_connections": "3", "max_idle": "7", "in_flight": "2"}
+    server, pool = of(
+        site, host="h.example", timeout="20", rate="1e2", retry={"attempts": "5", "unknown": "on"}, **texts
+    )
+    assert (server.connect_timeout, pool._engine.in_flight, pool._rate) == (12.5, 2, 100.0)
+    assert pool._engine.limits.connections == 3
+    assert pool._engine.limits.idle == 7.0
+    assert site.connection().options.send_options["timeout"] == 20.0
+    assert pool._engine.outcomes._policy == RetryPolicy(attempts=5, unknown=True)
+
+
+@pytest.mark.parametrize("name", ["connect_timeout", "max_connections", "max_idle", "timeout", "port"])
+def test_a_text_that_is_no_number_is_told_with_its_option(site: Any, name: str) -> None:
+    for text in ("ten", "nan", "-1", "1e400", "9" * 5000):
+        site.use(**{"host": "h.example", "port": 2525, name: text})
+        with pytest.raises(ImproperlyConfigured, match=name):
+            site.connection()
+
+
 def test_a_policy_of_ones_own(site: Any) -> None:
     policy = RetryPolicy(attempts=9)
     assert of(site, host="h.example", retry=policy)[1]._engine.outcomes._policy is policy
@@ -176,7 +196,7 @@ WRONG: list[dict[str, Any]] = [
     {"host": 3},
     {"on_event": []},
     {"retry": {"retryable": {1}}},
-    {"connect_timeout": "30", "use_tls": True},
+    {"connect_timeout": "soon", "use_tls": True},
     {"max_connections": 10**400},
     {"token": "support.certs.authority", "username": "ann", "password": PASSWORD, "use_tls": True},
     {"token": lambda: "t", "username": "ann", "password": PASSWORD, "use_tls": True},

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from flask import Flask
 
-from pysmtpx import InputError, Server
-from pysmtpx.contrib.flask.settings import MailSettings
+from pysmtpx import InputError, Server, SmtpError
+from pysmtpx.contrib.flask.settings import _POOL_KEYS, MailSettings, _Asked
 from pysmtpx.options import SERVER_DEFAULTS
 from pysmtpx.pooling.arguments import PoolLimits
 
@@ -164,6 +165,78 @@ def test_true_and_false_as_texts_of_the_environment(key: str) -> None:
         assert SWITCHES[key](MailSettings({key: text})) is said
     with pytest.raises(InputError, match="True or False"):
         MailSettings({key: "perhaps"})
+
+
+TEXTS = ("true", "false", "", "ten", "nan", "-1", "0", "30", "1e400", "9" * 5000, "\x00", "http://[")
+
+
+def asked() -> list[str]:
+    """Every key that the settings look at."""
+    keys = _Asked({})
+    MailSettings(keys)
+    return sorted({*keys.names, *_POOL_KEYS})
+
+
+@pytest.mark.parametrize("key", asked())
+def test_any_key_may_be_any_text_of_the_environment(
+    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has a meaning, or is an error of ours that shows no secret."""
+    monkeypatch.chdir(tmp_path)  # a journal may be called anything
+    for text in TEXTS:
+        try:
+            settings = MailSettings({key: text})
+            settings.task()
+            settings._pool().close()
+        except SmtpError as error:
+            said = str(error)
+            if key not in ("MAIL_SERVER", "MAIL_URL"):  # these say what a host is
+                assert key.removeprefix("MAIL_").lower() in said.lower()
+
+
+NUMBERS: dict[str, Callable[[MailSettings], Any]] = {
+    "MAIL_TIMEOUT": lambda settings: settings.timeout,
+    "MAIL_DEBUG": lambda settings: settings.debug,
+    "MAIL_MAX_EMAILS": lambda settings: settings._options()["max_messages"],
+    "MAIL_PORT": lambda settings: settings._options()["port"],
+}
+
+
+@pytest.mark.parametrize(("key", "said"), NUMBERS.items(), ids=NUMBERS)
+def test_numbers_as_texts_of_the_environment(key: str, said: Callable[[MailSettings], Any]) -> None:
+    assert said(MailSettings({key: "30"})) == 30
+    with pytest.raises(InputError, match=key):
+        said(MailSettings({key: "ten"}))
+
+
+@pytest.mark.parametrize("name", ["max_connections", "connect_timeout", "rate", "max_age", "in_flight"])
+def test_numbers_of_a_pool_as_texts_of_the_environment(name: str) -> None:
+    key = f"MAIL_{name.upper()}"
+    assert MailSettings({key: "30"}).pool_options == {name: 30}
+    assert MailSettings({key: "30", "MAIL_POOL": {name: 30}}).pool_options == {name: 30}
+    with pytest.raises(InputError, match=name):
+        MailSettings({key: "ten"})._pool()
+
+
+def test_debug_as_a_text_of_the_environment() -> None:
+    texts = {"true": 1, "False": 0, "": 0, "0": 0, "1": 1, "2": 2}
+    assert {text: MailSettings({"MAIL_DEBUG": text}).debug for text in texts} == texts
+    for wrong in ("perhaps", [1], 1.5):
+        with pytest.raises(InputError, match="MAIL_DEBUG"):
+            MailSettings({"MAIL_DEBUG": wrong})
+
+
+def test_no_limit_on_a_connection_is_one_in_any_form() -> None:
+    for none in (None, 0, "0", ""):
+        assert MailSettings({"MAIL_MAX_EMAILS": none})._options().get("max_messages") is None
+
+
+def test_a_queue_is_switched_on_by_a_text_too() -> None:
+    with pytest.raises(InputError, match="holds no Celery application"):
+        MailSettings({"MAIL_CELERY": "true"}).task()
+    assert MailSettings({"MAIL_CELERY": "off"}).task() is None
+    with pytest.raises(InputError, match="MAIL_CELERY_OPTIONS"):
+        MailSettings({"MAIL_CELERY_OPTIONS": "queue=mail"})
 
 
 @pytest.mark.parametrize(
