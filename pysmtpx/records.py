@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from typing import Any, Final, TypedDict, Unpack
 
 from .wire.reply import Reply
@@ -73,3 +75,29 @@ def reply_fields(reply: Reply | None) -> Fields:
     if reply is None:
         return {}
     return {"code": reply.code, "enhanced": None if reply.enhanced is None else str(reply.enhanced)}
+
+
+# What the handlers and filters of the application raise.
+
+_NOBODY: Final = logging.NullHandler()
+
+
+def _guarded(handle: Callable[[logging.LogRecord], None]) -> Callable[[logging.LogRecord], None]:
+    """The same, but what it raises is shown as ``logging`` shows it of its own handlers, and goes no further.
+
+    A filter that fails in the middle of a transaction would break that off and, behind the end of data,
+    have the sender of a message that was accepted believe that it was not.
+    """
+
+    def guarded(record: logging.LogRecord) -> None:
+        try:
+            handle(record)
+        except Exception:
+            _NOBODY.handleError(record)
+
+    return guarded
+
+
+for _name in ("pysmtpx", "pysmtpx.wire"):
+    _logger = logging.getLogger(_name)
+    _logger.handle = _guarded(_logger.handle)  # type: ignore[assignment,method-assign]

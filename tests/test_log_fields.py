@@ -298,3 +298,44 @@ def test_a_source_that_can_be_read_once_is_not_read_for_its_message_id() -> None
     mail = MailObject(SENDER, [RECIPIENT], iter([CONTENT]))
     assert message_id(mail) is None
     mail.content.check_unspent()
+
+
+# -- handlers and filters of the application ---------------------------------------------
+
+
+def _by_connection(url: str, mail: MailObject) -> object:
+    with connect(url) as smtp:
+        (outcome,) = smtp.send_many([mail])
+        return outcome.status
+
+
+def _by_face(url: str, mail: MailObject) -> object:
+    host, port = url.removeprefix("smtp://").split(":")
+    with pysmtpx.smtplib.SMTP(host, int(port)) as smtp:
+        return smtp.sendmail(SENDER, RECIPIENT, CONTENT) or "accepted"
+
+
+def _by_pool(url: str, mail: MailObject) -> object:
+    with SmtpPool(url) as pool:
+        return pool.send(SENDER, RECIPIENT, CONTENT) and pool.submit(mail).result() and "accepted"
+
+
+@pytest.mark.parametrize("way", [_by_connection, _by_face, _by_pool])
+def test_a_filter_that_fails_changes_no_outcome(
+    way: Any, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Behind the end of data its error would have the sender send once more what somebody has."""
+    caplog.set_level(logging.DEBUG)
+
+    def fail(record: logging.LogRecord) -> bool:
+        if record.name.startswith("pysmtpx"):
+            raise LookupError("no request is under way")
+        return True
+
+    caplog.handler.addFilter(fail)
+    try:
+        with MailServer() as server:
+            assert way(server.url, MailObject(SENDER, [RECIPIENT], CONTENT)) == "accepted"
+    finally:
+        caplog.handler.removeFilter(fail)
+    assert "no request is under way" in capsys.readouterr().err

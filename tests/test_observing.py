@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from support.certs import client_context, server_context
+from support.patience import LONG
 
 import pysmtpx.smtplib
 from pysmtpx import (
@@ -16,6 +17,8 @@ from pysmtpx import (
     Event,
     InputError,
     MailObject,
+    Outcome,
+    RetryPolicy,
     SendResult,
     SmtpError,
     SmtpPool,
@@ -170,6 +173,54 @@ def test_what_an_observer_raises_is_logged_and_changes_nothing(caplog: pytest.Lo
     errors = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert errors
     assert all(vars(record)["smtp_event"] == "failed" for record in errors)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("method", ["begin", "end", "enter", "leave", "replied", "tell"])
+@pytest.mark.parametrize("name", ["send", "try"])
+def test_an_observer_that_ends_its_thread_takes_no_outcome_with_it(method: str, name: str) -> None:
+    """FAULTS 92: SystemExit goes through everything; whoever has the message is told to have it."""
+    armed = list[bool]()
+
+    def leave(observer: Observer, *args: Any) -> None:
+        if armed and (not isinstance(args[0], Step) or args[0].name == name):
+            armed.clear()
+            raise SystemExit
+
+    observer = type("Leaving", (Observer,), {method: leave})()
+    mails = [MailObject(SENDER, [RECIPIENT], CONTENT) for _ in range(3)]
+    with MailServer() as server, SmtpPool(server.url, max_connections=1) as pool:
+        pool.submit(mails[0]).result(LONG)  # what is dialled for it is no matter here
+        observing.add(observer)
+        try:
+            outcomes = []
+            for mail in mails:
+                if method != "begin" or name == "try":  # that would be in this thread
+                    armed.append(True)
+                future = pool.submit(mail)
+                outcomes.append(Outcome.of(mail, future.exception(LONG) or future.result()))
+        finally:
+            observing.remove(observer)
+        delivered = len(server.messages) - 1
+    told = [each.status for each in outcomes]
+    assert len(told) == 3
+    assert told.count("accepted") <= delivered <= told.count("accepted") + told.count("unknown")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_policy_that_ends_its_thread_takes_no_outcome_with_it() -> None:
+    """FAULTS 92."""
+
+    def leave(error: SmtpError) -> bool:
+        raise SystemExit
+
+    policy = RetryPolicy(temporary=True, retryable=leave)
+    with (
+        MailServer(refuse={RECIPIENT: "451 4.3.0 later"}) as server,
+        SmtpPool(server.url, retry=policy) as pool,
+    ):
+        error = pool.submit(MailObject(SENDER, [RECIPIENT], CONTENT)).exception(LONG)
+    assert isinstance(error, AllRecipientsFailed)
 
 
 def test_of_mail_that_an_observer_sends_it_is_told_nothing() -> None:

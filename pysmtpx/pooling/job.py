@@ -486,10 +486,16 @@ class Job:
             self.recorded(stays=stays)
         if self.step is None:
             self._hand_over()
-        else:
+            return True
+        try:
             self.observed(self.outcome)
             with observing.within(self.step):
                 self._hand_over()
+        except BaseException:
+            # An observer may end this thread by SystemExit, and nobody must wait in vain.
+            if future is None or not future.done():
+                self._hand_over()
+            raise
         return True
 
     def recorded(self, *, stays: bool = False) -> None:

@@ -76,6 +76,11 @@ class Outcomes:
             _log.exception(text, extra=fields(event="failed"))
             job.outcome = outcome
             return None
+        except (
+            BaseException
+        ):  # the caller's function ends this thread: whoever ends the message now tells this
+            job.outcome = outcome
+            raise
 
     # -- counted and told -----------------------------------------------------------------
 

@@ -176,9 +176,9 @@ class Sender:
                     limit.add(job.recipients_count - 1, moment)
                 connection.served += 1
                 job.connection = connection
+                self._under_way.append(job)  # before anybody is told of it, who may end this thread
                 if job.step is not None:
                     job.on(connection)
-                self._under_way.append(job)
                 return job
             else:
                 self._queue.done(job)
@@ -196,15 +196,16 @@ class Sender:
         job, outcome = done.token, done.outcome
         self._under_way.remove(job)
         job.connection = None
-        if job.trying is not None:
+        try:
             observing.end(job.trying, outcome)
-        is_excused = self._outcomes.is_excused(
-            job, connection, outcome, trouble=done.trouble, by_bdat=self._in_flight > 1
-        )
-        if is_excused:
-            self._back.append(job)
-        else:
-            self._conclude(job, outcome, connection)
+        finally:
+            is_excused = self._outcomes.is_excused(
+                job, connection, outcome, trouble=done.trouble, by_bdat=self._in_flight > 1
+            )
+            if is_excused:
+                self._back.append(job)
+            else:
+                self._conclude(job, outcome, connection)
 
     def _broken(self, connection: PooledConnection, error: BaseException, *, took: bool) -> None:
         """Something was raised that is no outcome: what was taken and is not known by now is in doubt."""
@@ -225,8 +226,10 @@ class Sender:
             for_each(jobs, lambda job: self._left(job, error, connection))
 
     def _left(self, job: Job, error: BaseException, connection: PooledConnection) -> None:
-        observing.end(job.trying, error)
-        self._conclude(job, job.in_doubt(error), connection)
+        try:
+            observing.end(job.trying, error)
+        finally:
+            self._conclude(job, job.in_doubt(error), connection)
 
     # -- what became of it ------------------------------------------------------------
 
@@ -235,12 +238,19 @@ class Sender:
     ) -> None:
         """Note an outcome: the message is to be tried again later, or has it."""
         server = "" if connection is None else connection.server.name
-        delay = self._outcomes.note(job, outcome, connection)
-        if delay is not None and self._queue.put_later(job, now() + delay):
-            self._outcomes.retried(job, server, delay)
-            return
+        delay, waits = None, False
         try:
-            if job.finish(stays=delay is not None):
+            delay = self._outcomes.note(job, outcome, connection)
+            waits = delay is not None and self._queue.put_later(job, now() + delay)
+        finally:
+            if not waits:
+                self._finish(job, server, stays=delay is not None)
+        if delay is not None and waits:
+            self._outcomes.retried(job, server, delay)
+
+    def _finish(self, job: Job, server: str, *, stays: bool) -> None:
+        try:
+            if job.finish(stays=stays):
                 self._outcomes.ended(job, server)
         finally:
             self._queue.done(job)
