@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from support import certs
+from support.lines import stream_over
 
 from pysmtpx.channel import Channel
 from pysmtpx.driver import Driver
@@ -27,7 +28,6 @@ from pysmtpx.errors import (
 from pysmtpx.flow.effects import CLOSE, START_TLS, Flow, Receive, Send
 from pysmtpx.flow.plan import Options, Plan, make_plan
 from pysmtpx.net.deadline import Deadline
-from pysmtpx.net.stream import Stream
 from pysmtpx.net.tls import Tls
 from pysmtpx.wire.capabilities import Capabilities, Protocol
 from pysmtpx.wire.envelope import MailObject
@@ -43,7 +43,7 @@ class Ends:
         ours, self.peer = socket.socketpair()
         self.peer.settimeout(5)
         self.thread: threading.Thread | None = None
-        self.channel = Channel(Driver(Stream(ours), lambda: Tls(certs.client_context(), "mail.test")))
+        self.channel = Channel(Driver(stream_over(ours), lambda: Tls(certs.client_context(), "mail.test")))
 
     def run(self, flow: Callable[[], Flow[Any]], seconds: float = 5.0, **options: Any) -> Any:
         return self.channel.run(flow, Deadline.after(seconds), **options)

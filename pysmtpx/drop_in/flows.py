@@ -28,22 +28,22 @@ class SocketDriver(Driver):
     """Drives flows over a socket that its owner also uses by itself."""
 
     def __init__(self, sock: socket.socket) -> None:
-        before = sock.gettimeout()
         try:  # noqa: SIM105 - it is done for every connection
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError:  # it is no TCP
             pass
         super().__init__(Stream(sock), _no_tls)
         self.sock = sock
-        wait_at_most(sock, before)
 
-    def run(self, flow: Flow[_T], deadline: Deadline, unread: bytes | bytearray = b"") -> _T:
+    def run(
+        self, flow: Flow[_T], deadline: Deadline, timeout: float | None, unread: bytes | bytearray = b""
+    ) -> _T:
         """Drive a flow to its end.
 
-        ``unread`` is what the single commands received and nobody asked for.
+        ``timeout`` is what the socket has afterwards, ``unread`` what the single commands
+        received and nobody asked for.
         """
         sock, stream = self.sock, self.stream
-        before = sock.gettimeout()
         try:
             sock.setblocking(False)
             try:
@@ -58,7 +58,7 @@ class SocketDriver(Driver):
         finally:
             if not stream.closed:
                 try:  # noqa: SIM105 - it is done for every conversation
-                    wait_at_most(sock, before)
+                    wait_at_most(sock, timeout)
                 except OSError:  # another thread closed it
                     pass
 

@@ -84,7 +84,7 @@ class Conversations(Commands):
         driver.on_reply = self._listened if listen or self.debuglevel > 0 else None
         self._heard = None
         try:
-            return driver.run(flow, self._deadline or self._new_deadline(), self._unread)
+            return driver.run(flow, self._deadline or self._new_deadline(), self._timeout, self._unread)
         finally:
             driver.on_send = driver.on_reply = (
                 None  # it would be a ring, and nobody closed a socket that is dropped

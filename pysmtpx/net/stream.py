@@ -37,7 +37,7 @@ _RECEIVE: Final = 64 * 1024
 
 
 class Stream:
-    """One connection's octets. Not safe to share: its owner holds a lock."""
+    """One connection's octets, by a socket that does not block. Not safe to share: its owner holds a lock."""
 
     __slots__ = (
         "_broken",
@@ -58,7 +58,6 @@ class Stream:
     )
 
     def __init__(self, sock: socket.socket) -> None:
-        sock.setblocking(False)
         self._sock = sock
         self._waiter = Waiter(sock)
         self.readable: Callable[[int], object] = self._waiter.readable
@@ -198,10 +197,10 @@ class Stream:
             octets = self._read()
             if not parser.has_input and len(octets) <= REMEMBERED and (found := replies_in(octets)):
                 # The usual case: the answers to what was written last come together, each whole.
-                more = found[count:]
-                if not (more and last):
-                    if more:
-                        parser.keep(more)
+                if len(found) <= count:
+                    return found
+                if not last:
+                    parser.keep(found[count:])
                     return found[:count]
                 parser.keep(found)
             elif octets:

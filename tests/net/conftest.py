@@ -7,9 +7,7 @@ import ssl
 from collections.abc import Iterator
 
 import pytest
-from support.lines import SOON, Line, secured, tcp
-
-from pysmtpx.net.stream import Stream
+from support.lines import SOON, Line, secured, stream_over, tcp
 
 
 @pytest.fixture(params=["tcp", "unix", "tls 1.2", "tls 1.3"])
@@ -19,7 +17,7 @@ def line(request: pytest.FixtureRequest) -> Iterator[Line]:
     if request.param.startswith("tls"):
         version = ssl.TLSVersion.TLSv1_2 if request.param == "tls 1.2" else ssl.TLSVersion.TLSv1_3
         ours, theirs = secured(ours, theirs, version)
-    stream = Stream(ours)
+    stream = stream_over(ours)
     yield Line(stream, theirs)
     stream.close()
     theirs.close()

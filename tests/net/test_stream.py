@@ -11,14 +11,13 @@ import time
 from typing import Any
 
 import pytest
-from support.lines import SOON, Line, secured, tcp
+from support.lines import SOON, Line, secured, stream_over, tcp
 from support.patience import ENOUGH
 
 from pysmtpx.errors import ConnectionLost, ProtocolError, ServiceUnavailable, Timeout
 from pysmtpx.flow.effects import WITHHELD
 from pysmtpx.net import stream as streams
 from pysmtpx.net.deadline import Deadline
-from pysmtpx.net.stream import Stream
 from pysmtpx.net.wait import READ
 
 # -- reading -------------------------------------------------------------------------------
@@ -275,7 +274,7 @@ def test_an_idle_line_is_alive(line: Line) -> None:
 def test_tickets_make_the_descriptor_readable_and_are_nothing() -> None:
     """FAULTS 73."""
     ours, theirs = secured(*tcp(), ssl.TLSVersion.TLSv1_3)
-    line = Line(Stream(ours), theirs)
+    line = Line(stream_over(ours), theirs)
     line.arrived()
     line.stream.check_idle()
     assert not line.stream._waiter.wait(READ, 0)
@@ -352,7 +351,7 @@ def test_round_trips(line: Line) -> None:
 
 def test_quickack_is_asked_for_where_the_line_istcp() -> None:
     ours, theirs = socket.socketpair()
-    line = Line(Stream(ours), theirs)
+    line = Line(stream_over(ours), theirs)
     theirs.sendall(b"250 ok\r\n")
     assert line.reply().code == 250
     assert line.stream._quickack is None, "a UNIX socket refused it, and is not asked again"
@@ -365,7 +364,7 @@ def test_a_reply_in_pieces_does_not_wait_for_our_delayed_acknowledgement() -> No
     """A server with Nagle keeps the second piece until the first is acknowledged: 40 ms, each time."""
     took = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        line = Line(Stream(socket.create_connection(listener.getsockname())), listener.accept()[0])
+        line = Line(stream_over(socket.create_connection(listener.getsockname())), listener.accept()[0])
         for _ in range(60):
             line.send(b"x\r\n")
             assert line.peer.recv(100) == b"x\r\n"

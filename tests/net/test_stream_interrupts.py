@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from support import certs
 from support.interrupts import interrupted
-from support.lines import SOON, Line, tcp
+from support.lines import SOON, Line, stream_over, tcp
 
 from pysmtpx.errors import ConnectionLost, SmtpError, TlsError
 from pysmtpx.net import stream as streams
@@ -51,7 +51,7 @@ class Alarmed(socket.socket):
 def test_an_alarm_is_not_taken_for_a_loss(call: str) -> None:
     """FAULTS 96: a TimeoutError that no system call gave comes out, or the caller would wait for ever."""
     ours, theirs = tcp()
-    line = Line(Stream(Alarmed(fileno=ours.detach())), theirs)
+    line = Line(stream_over(Alarmed(fileno=ours.detach())), theirs)
     sock: Any = line.stream._sock
     sock.calls = (call,)
     theirs.sendall(b"250 ok\r\n" if call == "recv" else b"")
@@ -71,7 +71,7 @@ def test_the_kernels_own_time_out_is_a_loss() -> None:
             super().__init__(110, "Connection timed out")
 
     ours, theirs = tcp()
-    line = Line(Stream(Alarmed(fileno=ours.detach())), theirs)
+    line = Line(stream_over(Alarmed(fileno=ours.detach())), theirs)
     sock: Any = line.stream._sock
     sock.calls, sock.alarm = ("recv",), Kernel
     theirs.sendall(b"250 ok\r\n")
@@ -85,7 +85,7 @@ def test_close_that_is_interrupted_anywhere_is_done_by_the_next() -> None:
     """FAULTS 96, 99: no descriptor is left to the garbage collector, and nothing more is written."""
     for place in itertools.count(1):
         ours, theirs = tcp()
-        stream = Stream(ours)
+        stream = stream_over(ours)
         came = interrupted(place, FILES, stream.close)
         assert not stream.closed or stream._sock.fileno() == -1, place
         stream.close()
@@ -111,7 +111,7 @@ def test_start_tls_that_is_interrupted_anywhere_leaves_a_stream_to_close() -> No
 
         thread = threading.Thread(target=serve)
         thread.start()
-        old, new = Stream(ours), list[Stream]()
+        old, new = stream_over(ours), list[Stream]()
         came = interrupted(
             place,
             FILES,
@@ -129,7 +129,7 @@ def test_start_tls_that_is_interrupted_anywhere_leaves_a_stream_to_close() -> No
 def test_shutdown_wakes_a_handshake() -> None:
     """FAULTS 93: whoever closes from another thread does not wait for the deadline."""
     ours, theirs = tcp()
-    stream = Stream(ours)
+    stream = stream_over(ours)
     failures: list[BaseException] = []
 
     def start() -> None:
@@ -158,7 +158,7 @@ def test_a_stream_that_went_over_to_tls_says_no_more_in_clear() -> None:
     context = certs.server_context()
     thread = threading.Thread(target=lambda: done.append(context.wrap_socket(theirs, server_side=True)))
     thread.start()
-    old = Stream(ours)
+    old = stream_over(ours)
     new = old.start_tls(Tls(certs.client_context(), "mail.test"), Deadline.after(SOON))
     thread.join()
     with pytest.raises(ConnectionLost):

@@ -12,12 +12,11 @@ from typing import Any
 
 import pytest
 from support import certs
-from support.lines import SOON, Line, secured, tcp
+from support.lines import SOON, Line, secured, stream_over, tcp
 
 from pysmtpx.errors import ProtocolError, Timeout, TlsError
 from pysmtpx.flow.effects import WITHHELD
 from pysmtpx.net.deadline import Deadline
-from pysmtpx.net.stream import Stream
 from pysmtpx.net.tls import Tls, handshake
 
 pytestmark = pytest.mark.everywhere
@@ -26,7 +25,7 @@ pytestmark = pytest.mark.everywhere
 def test_a_read_that_wants_to_write(monkeypatch: Any) -> None:
     """FAULTS 74: a key update, say; the loop handles both wants."""
     ours, theirs = secured(*tcp(), ssl.TLSVersion.TLSv1_3)
-    line = Line(Stream(ours), theirs)
+    line = Line(stream_over(ours), theirs)
     line.arrived()
     line.stream.check_idle()
     wants: list[type] = [ssl.SSLWantWriteError, ssl.SSLWantReadError]
@@ -48,7 +47,7 @@ def test_a_read_that_wants_to_write(monkeypatch: Any) -> None:
 def test_a_write_that_wants_to_read(monkeypatch: Any) -> None:
     """FAULTS 74."""
     ours, theirs = secured(*tcp(), ssl.TLSVersion.TLSv1_3)
-    line = Line(Stream(ours), theirs)
+    line = Line(stream_over(ours), theirs)
     wants: list[type] = [ssl.SSLWantReadError, ssl.SSLWantWriteError]
     real = ours.send
 
@@ -70,7 +69,7 @@ def test_start_tls_makes_a_new_stream() -> None:
     """FAULTS 75: nothing read in clear outlives it."""
     ours, theirs = tcp()
     theirs.settimeout(SOON)
-    old = Stream(ours)
+    old = stream_over(ours)
     done: list[ssl.SSLSocket] = []
     context = certs.server_context()
     thread = threading.Thread(target=lambda: done.append(context.wrap_socket(theirs, server_side=True)))
@@ -90,7 +89,7 @@ def test_start_tls_makes_a_new_stream() -> None:
 def test_start_tls_with_octets_in_clear_behind_the_reply() -> None:
     """FAULTS 66."""
     ours, theirs = tcp()
-    line = Line(Stream(ours), theirs)
+    line = Line(stream_over(ours), theirs)
     theirs.sendall(b"220 go\r\n250 injected\r\n")
     assert line.reply(last=False).code == 220
     with pytest.raises(ProtocolError):

@@ -17,6 +17,12 @@ from pysmtpx.net.tls import Tls, handshake
 SOON = 20.0
 
 
+def stream_over(sock: socket.socket) -> Stream:
+    """A stream over a socket, which does not block from now on."""
+    sock.setblocking(False)
+    return Stream(sock)
+
+
 class Line:
     """A stream of ours, and the blocking socket of the other side."""
 
