@@ -147,16 +147,16 @@ class Driver:
         self._committed = begun if result != WITHHELD else None
         data, shown = effect.data, effect.shown
         self._is_secret = effect.secret
-        kept: Kept
+        kept: tuple[Kept]
         if effect.secret:
-            kept = SECRET
+            kept = (SECRET,)
         elif shown is None:
-            kept = (bytes(data[:LONGEST]), 0)
+            kept = ((bytes(data[:LONGEST]), 0),)
         else:
-            kept = (shown[:LONGEST], len(data) - len(shown))
-        self._kept.append(kept)
+            kept = ((shown[:LONGEST], len(data) - len(shown)),)
+        self._kept += kept
         if self._talk is not None:
-            self._log((kept,), self._talk)
+            self._log(kept, self._talk)
         return result
 
     def _hear(self, effect: Hear) -> None:

@@ -163,7 +163,8 @@ def _begin(
         source = server.source_address
         await_first_octet(sock, place, limit, readable=readable, source=source, keep=attempt.keep)
     channel = attempt.channel = Channel(driver)  # whoever stops the attempt closes it, from another thread
-    opening = _opening(server, credentials, name, driver.stream.binding())
+    binding = None if credentials is None else driver.stream.binding()
+    opening = _opening(server, credentials, name, binding)
     return channel, opening, channel.run(partial(begin_session, opening), limit, fresh=True)
 
 

@@ -197,10 +197,11 @@ class Stream:
             octets = self._read()
             if not parser.has_input and len(octets) <= REMEMBERED and (found := replies_in(octets)):
                 # The usual case: the answers to what was written last come together, each whole.
-                if len(found) <= count:
+                more = found[count:]
+                if not more:
                     return found
                 if not last:
-                    parser.keep(found[count:])
+                    parser.keep(more)
                     return found[:count]
                 parser.keep(found)
             elif octets:
