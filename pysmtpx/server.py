@@ -129,8 +129,8 @@ class Server:
         values: dict[str, Any] = {"host": host, "port": port, **_DEFAULTS, **options}
         # Only what is given can be wrong.
         for name, value in options.items():
-            if name in _CHECKS and value is not _NOT_GIVEN[name]:
-                values[name] = _CHECKS[name](value)
+            if name in _CHECKS:
+                values[name] = _DEFAULTS[name] if value is _NOT_GIVEN[name] else _CHECKS[name](value)
         if not _OF_WAY.isdisjoint(options):
             _check_way(values)
         is_local = endpoint.is_local(host) and values["proxy"] is None and values["dial"] is None

@@ -258,6 +258,10 @@ class TestValue:
             server.replace(username=None)
         assert Server("a.example:2525").replace(host="b.example:26").port == 26
 
+    def test_what_is_none_is_as_what_is_not_given(self):
+        given = dict.fromkeys(("auth", "fingerprint", "without", "tls", "roots", "redirect_to"))
+        assert Server("mail.example.org", **given) == Server("mail.example.org")
+
     def test_nobody_stays_nobody_in_a_copy(self):
         server = Server("mail.example.org", allow_recipients=[])
         assert server.allow_recipients == server.replace(port=2525).allow_recipients == ()

@@ -362,7 +362,7 @@ class Conversations(Commands):
 
     roots: str | None = None
     """The authorities that are trusted where no context is given: as ``Server`` has it."""
-    fingerprint: str | Sequence[str] = ()
+    fingerprint: str | Sequence[str] | None = None
     """Of which the server's certificate must have one: as ``Server`` has it."""
 
     @property

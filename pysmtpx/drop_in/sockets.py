@@ -214,7 +214,7 @@ class Trust(TypedDict):
     """Whom TLS takes for the server; of the options of ``Server``."""
 
     roots: str | None
-    fingerprint: str | Sequence[str]
+    fingerprint: str | Sequence[str] | None
 
 
 class Verification:
@@ -249,7 +249,7 @@ def secured(sock: socket.socket, by: tls.Tls, deadline: Deadline) -> socket.sock
 def tls_by(context: ssl.SSLContext | None, hostname: str, trust: Trust) -> tls.Tls:
     """How to secure a line, with the context of a caller who gave one. Raises ``InputError``."""
     expected: tuple[str, ...] = ()
-    if trust["roots"] is not None or trust["fingerprint"]:
+    if trust["roots"] is not None or trust["fingerprint"] is not None:
         server = Server("localhost", tls="implicit", ssl_context=context, **trust)
         expected = server.fingerprint
         if server.roots is not None:

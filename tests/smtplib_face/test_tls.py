@@ -339,6 +339,7 @@ def test_one_certificate_and_no_other(
     ("name", "value", "told"),
     [
         ("fingerprint", "abc", "a fingerprint is sha256:"),
+        ("fingerprint", [], "fingerprint names nothing"),
         ("roots", "fingerprint", "no fingerprint was given"),
         ("roots", "/nowhere/ca.pem", "/nowhere/ca.pem"),
     ],
