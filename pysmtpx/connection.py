@@ -362,6 +362,7 @@ class SmtpConnection:
         in doubt. ``in_flight`` above 1 has so many whole transactions under way
         by BDAT, and as many may be in doubt: for servers known to swallow a
         chunk that they refuse; a refusal ends it. Content over 64 KiB goes alone.
+        With ``in_flight`` above 1 ``overlap`` is for servers without CHUNKING.
 
         Where the connection ends each message that was taken gets its outcome,
         and the iterator ends; a refused message does not end it. ``timeout`` is

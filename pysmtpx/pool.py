@@ -68,7 +68,7 @@ class SmtpPool:
     ``"priority"``), the least busy (``"even"``), or each for its share of the
     messages (``"weighted"``). At most ``max_connections`` are open over all of them, those that are being
     dialled counted. Each is closed after ``max_messages``, ``max_age`` seconds
-    or ``max_idle`` seconds without use; None is no limit. A server that cannot
+    or ``max_idle`` seconds without use, whichever comes first; None is no limit. A server that cannot
     be reached is dialled again after a second, then after twice as long, up to
     ``max_reconnect_delay`` seconds. ``rate`` and
     ``recipient_rate`` are the most messages and recipients a second, strictly.

@@ -58,11 +58,14 @@ class RetryPolicy:
     backoff: float = 0.2
     """Seconds before the second try, doubled for each further one."""
     max_backoff: float = 60.0
-    """Seconds that a wait does not exceed."""
+    """Seconds that a wait does not exceed, the first one included."""
     jitter: float = 0.5
     """The share of each wait that is left to chance: all connections may have died at once."""
     total: float | None = None
-    """Seconds from the first try after which no further one begins; None is no limit of its own."""
+    """Seconds from the first try after which no further one begins; None is no limit of its own.
+
+    If ``backoff`` is longer, there is a further try only where another server has it at once.
+    """
     temporary: bool = False
     """Refusals for now (4xx) too, for the recipients that were refused so."""
     unknown: bool = False

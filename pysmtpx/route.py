@@ -33,7 +33,8 @@ class Route:
     that are open to it, those being dialled counted, and ``max_messages`` the
     most on each of them. ``rate`` and ``recipient_rate`` are the most messages
     and recipients a second that it is sent, strictly. None is no limit besides
-    those of the pool, which hold for all its servers together. With the URL of a
+    those of the pool, which hold for all its servers together; of two limits the
+    smaller one holds. With the URL of a
     preset, its limits are those that nothing else is said of.
 
     Raises ``InputError`` for what cannot be right.

@@ -447,8 +447,17 @@ def _check_account(server: Server) -> None:
         raise InputError("auth or authzid without username and password")
     _ = server.credentials  # checks the octets of each
     if secrets and secrets[0] not in secrets_of(server.auth):
-        names = ", ".join(str(each) for each in server.auth)
-        raise InputError(f"{secrets[0]} was given, but no mechanism of auth takes one: {names}")
+        raise InputError(f"{secrets[0]} was given, but no mechanism of auth takes one: {server.auth}")
+    rows = [MECHANISMS.get(each) if isinstance(each, str) else None for each in server.auth]
+    known = [row for row in rows if row is not None]
+    if not known or len(known) < len(rows):
+        return  # others can do what they can
+    if server.authzid and not any(row.carries_authzid for row in known):
+        raise InputError(f"authzid was given, but no mechanism of auth can carry one: {server.auth}")
+    if server.tls == "none" and all(row.binds for row in known):
+        raise InputError(
+            f"auth has only what binds to TLS, but TLS is off here: set tls, or not {server.auth}"
+        )
 
 
 def _check_embedded(server: Server) -> None:
@@ -510,9 +519,19 @@ def _check_proxy_account(scheme: str, username: str | None, password: str | None
         raise InputError("the user of an HTTP proxy has no colon (RFC 7617 2)")
 
 
-def _check_line(server: Server) -> None:
-    if server.path and server.source_address:
+def _check_source(server: Server) -> None:
+    """A line has one kind of address at both ends."""
+    if server.path:
         raise InputError("a UNIX socket has no source_address")
+    assert server.source_address is not None
+    ours, theirs = endpoint.ip_of(server.source_address[0]), endpoint.ip_of(server.host)
+    if None not in (ours, theirs) and server.is_direct and type(ours) is not type(theirs):
+        raise InputError("source_address and host are one an IPv4 and the other an IPv6 address")
+
+
+def _check_line(server: Server) -> None:
+    if server.source_address:
+        _check_source(server)
     if "AUTH" in server.without and (server.username or server.auth):
         raise InputError("without AUTH there is no log-in: leave username and auth out, or AUTH in")
     if "STARTTLS" in server.without and server.tls in ("starttls", "opportunistic"):

@@ -251,6 +251,8 @@ class Options:
         if certificate := values.get("ssl_certfile"):
             key = values.get("ssl_keyfile")
             options["client_certificate"] = (str(certificate), str(key)) if key else str(certificate)
+        elif values.get("ssl_keyfile"):
+            raise InputError("ssl_keyfile was given, and no ssl_certfile: a key alone is no certificate")
         return {**options, "port": values["port"], "tls": self.tls}
 
 

@@ -197,6 +197,7 @@ WRONG: list[dict[str, Any]] = [
     {"on_event": []},
     {"retry": {"retryable": {1}}},
     {"connect_timeout": "soon", "use_tls": True},
+    {"ssl_keyfile": "key.pem", "use_tls": True},
     {"max_connections": 10**400},
     {"token": "support.certs.authority", "username": "ann", "password": PASSWORD, "use_tls": True},
     {"token": lambda: "t", "username": "ann", "password": PASSWORD, "use_tls": True},
