@@ -419,7 +419,8 @@ def _merged(first: dict[Key, _Kind], then: dict[Key, _Kind]) -> dict[Key, _Kind]
 
 def _text(kinds: dict[Key, _Kind], known: set[Key], others: int, lost: int) -> str:
     records = sum(kind.count for kind in kinds.values())
-    head = f"{records} records of {len(kinds)} kinds" if records > 1 else "1 record"
+    some = f"{len(kinds)} kinds" if len(kinds) > 1 else "1 kind"
+    head = f"{records} records of {some}" if records > 1 else "1 record"
     lines = [f"{head}, on {_clean(socket.gethostname())}, process {os.getpid()}."]
     if others:
         lines.append(f"{others} records of other kinds are not shown.")

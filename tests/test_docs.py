@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import re
 import shutil
@@ -215,6 +216,14 @@ def test_so_has_it_those_of_the_packages_that_users_import(package: Any) -> None
     page = pages.DOCS / "reference" / f"{package.__name__.rpartition('.')[2]}.md"
     shown = re.findall(rf"^::: {re.escape(package.__name__)}\.(\w+)$", page.read_text("utf-8"), re.M)
     assert sorted(shown) == sorted(package.__all__)
+
+
+def test_every_name_of_the_reference_is_there() -> None:
+    """mkdocstrings would find out too, but is not everywhere."""
+    for path in (pages.DOCS / "reference").glob("*.md"):
+        for name in re.findall(r"^::: ([\w.]+)$", path.read_text("utf-8"), re.M):
+            module, _, attribute = name.rpartition(".")
+            assert hasattr(importlib.import_module(module), attribute), name
 
 
 def test_every_page_is_in_the_site() -> None:

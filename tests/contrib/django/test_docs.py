@@ -91,10 +91,9 @@ def test_the_settings_of_6_1(site: Any) -> None:
 
 
 def test_certificates(site: Any, project: Any) -> None:
-    options = settings_of('ssl.create_default_context"}')["PYSMTPX"]
+    options = settings_of('{"roots": ')["PYSMTPX"]
     site.use(host="mail.example.org", use_tls=True, port=587, **options)
-    context = site.connection().pool.servers[0].ssl_context
-    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert site.connection().pool.servers[0].roots == "/etc/mail/company-ca.pem"
     project.unverified = run("def unverified")["unverified"]
     site.use(host="mail.example.org", use_tls=True, port=587, ssl_context="project.mail.unverified")
     assert site.connection().pool.servers[0].ssl_context.verify_mode is ssl.CERT_NONE
