@@ -34,6 +34,7 @@ from .wait import READ, WRITE, Waiter, pass_alarm
 
 _QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None) if sys.platform == "linux" else None
 _RECEIVE: Final = 64 * 1024
+_CLOSED: Final = "the connection is closed"
 
 
 class Stream:
@@ -63,7 +64,8 @@ class Stream:
         self.readable: Callable[[int], object] = self._waiter.readable
         """Wait so many milliseconds for something to be read; true also if the connection is broken."""
         self._parser = ReplyParser()
-        self._broken: SmtpError | None = None
+        self._broken: SmtpError | str | None = None
+        """What ended it; if we did why, for a ``ConnectionLost`` that mostly nobody asks for."""
         self._quickack = _QUICKACK  # until a socket that is not TCP refuses it
         self._turned = False
         self._unacknowledged = True
@@ -173,7 +175,7 @@ class Stream:
                     self._judge_surplus(replies[0])
                 return replies
             if self._broken is not None:
-                raise self._broken
+                raise _failure(self._broken)
             if left <= 0:
                 # What came in time is taken, but octets that make no reply buy no time.
                 raise Timeout("no reply came in time")
@@ -308,7 +310,7 @@ class Stream:
         reply = self._parser.next()
         if reply is not None or self._broken is None:
             raise unasked(reply)
-        raise self._broken
+        raise _failure(self._broken)
 
     # -- TLS and the end -----------------------------------------------------------
 
@@ -325,7 +327,7 @@ class Stream:
             )
         stream = Stream(handshake(self._sock, tls, deadline, self._adopt))
         stream.round_trips = self.round_trips + 1
-        self._broken = ConnectionLost("the connection goes on under TLS")
+        self._broken = "the connection goes on under TLS"
         return stream
 
     def _adopt(self, sock: ssl.SSLSocket) -> None:
@@ -356,7 +358,7 @@ class Stream:
         sessions itself, in place of tickets, forgets that of a connection which ends without it.
         """
         if isinstance(self._sock, ssl.SSLSocket) and self._broken is None:
-            self._broken = ConnectionLost("the connection is closed")
+            self._broken = _CLOSED
             try:
                 self._sock.unwrap()
             except (OSError, ValueError) as error:  # that of the server is not there yet, and not waited for
@@ -367,14 +369,19 @@ class Stream:
 
         Nothing is written after it, and no reply that was read is handed out.
         """
-        self._broken = ConnectionLost("the connection is closed")
+        self._broken = _CLOSED
         self._sock.close()
-        self._parser = ReplyParser()
+        if self._parser.has_input:
+            self._parser = ReplyParser()
         self.closed = True  # last, so that one whose closing was interrupted is closed again
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "TLS" if self.is_tls else "clear"
         return f"<Stream fd={self._sock.fileno()} {state}>"
+
+
+def _failure(broken: SmtpError | str) -> SmtpError:
+    return ConnectionLost(broken) if isinstance(broken, str) else broken
 
 
 def _block_limit(octets: int) -> float:
