@@ -194,7 +194,12 @@ class _Maildir(_Store):
         return None
 
     def _write(self, lines: bytes) -> None:
-        for each in ("tmp", "new", "cur"):
+        for each in (
+            "",
+            "tmp",
+            "new",
+            "cur",
+        ):  # itself first: as a parent it would get the rights of the umask
             os.makedirs(os.path.join(self._path, each), mode=0o700, exist_ok=True)
         name = self._name()
         begun, done = (os.path.join(self._path, each, name) for each in ("tmp", "new"))

@@ -169,6 +169,7 @@ def test_a_maildir_is_read_by_who_reads_maildirs(tmp_path: Path) -> None:
     assert second["Return-Path"] == "<>"
     assert second.get_all("Delivered-To") == ["bob@x.example", "cid@x.example"]
     assert list((path / "tmp").iterdir()) == []
+    assert {each.stat().st_mode & 0o777 for each in (path, *path.iterdir())} == {0o700}
 
 
 @pytest.mark.skipif(shutil.which("notmuch") is None, reason="needs notmuch")

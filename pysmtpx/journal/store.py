@@ -153,7 +153,8 @@ def fates_of(outcome: SendResult | SmtpError, owed: Collection[str] = ()) -> lis
     """What an outcome says of each recipient.
 
     ``owed`` are those who are to be sent to again: they are queued, whatever the last try said. All others
-    who certainly have nothing are refused: with the server's reply, or with what went wrong.
+    who certainly have nothing are refused: with the server's reply, or with what went wrong. Of an address
+    that comes twice, and is in doubt at one place, the doubt stands: it is owed for the sake of the other.
     """
     if isinstance(outcome, SendResult):
         text, stage = "", ""
@@ -166,7 +167,9 @@ def fates_of(outcome: SendResult | SmtpError, owed: Collection[str] = ()) -> lis
         replies = outcome.accepted_replies
     accepted = zip_longest(outcome.accepted_recipients, map(str, replies), fillvalue="")
     told = [Fate(str(path), "accepted", reply) for path, reply in accepted]
-    told += [_with(str(path), "doubt", text, stage, owed) for path in unknown]
+    elsewhere = {str(each.recipient) for each in outcome.rejected_recipients}.union(map(str, unsent))
+    for path in map(str, unknown):
+        told.append(_with(path, "doubt", text, stage, () if path in elsewhere else owed))
     for each in outcome.rejected_recipients:
         told.append(_with(str(each.recipient), "refused", str(each.reply), str(each.stage), owed))
     told += [_with(str(path), "refused", text, stage, owed) for path in unsent]

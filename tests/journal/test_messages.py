@@ -69,6 +69,34 @@ def test_a_message_is_taken_once_and_never_again_when_it_was_accepted(path: Path
         assert journal.take(10) == []
 
 
+def test_an_address_that_is_in_doubt_at_one_place_is_not_queued_for_another(path: Path) -> None:
+    """FAULTS 56, 123."""
+    later = RejectedRecipient("a@x.example", Reply(451, (b"4.3.0 later",)), Stage.RCPT)
+    for rejected, unsent in (((later,), ()), ((), ("a@x.example",))):
+        with Journal(path) as journal:
+            number = journal.add(payload("a@x.example", "b@x.example", "a@x.example"))
+            journal.take(1)
+            journal.doubt([(number, ("a@x.example", "b@x.example"))])
+            lost = DeliveryUnknown("no valid reply came", stage=Stage.FINAL)
+            lost.accepted_recipients, lost.accepted_replies = ("b@x.example",), (TAKEN,)
+            lost.unknown_recipients = ("a@x.example",)
+            lost.rejected_recipients, lost.unsent_recipients = rejected, unsent
+            settle(journal, number, lost, again=True)
+            assert states(journal, number) == {"a@x.example": "doubt", "b@x.example": "accepted"}
+            assert journal.take(1) == []
+
+
+def test_who_is_in_doubt_is_queued_if_that_is_asked_for(path: Path) -> None:
+    with Journal(path) as journal:
+        number = journal.add(payload("a@x.example"))
+        journal.take(1)
+        journal.doubt([(number, ("a@x.example",))])
+        lost = DeliveryUnknown("no valid reply came", stage=Stage.FINAL)
+        lost.unknown_recipients = ("a@x.example",)
+        journal.settle(number, fates_of(lost, ["a@x.example"]), tries=1)
+        assert states(journal, number) == {"a@x.example": "queued"}
+
+
 def test_the_same_key_is_queued_once(path: Path) -> None:
     with Journal(path) as journal:
         assert journal.add(payload("a@x.example"), key="order 17") is not None
