@@ -111,7 +111,12 @@ class MailHandler(logging.Handler):
         flush_timeout: float = 5.0,
         **options: Unpack[ServerOptions],
     ) -> None:
-        super().__init__(level)
+        try:
+            super().__init__(level)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"level: {shortened(str(error))}") from None
+        if not isinstance(subject, str):
+            raise InputError(f"subject is text, not {type(subject).__name__}")
         if not options.keys() <= ServerOptions.__annotations__.keys():
             raise unknown(options, {*ServerOptions.__annotations__, *_ARGUMENTS})
         self._server: Server | SmtpPool

@@ -42,7 +42,7 @@ from .retry import RetryPolicy
 from .route import Route, routes
 from .sending import Mail, check_mail, check_messages
 from .server import Server
-from .values import above_zero, positive, whole
+from .values import above_zero, flag, positive, whole
 from .wire.envelope import MailObject, Source
 from .wire.limits import CONNECT_TIMEOUT, SEND_TIMEOUT
 from .wire.params import MailFromParams, RcptParams
@@ -231,6 +231,7 @@ class SmtpPool:
         Raises ``InputError`` and ``UsageError`` at once; later an outcome holds its error.
         """
         self._check_open()
+        flag("ordered", ordered)
         check_messages(messages)
         _job(None, **options)  # refuses what is no option
 

@@ -100,6 +100,8 @@ class _Params:
 
     def _settle(self, table: tuple[Parameter, ...]) -> None:
         put = object.__setattr__
+        if not isinstance(self.extra, Mapping):
+            raise InputError(f"extra is a mapping of keywords, not {type(self.extra).__name__}")
         put(self, "extra", dict(self.extra))
         put(self, "_pairs", (*self._known(table), *_extra_pairs(self.extra)))
 
@@ -107,7 +109,7 @@ class _Params:
         for parameter in table:
             value = getattr(self, parameter.field)
             if value is not None and value is not False and value != ():
-                yield parameter.keyword, parameter.written(value)
+                yield parameter.keyword, parameter.checked(value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,6 +269,15 @@ class Parameter(NamedTuple):
     rfc: str
     written: Callable[[Any], str | None]
     """Its value as on the wire; raises ``InputError`` for one that must not get there."""
+
+    def checked(self, value: Any) -> str | None:
+        """The same, and the error names the parameter."""
+        try:
+            return self.written(value)
+        except InputError as error:
+            if error.text.startswith(self.keyword):
+                raise
+            raise error.at(self.keyword) from None
 
 
 def _parameter(field: str, extension: str, rfc: str, written: Callable[[Any], str | None]) -> Parameter:
