@@ -213,6 +213,11 @@ def dial(port: int, whys: Iterable[str], *, is_path: bool = False) -> str:
     return "A firewall on the way may swallow it: try another port (587 or 465) or another network."
 
 
+def dialled() -> str:
+    """A function of the caller's brings no connection."""
+    return "Look at what the function dial does, and whether what it goes by runs."
+
+
 def proxy_unreachable() -> str:
     """Nothing answers at the proxy's place."""
     return "Check the host and port of proxy=…, and that the proxy runs."

@@ -52,10 +52,11 @@ def check(
         del target, options  # a URL with a password: error reporters show the locals of each frame
     envelope = _envelope(server, sender, [recipients] if isinstance(recipients, str) else recipients)
     looked_up, addresses, why = look_up(server)
+    dialled = list(dial_each(server, addresses))
     seen = Check(
         server.url,
         looked_up=looked_up,
-        addresses=tuple(dial_each(server, addresses)),
+        addresses=tuple(each for each, _ in dialled),
         roots=roots_of(server.ssl_context, server.roots),
     )
     if why:
@@ -66,7 +67,10 @@ def check(
         # By the wrong kind of session it would only wait for its time to end.
         seen = seen if seen.speaks else _connect(server, seen, envelope)
     else:
-        seen = replace(seen, error=ConnectError("no address answers", stage=Stage.CONNECT))
+        # Of a proxy or a function of the caller's the error says more than that nobody answers.
+        said: list[SmtpError] = [error for _, error in dialled if isinstance(error, SmtpError)]
+        none = ConnectError("no address answers", stage=Stage.CONNECT)
+        seen = replace(seen, error=said[0] if said else none)
     return replace(seen, findings=findings(server, seen))
 
 

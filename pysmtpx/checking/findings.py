@@ -62,6 +62,9 @@ def _line(server: Server, seen: Check) -> Iterator[Finding]:
     ):
         yield _problem(wrong(seen.error), cures.look_up())
     elif not any(each.seconds is not None for each in seen.addresses):
+        if not server.is_direct and seen.error is not None:
+            yield _told(seen.error, cures.dialled())
+            return
         yield _problem(
             f"No address answers at {place}: {_first_failure(seen)}.",
             cures.dial(server.port, [each.error for each in seen.addresses], is_path=bool(server.path)),

@@ -23,7 +23,7 @@ from ..net.tls import channel_binding
 from ..reaching import reach
 from ..server import Server
 from ..wire.certificate import Certificate, read_certificate
-from .report import AddressCheck, Look, TlsCheck
+from .report import AddressCheck, Look, TlsCheck, wrong
 
 LOOK_TIMEOUT: Final = 5.0
 """Seconds for each look: a server that waits for TLS says nothing, for as long as one waits."""
@@ -58,15 +58,16 @@ def look_up(server: Server) -> tuple[float | None, list[str], str]:
     return time.monotonic() - begun, found[:_MOST_ADDRESSES], ""
 
 
-def dial_each(server: Server, addresses: list[str]) -> Iterator[AddressCheck]:
-    """Every address of the host by itself: one that is dead costs each user its time."""
+def dial_each(server: Server, addresses: list[str]) -> Iterator[tuple[AddressCheck, Exception | None]]:
+    """Every address of the host by itself, and why it is none: one that is dead costs each user its time."""
     for address in addresses:
         begun = time.monotonic()
         try:
             with _dialled(server, address):
-                yield AddressCheck(address, time.monotonic() - begun)
+                yield AddressCheck(address, time.monotonic() - begun), None
         except OSError as error:
-            yield AddressCheck(address, None, error.strerror or str(error))
+            why = wrong(error) if isinstance(error, SmtpError) else error.strerror or str(error)
+            yield AddressCheck(address, None, why), error
 
 
 def _dialled(server: Server, address: str) -> socket.socket:

@@ -111,7 +111,7 @@ def _ways(arguments: argparse.Namespace, url: str) -> dict[str, Any]:
     if password := os.environ.get(PROXY_PASSWORD_VARIABLE):
         given["proxy_password"] = password
     elif proxy and not proxy.startswith("socks4a:") and (name := _lone_user(proxy)):
-        given["proxy_password"] = getpass.getpass(f"Password of {name} for the proxy: ")
+        given["proxy_password"] = _asked(f"Password of {name} for the proxy: ", f"${PROXY_PASSWORD_VARIABLE}")
     return given
 
 
@@ -190,8 +190,17 @@ def _unasked(arguments: argparse.Namespace, url: str) -> dict[str, Any]:
     if len(found) > 1 and name is not None:
         raise InputError(f"${TOKEN_VARIABLE} and ${PASSWORD_VARIABLE} are both set: which one is meant?")
     if not found and name and "password" in taken and not _states(url, "oauth"):
-        return {"password": getpass.getpass(f"Password of {name}: ")}
+        return {"password": _asked(f"Password of {name}: ", f"${PASSWORD_VARIABLE} or --password-file")}
     return found
+
+
+def _asked(prompt: str, instead: str) -> str:
+    """What whoever sits there answers. Raises ``InputError`` where nobody does, as in a cron job."""
+    try:
+        return getpass.getpass(prompt)
+    except EOFError:
+        pass
+    raise InputError(f"a password is needed and nobody is there to give one: {instead} has it")
 
 
 def _mechanisms(arguments: argparse.Namespace, url: str) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.certs import authority, client_context, server_context, stranger
+from support.daemon import CLOSED_PORT
 
 import pysmtpx
 from pysmtpx.checking import Check, check, looking
@@ -32,6 +33,22 @@ def problem(seen: Check) -> tuple[str, str]:
     assert not others, others
     assert not seen.ok
     return first.what, first.cure
+
+
+def test_a_proxy_or_a_function_that_fails_is_what_is_wrong() -> None:
+    seen = check("mail.example.org", 465, proxy=f"http://127.0.0.1:{CLOSED_PORT}")
+    what, cure = problem(seen)
+    assert what.count("cannot be reached") == 1
+    assert "[" not in what
+    assert cure == "Check the host and port of proxy=…, and that the proxy runs."
+    assert isinstance(seen.error, pysmtpx.ProxyError)
+
+    def shut(host: str, port: int, seconds: float) -> socket.socket:
+        raise OSError("the tunnel is shut")
+
+    what, cure = problem(check("mail.example.org", 465, dial=shut))
+    assert what == "the function dial could not connect: the tunnel is shut"
+    assert "Look at what the function dial does" in cure
 
 
 def test_a_server_in_order() -> None:

@@ -248,6 +248,25 @@ def test_a_password_comes_by_prompt_environment_or_file(
     assert SECRET not in told.out + told.err
 
 
+@pytest.mark.parametrize(
+    ("more", "variable"),
+    [
+        (("--username", "ann"), "PYSMTPX_PASSWORD"),
+        (("--proxy", "socks5://u@p.example"), "PYSMTPX_PROXY_PASSWORD"),
+    ],
+)
+def test_where_nobody_can_be_asked_it_says_so(
+    run: Run, monkeypatch: pytest.MonkeyPatch, more: tuple[str, str], variable: str
+) -> None:
+    def ask(prompt: str) -> str:
+        raise EOFError
+
+    monkeypatch.setattr("getpass.getpass", ask)
+    told = run("send", "smtps://mail.example.org", *ENVELOPE, *more)
+    assert told.code == 2
+    assert f"nobody is there to give one: ${variable}" in told.err
+
+
 def test_a_password_in_an_argument_is_refused_unless_insisted(run: Run) -> None:
     with MailServer(users={"ann": SECRET}, require_auth=True) as server:
         url = server.url.replace("://", f"://ann:{SECRET}@")
