@@ -12,6 +12,7 @@ from ..errors import InputError, SmtpError
 from ..journal.recipients import Fate, Journal
 from ..journal.store import JournalError
 from ..pool import SmtpPool
+from ..pooling.ratelimit import RateLimit
 from ..retry import RetryPolicy
 from ..server import Server
 from .exits import Exit, exit_of
@@ -28,8 +29,7 @@ class Source:
     def __init__(self, rows: Iterator[Row], rate: float | None) -> None:
         self._rows = rows
         self._lock = threading.Lock()
-        self._pause = 0.0 if rate is None else 1.0 / rate
-        self._next = 0.0
+        self._rate = RateLimit(rate)
 
     def take(self) -> Row | None:
         """The next row, or None at the end. Raises ``InputError`` for a list that cannot be read."""
@@ -38,9 +38,7 @@ class Source:
 
     def moment(self) -> float:
         """The moment from which the next message may go; each is given once."""
-        with self._lock:
-            self._next = max(time.monotonic(), self._next) + self._pause
-            return self._next - self._pause
+        return self._rate.reserve(1)
 
 
 class Run:

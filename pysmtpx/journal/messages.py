@@ -59,11 +59,7 @@ class Journal(SqlJournal):
     ) -> None:
         super().__init__(keep)
         self._disk = Disk(path, _SCHEMA, alone=False, kind=_KIND)
-        try:
-            self._disk.write(partial(_check_format, path=self._disk.path), durable=False)
-        except BaseException:
-            self._disk.close()
-            raise
+        self._disk.begin(partial(_check_format, path=self._disk.path), durable=False)
 
     @property
     def path(self) -> str:

@@ -79,11 +79,7 @@ class Journal:
 
     def __init__(self, path: str | os.PathLike[str], purpose: str) -> None:
         self._disk = Disk(path, _SCHEMA, alone=True)
-        try:
-            self._disk.write(partial(_open, purpose=purpose, path=self.path))
-        except BaseException:
-            self._disk.close()
-            raise
+        self._disk.begin(partial(_open, purpose=purpose, path=self.path))
 
     @property
     def path(self) -> str:

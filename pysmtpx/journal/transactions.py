@@ -113,6 +113,14 @@ class Transactions(ABC, Generic[_S]):
     def _failed(self, what: str, error: Exception) -> JournalError:
         return JournalError(f"the journal {self.name} cannot be {what}: {self._advice(error)}")
 
+    def begin(self, action: Callable[[_S], object], *, durable: bool = True) -> None:
+        """The first ``write``, which may find that this is nothing to write to: it is closed then."""
+        try:
+            self.write(action, durable=durable)
+        except BaseException:
+            self.close()
+            raise
+
     def write(self, action: Callable[[_S], _T], *, durable: bool = True) -> _T:
         """Do this within a transaction, which others may share; when it returns, that is on disk.
 
