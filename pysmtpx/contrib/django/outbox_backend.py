@@ -18,6 +18,7 @@ from ...errors import InputError, SmtpError
 from ...frames import conceals_settings
 from ...options import spelled_out
 from ...payload import make_submission, pack
+from ..configuration import number
 from .backend import EmailBackend
 from .keeping import KeepingBackend
 from .message import mail_object
@@ -163,7 +164,7 @@ def _priority(value: Any) -> int:
 
 
 def _span(name: str, value: Any) -> float:
-    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    seconds = value.total_seconds() if isinstance(value, timedelta) else number(float, value)
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
         raise InputError(f"{name} is a number of seconds above 0, or a timedelta")
     return float(seconds)

@@ -556,6 +556,18 @@ def test_options_that_cannot_be_right_are_told(project: Any, options: dict[str, 
             outboxes()
 
 
+def test_numbers_as_texts_of_the_environment(project: Any) -> None:
+    with MailServer() as server:
+        project(server, keep="3600", expires_after="60.5", max_size="1000")
+        (outbox,) = outboxes()
+        assert (outbox.keep, outbox._expires_after, outbox._max_size) == (3600.0, 60.5, 1000)
+    for wrong in ({"keep": "nan"}, {"expires_after": "inf"}, {"max_size": "ten"}):
+        with MailServer() as server:
+            project(server, **wrong)
+            with pytest.raises(ImproperlyConfigured, match=next(iter(wrong))):
+                outboxes()
+
+
 def test_a_mailer_that_is_no_outbox_is_named(project: Any) -> None:
     with MailServer() as server:
         project(server)
