@@ -275,6 +275,15 @@ def test_the_console_shows_what_matters_and_obeys_nobody(capsys: pytest.CaptureF
     assert ".a dot\n" in shown.err
 
 
+def test_the_console_takes_parts_within_parts_however_deep(capsys: pytest.CaptureFixture[str]) -> None:
+    nested = b"".join(
+        b"Content-Type: multipart/mixed; boundary=%d\r\n\r\n--%d\r\n" % (n, n) for n in range(999)
+    )
+    with connect("console://") as smtp:
+        send(smtp, b"Subject: deep\r\n" + nested + b"\r\nhello\r\n")
+    assert "Subject: deep\n" in capsys.readouterr().out
+
+
 def test_a_console_that_is_closed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", None)
     with connect("console://") as smtp, pytest.raises(pysmtpx.DataRejected, match="451"):

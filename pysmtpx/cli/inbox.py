@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
 from email.message import EmailMessage
+from email.parser import BytesHeaderParser
 from typing import Any, Final
 
 from ..testing import Connection, Ledger, ReceivedMessage
@@ -83,10 +84,13 @@ class Letter:
 
 def read_letter(number: int, received: ReceivedMessage) -> Letter:
     """A message made readable; what cannot be parsed is shown as it is."""
-    parsed = message_from_bytes(received.content, policy=policy.default)
-    assert isinstance(parsed, EmailMessage)
+    try:
+        parsed = message_from_bytes(received.content, policy=policy.default)
+        text, html, attachments, inline = _parts(parsed)
+    except RecursionError:  # parts within parts, hundreds deep
+        parsed = BytesHeaderParser(policy=policy.default).parsebytes(received.content)
+        text, html, attachments, inline = _as_it_is(received.content), None, [], {}
     headers = tuple((name, _quietly(str, value)) for name, value in parsed.raw_items())
-    text, html, attachments, inline = _parts(parsed)
     subject = _quietly(_field, parsed, "Subject")
     author = _quietly(_field, parsed, "From")
     searched = "\n".join((subject, author, received.sender, *received.addresses, text[:_SEARCHED]))
@@ -102,6 +106,10 @@ def read_letter(number: int, received: ReceivedMessage) -> Letter:
         attachments=tuple(attachments),
         haystack=searched.lower(),
     )
+
+
+def _as_it_is(content: bytes) -> str:
+    return content.partition(b"\r\n\r\n")[2].replace(b"\r\n", b"\n").decode("utf-8", "replace")
 
 
 def _field(parsed: EmailMessage, name: str) -> str:

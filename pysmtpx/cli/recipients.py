@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..errors import InputError
-from ..wire.address import ForwardPath
+from ..wire.address import ForwardPath, plainest
 
 _JSON_LINES: Final = frozenset({".jsonl", ".ndjson", ".json"})
 _LONGEST: Final = 1024 * 1024
@@ -28,9 +28,17 @@ class Row:
 
     @property
     def key(self) -> str:
-        """Who it is, for the journal: the domain in lower case, for it is the same in any."""
+        """Who it is, for the journal, in one form, however the domain is spelt."""
+        if not self.address:
+            return f"row {self.number}"
         local, at, domain = self.address.rpartition("@")
-        return f"{local}{at}{domain.lower()}" if self.address else f"row {self.number}"
+        try:
+            path = ForwardPath(self.address)
+        except InputError:  # which is told when it is sent to
+            return f"{local}{at}{domain.lower()}"
+        if not path.domain or domain.endswith("."):  # a To field has no such dot: that row is refused alone
+            return f"{local}{at}{domain.lower()}"
+        return f"{plainest(path.local_part)}@{path.domain.lower()}"
 
     def check(self) -> None:
         """Raise ``InputError`` for what is no address."""

@@ -94,6 +94,17 @@ def test_who_stands_twice_in_the_list_gets_it_once(run: Run, tmp_path: Path) -> 
     assert told.value["counts"] == {"accepted": 1, "duplicate": 99}
 
 
+@pytest.mark.parametrize("other", ["bob@xn--bcher-kva.example", "bob@BÜCHER.example", '"bob"@bücher.example'])
+def test_who_stands_twice_in_other_spellings_gets_it_once(run: Run, tmp_path: Path, other: str) -> None:
+    path = tmp_path / "people.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["email", "name"], ["bob@bücher.example", "Bob"], [other, "Bobby"]])
+    with MailServer() as server:
+        told = run("bulk", server.url, "--list", path, *MESSAGE, "--json")
+        assert server.ledger.count == 1
+    assert told.value["counts"] == {"accepted": 1, "duplicate": 1}
+
+
 def test_a_journal_is_for_one_message(run: Run, tmp_path: Path) -> None:
     path = people(tmp_path, 1)
     with MailServer() as server:

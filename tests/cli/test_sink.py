@@ -291,6 +291,7 @@ def test_it_listens_on_loopback_only(sink: Sink) -> None:
         b"Content-Disposition: attachment; filename*=nonsense''%ff\r\n\r\nx",
         b"Content-Type: message/rfc822\r\n\r\nSubject: inner\r\n\r\nx",
         b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + b"--b\r\n\r\n\r\n" * 500,
+        b"".join(b"Content-Type: multipart/mixed; boundary=%d\r\n\r\n--%d\r\n" % (n, n) for n in range(999)),
     ],
 )
 def test_mail_of_any_kind_is_shown(sink: Sink, content: bytes) -> None:
