@@ -113,12 +113,16 @@ def _open(
     server: Server, credentials: Credentials | None, deadline: Deadline, attempt: Attempt
 ) -> tuple[Channel, Capabilities]:
     channel, opening, begun = _begin_somewhere(server, credentials, deadline, attempt)
+    is_bound = False
     if credentials is not None:
         with observing.scope("auth") as login:
             mechanism = channel.run(lambda: log_in(opening, begun), deadline)
             note(login, "mechanism", mechanism)
         channel.note_log_in(mechanism)
-    if attempt.resumption is not None:
+        is_bound = mechanism.endswith("-PLUS") and begun.binding is not None and begun.binding.is_static
+    # A resumed session has the certificate of the first handshake, and the server, once it was given a new
+    # one, binds to that: a right password would be refused.
+    if attempt.resumption is not None and not is_bound:
         attempt.resumption.learn()
     return channel, begun.capabilities
 
@@ -133,6 +137,9 @@ def _begin_somewhere(
         try:
             return _begin(server, credentials, deadline, attempt, addresses)
         except SmtpError as error:
+            if _is_about_a_session(error, attempt.resumption) and deadline.remaining() > 0:
+                attempt.drop()
+                continue
             if isinstance(error, TlsError):
                 explain(error, Place(server, addresses.shown, deadline, attempt.keep))
             failures.append((addresses.shown, error))
@@ -174,6 +181,16 @@ def _observed(server: Server, deadline: Deadline, keep: Keep, addresses: Address
         sock = reach(server, deadline, keep, addresses)
         note(step, "address", addresses.shown if addresses.is_reached else "")
     return sock
+
+
+def _is_about_a_session(error: SmtpError, resumption: Resumption | None) -> bool:
+    """Whether a whole handshake with the same address may do better; one that refused a certificate was whole."""
+    return (
+        resumption is not None
+        and isinstance(error, TlsError)
+        and error.certificate is None
+        and resumption.is_to_blame()
+    )
 
 
 def _is_about_one_address(error: SmtpError) -> bool:

@@ -7,16 +7,20 @@ each session and compared, and none outlives an hour from the handshake in which
 
 from __future__ import annotations
 
+import math
 import ssl
 from collections import deque
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
 from .deadline import now
 
 KEPT: Final = 8
 """Sessions kept for one server, the newest."""
 LONGEST: Final = 3600.0
-"""Seconds from the verification of a certificate in which sessions that came of it are offered."""
+"""Seconds from the verification of a certificate in which sessions that came of it are offered, and from
+a handshake that failed with one in which none is."""
+
+_REVOCATION: Final = ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF | ssl.VerifyFlags.VERIFY_CRL_CHECK_CHAIN
 
 
 class _Terms(NamedTuple):
@@ -27,6 +31,7 @@ class _Terms(NamedTuple):
     name: str | None
     verify_mode: ssl.VerifyMode
     check_hostname: bool
+    by_common_name: bool
     verify_flags: ssl.VerifyFlags
 
 
@@ -37,21 +42,49 @@ class _Session(NamedTuple):
     """When the handshake ended that verified the certificate, by the monotonic clock."""
 
 
-Sessions: TypeAlias = deque[_Session]
+class Sessions:
+    """Those of one server, host name and set of fingerprints; shared by threads, never by processes."""
 
+    __slots__ = ("_kept", "_unwanted_until")
 
-def no_sessions() -> Sessions:
-    """None yet, for one server, host name and set of fingerprints; shared by threads, never by processes."""
-    return deque(maxlen=KEPT)
+    def __init__(self) -> None:
+        self._kept: deque[_Session] = deque(maxlen=KEPT)
+        self._unwanted_until = -math.inf
+
+    def take(self, terms: _Terms) -> _Session | None:
+        """The newest under these terms, which nobody else is given; those that it is not are dropped."""
+        moment = now()
+        if self._unwanted_until > moment:
+            return None
+        while True:
+            try:
+                kept = self._kept.pop()
+            except IndexError:
+                return None
+            if kept.terms == terms and kept.verified > moment - LONGEST:
+                return kept
+
+    def put(self, session: _Session) -> None:
+        """One more; the oldest makes room."""
+        self._kept.append(session)
+
+    def clear(self) -> None:
+        """Drop them all."""
+        self._kept.clear()
+
+    def rest(self) -> None:
+        """The server fails where it should go on with a whole handshake: it is offered none for a while."""
+        self._unwanted_until = now() + LONGEST
 
 
 class Resumption:
     """What one attempt to connect takes from the sessions of a server, and puts back."""
 
-    __slots__ = ("_sessions", "_sock", "_verified")
+    __slots__ = ("_is_offered", "_sessions", "_sock", "_verified")
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
+        self._is_offered = False
         self._sock: ssl.SSLSocket | None = None
         self._verified = 0.0
 
@@ -59,19 +92,17 @@ class Resumption:
         """A session for a handshake under these terms, which no other one is given (RFC 8446 C.4)."""
         if type(context) is not ssl.SSLContext:
             return None  # truststore's, and any other of its own kind, verifies after the handshake by itself
-        terms, oldest = _terms(context, name), now() - LONGEST
-        while True:
-            try:
-                kept = self._sessions.pop()
-            except IndexError:
-                return None
-            if kept.terms == terms and kept.verified > oldest:
-                self._verified = kept.verified
-                return kept.session
+        if context.verify_flags & _REVOCATION:
+            return None  # a revocation list that was loaded since the session began would not be looked at
+        kept = self._sessions.take(_terms(context, name))
+        if kept is None:
+            return None
+        self._is_offered, self._verified = True, kept.verified
+        return kept.session
 
     def verified(self, sock: ssl.SSLSocket) -> None:
         """A handshake ended, and everything was verified."""
-        self._sock = sock
+        self._sock, self._is_offered = sock, False
         if not sock.session_reused:
             self._verified = now()
 
@@ -83,7 +114,18 @@ class Resumption:
         sock, self._sock = self._sock, None
         if sock is not None and (session := sock.session) is not None:
             terms = _terms(sock.context, sock.server_hostname)
-            self._sessions.append(_Session(session, terms, self._verified))
+            self._sessions.put(_Session(session, terms, self._verified))
+
+    def is_to_blame(self) -> bool:
+        """Whether the handshake that failed had a session offered; none is from now on.
+
+        A server must go on with a whole one where it cannot resume (RFC 8446 4.2.11, RFC 5246 7.4.1.2).
+        But one by OpenSSL that wants a client's certificate, and sets no session id context, ends it.
+        """
+        was_offered, self._is_offered = self._is_offered, False
+        if was_offered:
+            self._sessions.rest()
+        return was_offered
 
     def forget(self) -> None:
         """The attempt failed: the next one resumes nothing."""
@@ -92,4 +134,11 @@ class Resumption:
 
 
 def _terms(context: ssl.SSLContext, name: str | None) -> _Terms:
-    return _Terms(context, name, context.verify_mode, context.check_hostname, context.verify_flags)
+    return _Terms(
+        context,
+        name,
+        context.verify_mode,
+        context.check_hostname,
+        context.hostname_checks_common_name,
+        context.verify_flags,
+    )

@@ -12,7 +12,7 @@ from ..flow.effects import PART, Flow, Send
 from ..lock import Wakeup
 from ..net.deadline import AnswerTime, Deadline
 from ..net.dial import Unwell
-from ..net.tls_sessions import no_sessions
+from ..net.tls_sessions import Sessions
 from ..observing import Step
 from ..opening import Attempt
 from ..server import Server
@@ -60,7 +60,7 @@ class PooledServer:
         self.name = server.path or f"{server.host}:{server.port}"
         self.unwell = Unwell()
         """Its addresses that gave no session of late."""
-        self.sessions = no_sessions()
+        self.sessions = Sessions()
         """TLS sessions that its connections hand on."""
         self.answer_time = AnswerTime()
         """How long it lately took to answer the end of data."""

@@ -11,3 +11,8 @@ class ChannelBinding(NamedTuple):
     kind: str
     """``tls-exporter`` (RFC 9266) or ``tls-server-end-point`` (RFC 5929 4)."""
     data: bytes
+
+    @property
+    def is_static(self) -> bool:
+        """It is the certificate's, and the same on every connection to the server."""
+        return self.kind == "tls-server-end-point"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import socket
 import ssl
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +18,7 @@ from support.pools import BODY, ONCE, SENDER, outcome
 from pysmtpx import SendResult, Server, TlsError, connect
 from pysmtpx.net import tls, tls_sessions
 from pysmtpx.net.deadline import now
-from pysmtpx.net.tls_sessions import Resumption, no_sessions
+from pysmtpx.net.tls_sessions import Resumption, Sessions
 from pysmtpx.pool import SmtpPool
 from pysmtpx.testing import MailServer
 from pysmtpx.testing.tls import server_certificate
@@ -155,7 +157,7 @@ def test_a_forked_child_resumes_nothing_of_its_parent() -> None:
 
 def _session(context: ssl.SSLContext, name: str) -> Resumption:
     """Sessions after one connection under these terms."""
-    sessions = no_sessions()
+    sessions = Sessions()
     with served(certs.server_context()) as server:
         target = Server("127.0.0.1", server.port, tls="implicit", ssl_context=context, server_hostname=name)
         with connect(target) as connection:
@@ -185,3 +187,123 @@ def test_a_context_of_another_kind_is_offered_nothing() -> None:
     ours = Own(ssl.PROTOCOL_TLS_CLIENT)
     certs.authority().configure_trust(ours)
     assert _session(ours, "mail.test").offer(ours, "mail.test") is None
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_server_that_fails_where_a_session_is_offered(version: str) -> None:
+    """It should go on with a whole handshake (RFC 8446 4.2.11): one is tried at once, and no session later.
+
+    So does OpenSSL where a client's certificate is wanted and no session id context is set.
+    """
+    context, refused = of_version(certs.server_context(), version), []
+
+    def fail(sock: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> int | None:
+        if not sock.session_reused:
+            return None
+        refused.append(name)
+        return ssl.ALERT_DESCRIPTION_INTERNAL_ERROR
+
+    context.sni_callback = fail
+    for mode in MODES:
+        refused.clear()
+        with served(context, mode) as server, pool_for(server, mode) as pool:
+            assert [type(each) for each in send(pool, 5)] == [SendResult] * 5
+            assert len(server.ledger.messages) == 5
+        assert len(refused) == 1
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("mode", MODES)
+def test_a_log_in_bound_to_a_certificate_that_is_renewed(mode: str, version: str) -> None:
+    """A server keeps its ticket keys and has another certificate: it binds to the new one (RFC 5929 4.1).
+
+    A refused log-in would stop the pool, with a right password.
+    """
+    context = of_version(certs.server_context(), version)
+    with contextlib.ExitStack() as stack:
+        running: list[MailServer] = []
+
+        def start() -> None:
+            server = MailServer(
+                ssl_context=context, tls="implicit" if mode == "implicit" else "starttls", users={"ann": "pw"}
+            )
+            running.append(stack.enter_context(server))
+
+        def dial(host: str, port: int, seconds: float) -> socket.socket:
+            return socket.create_connection(("127.0.0.1", running[-1].port), seconds)
+
+        start()
+        pool = stack.enter_context(pool_for(running[0], mode, username="ann", password="pw", dial=dial))
+        assert [type(each) for each in send(pool, 2)] == [SendResult] * 2
+        certs.authority().issue_cert(*certs.NAMES).configure_cert(context)
+        start()
+        assert [type(each) for each in send(pool, 2)] == [SendResult] * 2
+    assert reused(context) == 0
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_log_in_that_is_bound_to_nothing_resumes(version: str) -> None:
+    context = of_version(certs.server_context(), version)
+    server = MailServer(ssl_context=context, tls="implicit", users={"ann": "pw"})
+    with server, pool_for(server, username="ann", password="pw", auth="PLAIN") as pool:
+        assert [type(each) for each in send(pool, 3)] == [SendResult] * 3
+    assert reused(context) == 2
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_certificate_of_a_resumed_session_is_that_of_the_first_handshake(version: str) -> None:
+    """Python keeps it with the session, whatever the server would show now: so a fingerprint still fits."""
+    context = of_version(certs.server_context(), version)
+    first = fingerprints_of(server_certificate(context) or b"")[0]
+    with served(context) as server, pool_for(server, fingerprint=first) as pool:
+        send(pool)
+        certs.authority().issue_cert(*certs.NAMES).configure_cert(context)
+        assert isinstance(send(pool)[0], SendResult)
+        assert reused(context) == 1
+    with served(context) as server, pool_for(server, fingerprint=first) as pool:
+        assert isinstance(send(pool)[0], TlsError)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.skipif(not ssl.HAS_NEVER_CHECK_COMMON_NAME, reason="OpenSSL looks at common names anyhow")
+def test_a_context_that_trusts_common_names_no_more_verifies_anew(version: str, tmp_path: Path) -> None:
+    context, trusted = certs.common_name_only(tmp_path, "mail.test")
+    of_version(context, version)
+    ours = ssl.create_default_context(cafile=trusted)
+    ours.hostname_checks_common_name = True
+    with served(context) as server, pool_for(server, ssl_context=ours, server_hostname="mail.test") as pool:
+        assert [type(each) for each in send(pool, 2)] == [SendResult] * 2
+        ours.hostname_checks_common_name = False
+        assert isinstance(send(pool)[0], TlsError)
+    assert reused(context) == 1
+
+
+def test_a_context_that_asks_for_revocations_resumes_nothing() -> None:
+    """A list that is loaded later is looked at in whole handshakes alone."""
+    ours = certs.client_context()
+    known = _session(ours, "mail.test")
+    ours.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
+    assert known.offer(ours, "mail.test") is None
+    ours.verify_flags ^= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
+    assert known.offer(ours, "mail.test") is not None
+
+
+def test_what_is_kept_tells_nothing_and_goes_nowhere() -> None:
+    """A session has the keys of a connection: it is neither pickled nor shown. Eight are kept, no more."""
+    sessions, ours = Sessions(), certs.client_context()
+    context = certs.server_context()
+    with served(context) as server:
+        target = Server("127.0.0.1", server.port, tls="implicit", ssl_context=ours)
+        for _ in range(tls_sessions.KEPT + 3):
+            with connect(target) as connection:
+                resumption = Resumption(sessions)
+                resumption.verified(connection._channel._driver.stream._sock)  # type: ignore[arg-type]
+                resumption.learn()
+    shown = repr(sessions)
+    with pytest.raises(TypeError):
+        pickle.dumps(sessions)
+    offered = []
+    while (session := Resumption(sessions).offer(ours, "127.0.0.1")) is not None:
+        offered.append(session)
+        assert session.id.hex() not in shown + repr(session)
+    assert len(offered) == tls_sessions.KEPT == 8
