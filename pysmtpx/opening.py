@@ -184,7 +184,7 @@ def _observed(server: Server, deadline: Deadline, keep: Keep, addresses: Address
 
 
 def _is_about_a_session(error: SmtpError, resumption: Resumption | None) -> bool:
-    """Whether a whole handshake with the same address may do better; one that refused a certificate was whole."""
+    """Whether a whole handshake with the same address may do better; one with a certificate was whole."""
     return (
         resumption is not None
         and isinstance(error, TlsError)

@@ -80,11 +80,13 @@ class Sessions:
 class Resumption:
     """What one attempt to connect takes from the sessions of a server, and puts back."""
 
-    __slots__ = ("_is_offered", "_sessions", "_sock", "_verified")
+    __slots__ = ("_is_offered", "_sessions", "_sock", "_spent", "_verified")
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
         self._is_offered = False
+        self._spent = b""
+        """The id of the session that was offered."""
         self._sock: ssl.SSLSocket | None = None
         self._verified = 0.0
 
@@ -97,7 +99,7 @@ class Resumption:
         kept = self._sessions.take(_terms(context, name))
         if kept is None:
             return None
-        self._is_offered, self._verified = True, kept.verified
+        self._is_offered, self._spent, self._verified = True, kept.session.id, kept.verified
         return kept.session
 
     def verified(self, sock: ssl.SSLSocket) -> None:
@@ -109,10 +111,14 @@ class Resumption:
     def learn(self) -> None:
         """Keep the session of the connection, on which the server has spoken since the handshake.
 
-        Under TLS 1.3 the server's tickets come behind the handshake, before its first word.
+        Under TLS 1.3 the server's tickets come behind the handshake, before its first word. Where it gives
+        none for one that was resumed, as Postfix does, that session is spent: offered again, the ticket
+        would tell whoever listens that both connections are of one client (RFC 8446 C.4).
         """
         sock, self._sock = self._sock, None
-        if sock is not None and (session := sock.session) is not None:
+        if sock is None or (session := sock.session) is None or not session.id:
+            return
+        if session.id != self._spent or sock.version() != "TLSv1.3":
             terms = _terms(sock.context, sock.server_hostname)
             self._sessions.put(_Session(session, terms, self._verified))
 

@@ -160,7 +160,7 @@ def test_implicit_tls_on_a_port_that_greets_in_clear(postfix: PostfixServer) -> 
 def test_a_pool_resumes_sessions(
     postfix: PostfixServer, monkeypatch: pytest.MonkeyPatch, mode: str, version: str
 ) -> None:
-    """Each connection but the first, and the mail arrives over all of them."""
+    """And the mail arrives; a ticket of TLS 1.3, of which Postfix gives one a session, counts once."""
     context, resumed = certs.client_context(), []
     context.minimum_version = context.maximum_version = ssl.TLSVersion[version]
     verified = Resumption.verified
@@ -173,5 +173,5 @@ def test_a_pool_resumes_sessions(
     with pysmtpx.SmtpPool(server(postfix, mode, ssl_context=context), max_messages=1) as pool:
         for _ in range(3):
             pool.send(SENDER, [ALICE], MAIL)
-    assert resumed == [False, True, True]
+    assert resumed == [False, True, version == "TLSv1_2"]
     assert [behind_trace(stored) for stored in postfix.mailbox(ALICE).take(3)] == [MAIL] * 3

@@ -9,6 +9,7 @@ import json
 import time
 from pathlib import Path
 
+from support import certs
 from support.daemon import wait_until
 from support.realserver import RealServer
 
@@ -29,7 +30,7 @@ log_path = {base}/dovecot.log
 auth_verbose = yes
 protocols = lmtp
 listen = 127.0.0.1
-ssl = no
+{tls}
 hostname = mail.test
 mail_location = maildir:{base}/mail/%u
 mail_uid = nobody
@@ -113,14 +114,28 @@ class DovecotServer(RealServer):
         super().wait_until_up()
         wait_until(self.auth_path.exists, 60.0, "the socket for SASL")
 
+    def tls_settings(self) -> str:
+        """Return what it says of TLS."""
+        return "ssl = no"
+
     def write_files(self) -> None:
         """Write the configuration, the users and the key of the tokens."""
         for folder in ("run", "state", "keys/default/HS256"):
             (self.base / folder).mkdir(parents=True)
-        (self.base / "dovecot.conf").write_text(_CONFIG.format(base=self.base, port=self.port))
+        values = {"base": self.base, "port": self.port}
+        (self.base / "dovecot.conf").write_text(_CONFIG.format(tls=self.tls_settings(), **values))
         (self.base / "oauth2.conf").write_text(_OAUTH2.format(base=self.base))
         (self.base / "keys/default/HS256/default").write_bytes(base64.b64encode(_TOKEN_KEY))
         (self.base / "users").write_text("".join(map(_passwd_line, USERS)), "utf-8")
+
+
+class TlsDovecotServer(DovecotServer):
+    """The same with STARTTLS for LMTP, and tickets."""
+
+    def tls_settings(self) -> str:
+        """Return how."""
+        chain, key = certs.server_files(self.base)
+        return f"ssl = yes\nssl_cert = <{chain}\nssl_key = <{key}\nverbose_ssl = yes\nmail_debug = yes"
 
 
 def _passwd_line(user: str) -> str:

@@ -1,4 +1,4 @@
-"""A Postfix of our own, on five ports of loopback, delivering into Maildirs."""
+"""A Postfix of our own, on six ports of loopback, delivering into Maildirs."""
 
 from __future__ import annotations
 
@@ -75,6 +75,8 @@ _LISTENERS = """\
   -o smtpd_tls_wrappermode=yes -o smtpd_tls_req_ccert=yes -o smtpd_tls_auth_only=no
 127.0.0.1:{strict_port} inet n - n - - smtpd
   -o smtpd_tls_security_level=encrypt
+127.0.0.1:{ticketless_port} inet n - n - - smtpd
+  -o tls_ssl_options=NO_TICKET
 """
 
 
@@ -84,11 +86,11 @@ class PostfixServer(RealServer):
     ``port`` offers STARTTLS and, after it, AUTH; ``smtps_port`` is implicit TLS; ``plain_port`` has neither
     TLS nor PIPELINING, CHUNKING, 8BITMIME, DSN or SMTPUTF8, and AUTH in clear; ``certificate_port`` is
     implicit TLS and demands a client's certificate from the same authority; ``strict_port`` takes no mail
-    before STARTTLS.
+    before STARTTLS; ``ticketless_port`` is as the first, and nobody resumes a TLS session there.
     """
 
     programs = (postfix.MASTER, "/usr/lib/postfix/sbin/virtual")
-    count = 5
+    count = 6
     log_name = "postfix.log"
     undelivered = ("queue/maildrop/*", "queue/incoming/*", "queue/active/*")
     users = USERS
@@ -104,7 +106,8 @@ class PostfixServer(RealServer):
 
     def write_files(self) -> None:
         """Write the configuration and make the folders of the queue."""
-        self.smtps_port, self.plain_port, self.certificate_port, self.strict_port = self.ports[1:]
+        self.smtps_port, self.plain_port, self.certificate_port, *last = self.ports[1:]
+        self.strict_port, self.ticketless_port = last
         base = self.base
         chain, key = certs.server_files(base)
         self.ca.cert_pem.write_to_path(base / "ca.pem")
