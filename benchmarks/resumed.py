@@ -25,7 +25,7 @@ VERSIONS = {"TLS 1.2": ssl.TLSVersion.TLSv1_2, "TLS 1.3": ssl.TLSVersion.TLSv1_3
 
 
 def resumed(rounds: int = 60) -> Report:
-    """Round trips by count, and milliseconds of client and server together, on one machine."""
+    """Round trips by count, and milliseconds of processor time, of client and server together."""
     report = Report("A new connection of a pool: begun anew, and its TLS session resumed")
     authority = trustme.CA()
     head = "| line | TLS | round trips anew | resumed | ms anew | ms resumed |"
@@ -60,9 +60,9 @@ def _cost(
         trips = _trips(server.port, mode, ours)
         with _pool(server.port, mode, ours) as pool:
             for _ in range(rounds):
-                began = time.perf_counter()
+                began = time.process_time()
                 pool.send(SENDER, RECIPIENT, CONTENT)
-                found.append((time.perf_counter() - began) * 1000)
+                found.append((time.process_time() - began) * 1000)
     is_resumed = served.session_stats()["hits"] > 0
     if is_resumed is not again:
         raise RuntimeError("sessions were resumed where none should be, or none where they should")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import ssl
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from support import certs, corpus
 from support.daemon import wait_until
 from support.dovecot import TlsDovecotServer
 from support.postfix import PostfixServer
+from support.proxies import TlsProxyServer
 from support.realserver import on
 from support.s_server import SServer
 
@@ -230,3 +232,21 @@ def test_postfix_at_two_ports_with_two_kinds_of_tls(
     assert sorted(resumed) == [WHOLE] * 4 + [RESUMED] * 2
     assert len(offered) == len(set(offered)) == 2
     assert len(postfix.mailbox(ALICE).take(6)) == 6
+
+
+# -- a proxy with TLS of its own ------------------------------------------------------------
+
+
+@on(TlsProxyServer)
+def test_a_proxy_over_tls_is_offered_no_session(
+    server: TlsProxyServer, tmp_path: Path, offered: list[bytes], resumed: list[bool]
+) -> None:
+    """Neither one of its own nor one of the server behind it, which resumes those alone."""
+    certs.authority().cert_pem.write_to_path(tmp_path / "roots.pem")
+    options = {"ssl_context": None, "roots": str(tmp_path / "roots.pem"), "proxy": server.url()}
+    with SServer("-tls1_3") as behind, pool_for(behind.port, **options) as pool:
+        send(pool, 4)
+    assert behind.resumed == resumed == [WHOLE, *[RESUMED] * 3]
+    assert len(set(offered)) == 3
+    wait_until(lambda: server.log_text().count("TLS accepted") == 4, 30.0, "each connection in the log")
+    assert server.log_text().count("TLS accepted: new session negotiated") == 4

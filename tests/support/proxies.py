@@ -134,6 +134,7 @@ class TinyproxyServer(ProxyServer):
 _STUNNEL = """\
 foreground = yes
 pid =
+debug = info
 [proxy]
 accept = 127.0.0.1:{port}
 connect = 127.0.0.1:{behind}
