@@ -188,6 +188,8 @@ class Commands(standard.SMTP):
     @one_call
     def send(self, s: Any) -> None:
         """Send `s` to the server. A line that logs in is ``***`` in debug output and for ``sys.audit``."""
+        if self.outgoing is not None and self.outgoing.screens:
+            outgoing.check_lines(self.outgoing, s)
         is_secret = self._in_auth = self._in_auth or redaction.begins_auth(s)
         if (sock := self._real_socket()) is not None:
             wait_until(sock, self._deadline or self._new_deadline())
@@ -259,8 +261,6 @@ class Commands(standard.SMTP):
     def putcmd(self, cmd: str, args: str = "") -> None:
         """Send a command. Raises ``ValueError`` for a control character in it."""
         line = cmd if args == "" else f"{cmd} {args}"
-        if self.outgoing is not None and self.outgoing.screens:
-            outgoing.check_line(self.outgoing, line)
         if not (line.isascii() and line.isprintable()):
             arguments.check_one_line(line, secret=self._in_auth or redaction.begins_auth(cmd))
         self.send(f"{line}\r\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from smtplib import SMTPNotSupportedError, SMTPRecipientsRefused
 from typing import Any, ClassVar, Final, NamedTuple
@@ -15,6 +16,9 @@ from .results import Refused
 
 _KEPT_BACK: Final = (550, b"5.7.1 kept back here by allow_recipients; the server was not asked")
 """In the words of a server, since callers know no others."""
+
+
+_LINE_END: Final = re.compile("[\r\n]+")
 
 
 class Process:
@@ -64,8 +68,18 @@ def _screened(outgoing: Outgoing, kept: Sequence[str], recipients: Sequence[str]
     return Leaving((*kept, *instead), octets, {})
 
 
-def check_line(outgoing: Outgoing, line: str) -> None:
-    """Raise ``SMTPNotSupportedError`` for a RCPT of somebody who is not sent to."""
+def check_lines(outgoing: Outgoing, given: str | bytes) -> None:
+    """Raise ``SMTPNotSupportedError`` if a line is a RCPT of somebody who is not sent to.
+
+    Octets of the caller's own may be content: there such a line is refused as well, since nobody can tell.
+    """
+    text = given if isinstance(given, str) else bytes(given).decode("utf-8", "surrogateescape")
+    if "rcpt" in text.lower():
+        for line in _LINE_END.split(text):
+            _check_line(outgoing, line)
+
+
+def _check_line(outgoing: Outgoing, line: str) -> None:
     verb, _, rest = line.strip().partition(" ")
     if verb.upper() != "RCPT":
         return

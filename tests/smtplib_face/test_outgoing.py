@@ -92,6 +92,8 @@ def test_those_kept_back_are_among_the_refused(kind: type[ours.SMTP]) -> None:
         lambda smtp: smtp.docmd("rcpt TO: bob@example.net"),
         lambda smtp: smtp.putcmd("rcpt", "to:<bob@example.net> NOTIFY=NEVER"),
         lambda smtp: smtp.rcpt("Bob"),
+        lambda smtp: smtp.send("rcpt to:<bob@example.net>\r\n"),
+        lambda smtp: smtp.send(b"NOOP\r\nRCPT TO:<bob@example.net>\r\n"),
     ],
 )
 def test_single_commands_are_no_way_around(command: Any) -> None:
