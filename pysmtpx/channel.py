@@ -10,6 +10,7 @@ from typing import Any, Final, Self, TypeVar
 
 from .driver import Driver
 from .errors import ConnectionLost, SmtpError, Timeout, UsageError
+from .flow.allowance import Allowance
 from .flow.effects import Flow
 from .flow.pipeline import Done, Pipeline
 from .flow.plan import Plan
@@ -40,6 +41,8 @@ class Channel:
         self.step: Step | None = None
         """How it was opened, if somebody observed that."""
         self.made: float = now()
+        self.allowance: Allowance | None = None
+        """What the server takes in the session, once that is open, if it says so."""
         self._is_told = False
 
     @property

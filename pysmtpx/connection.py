@@ -61,7 +61,9 @@ class SmtpConnection:
       it was refused in mid-content or by BDAT, which only closing ends;
     - ``ServiceUnavailable``, ``Timeout``, ``ConnectionLost``, ``ProtocolError``:
       nobody has it but ``accepted_recipients``, the connection is closed;
-    - ``DeliveryUnknown``: perhaps delivered, the connection is closed.
+    - ``DeliveryUnknown``: perhaps delivered, the connection is closed;
+    - ``SessionLimitReached``: the server takes no more than it did on this connection, which is
+      usable as far as it has room, and nobody has it but ``accepted_recipients``.
     """
 
     def __init__(
@@ -321,6 +323,7 @@ class SmtpConnection:
                 is_tls=self._is_tls,
                 options=options,
                 is_local=self._is_local,
+                allowance=channel.allowance,
             )
             return delivery(plan)
 
@@ -384,6 +387,7 @@ class SmtpConnection:
             is_tls=self._is_tls,
             options=as_options(in_flight > 1, given["all_or_nothing"], given["allow_long_lines"]),
             is_local=self._is_local,
+            allowance=self._channel.allowance,
             outgoing=self._outgoing,
             envelope={name: given[name] for name in ENVELOPE if given[name] is not None},
         )
@@ -403,17 +407,19 @@ class SmtpConnection:
         positive one for each recipient; fewer where 421 ended the session. For
         diagnosis: a server may answer otherwise to the next message, and take who
         asks often for somebody who collects addresses. ``timeout`` is in seconds,
-        for all of it. Raises ``InputError`` and ``NotSupportedError`` (SMTPUTF8)
+        for all of it. Raises ``InputError``, ``NotSupportedError`` (SMTPUTF8) and ``SessionLimitReached``
         before anything is written, ``Timeout``, ``ConnectionLost``, ``ProtocolError``.
         """
         named = [recipients] if isinstance(recipients, str) else recipients
+        paths = [ForwardPath.tolerant(each) for each in named]
         lines = make_envelope(
             ReversePath.tolerant(sender),
-            [ForwardPath.tolerant(each) for each in named],
+            paths,
             self._capabilities,
             is_local=self._server.is_local or self.protocol is Protocol.LMTP,
         )
-        return self._channel.run(lambda: try_envelope(lines), Deadline.after(timeout))
+        begin = partial(try_envelope, lines, paths, self._channel.allowance)
+        return self._channel.run(begin, Deadline.after(timeout))
 
     # -- single commands ------------------------------------------------------------
 

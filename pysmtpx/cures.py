@@ -522,6 +522,14 @@ def no_smtputf8() -> str:
     return "Use the owner's ASCII address, if there is one; else a server that offers SMTPUTF8."
 
 
+def another_connection() -> str:
+    """A connection has had what its server takes on one."""
+    return (
+        "Send to error.unsent_recipients over another connection; an SmtpPool does that by itself. "
+        'If the server takes more than it says: without=["LIMITS"].'
+    )
+
+
 def stays_in_journal() -> str:
     """The message was not sent, and will be."""
     return "It stays in the journal, and the next pool that has it sends it: do not hand it in again"

@@ -20,6 +20,7 @@ from .errors import (
     InputError,
     ProtocolError,
     RejectedError,
+    SessionLimitReached,
     SmtpError,
     Timeout,
     TlsError,
@@ -117,8 +118,7 @@ class Driver:
     def _left(self, flow: Flow[Any], error: BaseException) -> None:
         """An error leaves a flow: keep or close, and say on it what was said last."""
         # First of all: what follows may be interrupted in its turn.
-        # A TlsError of the handshake has closed it by now; any other one is a 530.
-        if self._farewell or not isinstance(error, RejectedError | AuthenticationError | TlsError):
+        if self._farewell or not isinstance(error, _KEEPS):
             self.end(_told(error))
         self.why = self.why or _told(error)
         if inspect.getgeneratorstate(flow) == inspect.GEN_SUSPENDED:
@@ -292,6 +292,8 @@ class Driver:
             self.stream.close()
 
 
+_KEEPS: Final = (RejectedError, AuthenticationError, SessionLimitReached, TlsError)
+"""What leaves the connection in step. A TlsError of the handshake has closed it; any other one is a 530."""
 _PERFORM: Final[dict[type, Callable[[Driver, Any], Any]]] = {
     Send: Driver._send,
     Receive: Driver._receive,

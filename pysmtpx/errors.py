@@ -17,6 +17,7 @@
     │   └── UsageError (ValueError)        the call does not fit the connection; nothing was written
     ├── Timeout (TimeoutError)             a limit ran out before the end of data was sent
     ├── ConnectionLost (ConnectionError)   the line went before the end of data was sent
+    ├── SessionLimitReached                the server takes no more on this connection
     ├── RejectedError                      refused by a reply: nobody has the message
     │   ├── SenderRejected                 MAIL was refused
     │   ├── RecipientsRejected             a recipient was refused, and all or nothing was asked
@@ -326,6 +327,18 @@ class Timeout(SmtpError, TimeoutError):
 
 class ConnectionLost(SmtpError, ConnectionError):
     """The connection is gone, and the end of data had not been written."""
+
+    _temporary = True
+    _safe_to_retry = True
+
+
+class SessionLimitReached(SmtpError):
+    """The server says how much it takes on one connection, and there is no room for ``unsent_recipients``.
+
+    By LIMITS: so many transactions (MAILMAX), or recipients at so many domains
+    (RCPTDOMAINMAX; RFC 9422 4.1, 4.3). Nothing was written for these; others may
+    have been sent to. The connection is usable, as far as it has room.
+    """
 
     _temporary = True
     _safe_to_retry = True

@@ -11,6 +11,7 @@ from . import observing
 from .channel import Channel
 from .driver import Driver
 from .errors import ConnectError, ConnectionLost, ProtocolError, SmtpError, Timeout, TlsError
+from .flow.allowance import Allowance
 from .flow.session import Begun, Opening, begin_session, log_in
 from .net.deadline import AnswerTime, Deadline
 from .net.dial import Addresses, Keep, Unwell, own_name
@@ -124,6 +125,7 @@ def _open(
     # one, binds to that: a right password would be refused.
     if attempt.resumption is not None and not is_bound:
         attempt.resumption.learn()
+    channel.allowance = Allowance.of(begun.capabilities)
     return channel, begun.capabilities
 
 

@@ -271,6 +271,7 @@ class SmtpPool:
         self._check_open()
         connections, lease = self._engine.connections, Lease()
         lease.is_call = True
+        lease.suits = lambda allowance: allowance.is_unbound  # nobody knows for which domains it is to be
         try:
             leased = self._alive(lease, Deadline.after(timeout))
             assert leased.channel is not None

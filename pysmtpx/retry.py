@@ -17,6 +17,7 @@ from .errors import (
     InputError,
     NotSupportedError,
     ProtocolError,
+    SessionLimitReached,
     SmtpError,
     Timeout,
 )
@@ -30,7 +31,7 @@ _telling: Final = Telling("retryable")
 
 _POINTLESS: Final = (InputError, NotSupportedError)
 """Nothing was written, and the next try would end the same."""
-_BROKEN: Final = (ConnectError, ConnectionLost, ProtocolError, Timeout)
+_BROKEN: Final = (ConnectError, ConnectionLost, ProtocolError, SessionLimitReached, Timeout)
 """Where no reply refused anything, these are about the connection and not about the message."""
 _SHUTDOWN: Final = 421
 

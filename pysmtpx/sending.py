@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from .channel import MailStream
 from .errors import InputError, SmtpError
+from .flow.allowance import Allowance
 from .flow.pipeline import Done
 from .flow.plan import Options, Plan, make_plan
 from .message import written
@@ -67,6 +68,7 @@ def plan_for(
     is_tls: bool,
     options: Options,
     is_local: bool = False,
+    allowance: Allowance | None = None,
     outgoing: Outgoing | None = None,
     envelope: Mapping[str, Any] | None = None,
 ) -> Plan | SmtpError:
@@ -85,7 +87,13 @@ def plan_for(
         if outgoing is not None:
             mail = outgoing.leaving(mail)
         return make_plan(
-            mail, capabilities, protocol=protocol, is_tls=is_tls, options=options, is_local=is_local
+            mail,
+            capabilities,
+            protocol=protocol,
+            is_tls=is_tls,
+            options=options,
+            is_local=is_local,
+            allowance=allowance,
         )
     except SmtpError as raised:
         error = raised

@@ -47,6 +47,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("flow.hidden",),
     ("flow.effects",),
     ("flow.auth",),
+    ("flow.allowance",),
     ("flow.session", "flow.account", "flow.plan"),
     ("flow.batches", "flow.body"),
     ("flow.transaction",),

@@ -58,6 +58,7 @@ ERRORS = {
     "RejectedError",
     "SenderRejected",
     "ServiceUnavailable",
+    "SessionLimitReached",
     "SmtpError",
     "Timeout",
     "TlsError",

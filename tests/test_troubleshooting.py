@@ -70,6 +70,12 @@ def send_with_dsn(url: str) -> None:
         smtp.send_with_params(*MAIL, pysmtpx.MailFromParams(ret="HDRS"))
 
 
+def send_behind_the_last_transaction(url: str) -> None:
+    with pysmtpx.connect(url) as smtp:
+        smtp.try_envelope(*MAIL[:2])
+        smtp.send(*MAIL)
+
+
 a_provider_that_fails = Cached({}.popitem, 60)
 CAUSES: dict[str, list[tuple[dict[str, Any], Try]]] = {
     "InputError": [({}, send("ann@example.org", "bea@example.com, eve@example.com", MAIL[2]))],
@@ -97,6 +103,7 @@ CAUSES: dict[str, list[tuple[dict[str, Any], Try]]] = {
     "UsageError": [({}, send_by_a_closed_pool)],
     "Timeout": [({"replies": {"DATA": Stall()}}, send(timeout=0.5))],
     "ConnectionLost": [({"replies": {"DATA": Cut()}}, send())],
+    "SessionLimitReached": [({"extensions": ["LIMITS MAILMAX=1"]}, send_behind_the_last_transaction)],
     "SenderRejected": [({"replies": {"MAIL": "550 5.7.1 not yours"}}, send())],
     "RecipientsRejected": [({"refuse": pages.REFUSED}, send(all_or_nothing=True))],
     "AllRecipientsFailed": [({"replies": {"RCPT": "550 5.1.1 unknown"}}, send())],

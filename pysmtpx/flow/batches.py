@@ -1,8 +1,9 @@
 """Who is in which transaction, where a server takes fewer recipients in one than a message has.
 
 A server takes at least 100 recipients in a transaction and may refuse more by
-452 (RFC 5321 4.5.3.1.10), or state its limit beforehand (RFC 9422 4.2), and one
-on their domains (RFC 9422 4.3). Those beyond it get a transaction of their own on the same connection.
+452 (RFC 5321 4.5.3.1.10), or state its limit beforehand (RFC 9422 4.2). Those beyond it
+get a transaction of their own on the same connection, as long as the session has room for one (RFC 9422
+4.1), and for their domains (RFC 9422 4.3); the rest is unsent.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from ..wire.limits import MIN_RECIPIENTS
 from ..wire.reply import Reply
 from ..wire.result import SendResult
 from .account import BROKEN, Account, Fate
-from .plan import NO_LIMIT, Limit, Plan, domain_of
+from .plan import Plan
 from .recipients import Ledger
 
 
@@ -54,31 +55,24 @@ def _is_full(reply: Reply) -> bool:
     return reply.code == 452 and enhanced is not None and (enhanced.subject, enhanced.detail) == (2, 2)
 
 
-def _in_order(recipients: Sequence[str], limit: Limit) -> list[int]:
-    """Their places: as they are given, or those of one domain together if the domains need several."""
-    places = list(range(len(recipients)))
-    if limit.domains is not None and limit.first(recipients) < len(places):
-        number: dict[str, int] = {}
-        places.sort(key=lambda place: number.setdefault(domain_of(recipients[place]), len(number)))
-    return places
-
-
 class Batches:
     """Who is owed a transaction, and what those before it came to."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._ledger = Ledger(plan.mail.recipients)
-        self._limit = plan.limit or NO_LIMIT
+        self._limit = plan.limit
         self._beyond: set[int] = set()
         """Refused for the number of recipients: that stands unless a further transaction does better."""
-        self.owed: list[int] = _in_order(plan.mail.recipients, self._limit)
+        self.owed: list[int]
+        if plan.allowance is None:
+            self.owed = list(range(len(plan.mail.recipients)))
+        else:
+            self.owed = plan.allowance.places(plan.mail.recipients)
 
     def next(self) -> Plan:
         """The next transaction, for as many as it may have."""
-        batch = self.owed
-        if self._limit is not NO_LIMIT:
-            batch = batch[: self._limit.first(self._ledger.recipients, batch)]
+        batch = self.owed[: self._limit]
         return self._plan if len(batch) == len(self._ledger.recipients) else _part(self._plan, batch)
 
     def is_owed_another(self, account: Account) -> bool:
@@ -91,11 +85,12 @@ class Batches:
         batch, later = self.owed[:count], self.owed[count:]
         if self._may_stand(fate):
             self.owed = []
-            return self._ledger.outcome(None)
+            return self._told()
         beyond = self._enter(account, batch)
         if isinstance(fate, SendResult):
             if beyond:  # what it takes it has shown, and never is it less than 100
-                self._limit = self._limit.at_most(max(count - len(beyond), MIN_RECIPIENTS))
+                taken = max(count - len(beyond), MIN_RECIPIENTS)
+                self._limit = taken if self._limit is None else min(taken, self._limit)
             self.owed = beyond + later
         elif isinstance(fate, RecipientsRejected):
             # Who was refused for the number before is not asked for again.
@@ -103,11 +98,24 @@ class Batches:
         else:
             self.owed = []
             if isinstance(fate, BROKEN):
-                # The session ended before those beyond the limit could be sent to.
-                for place in self._beyond:
-                    self._ledger.withdraw(place)
+                self._put_off_beyond()
             return self._ledger.on(fate)
-        return fate if self.owed else self._ledger.outcome(None)
+        if self.owed and self._plan.allowance is not None and self._plan.allowance.is_over:
+            self.owed = []
+            self._put_off_beyond()
+        return fate if self.owed else self._told()
+
+    def _put_off_beyond(self) -> None:
+        """The session is over, or has room for no more, before those beyond the limit could be sent to."""
+        for place in self._beyond:
+            self._ledger.withdraw(place)
+
+    def _told(self) -> Fate:
+        """What all of it came to."""
+        allowance, last = self._plan.allowance, None
+        if allowance is not None and self._ledger.unsent:
+            last = allowance.reached()
+        return self._ledger.outcome(last)
 
     def _may_stand(self, fate: Fate) -> bool:
         """Whether a transaction failed that was for those beyond the limit only: their refusals stand."""

@@ -32,6 +32,7 @@ from ..wire import command
 from ..wire.limits import SLICE, WINDOW, Stage
 from ..wire.result import SendResult
 from .account import BROKEN
+from .allowance import Allowance
 from .body import ContentFailed, bdat_size, next_piece, slices
 from .effects import CLOSE, MORE, WITHHELD, Flow, Octets, Record, Send, Transcribe, Until
 from .plan import Plan
@@ -118,6 +119,9 @@ class Pipeline:
 
     def push(self, token: Any, plan: Plan, deadline: Any = None) -> Flow[None]:
         """Send a message as far as the next one may follow it, and all before it to its end."""
+        if plan.allowance is not None and plan.is_unfit:
+            yield from self._tell_unfit(token, plan, plan.allowance)
+            return
         if self._window > 1 and _is_regular(plan):
             yield from self._gather(token, plan, deadline)
             return
@@ -140,6 +144,14 @@ class Pipeline:
         if transaction.fate is not None:
             yield from self._know(transaction)
 
+    def _tell_unfit(self, token: Any, plan: Plan, allowance: Allowance) -> Flow[None]:
+        """The session has no room for it, so nothing of it is written."""
+        yield from self.finish()
+        if self.is_closed:
+            self._unsent(token, plan)
+        else:
+            self._known.append(Done(token, allowance.reached(plan.mail.recipients)))
+
     def finish(self) -> Flow[None]:
         """Send all that was pushed to its end."""
         if self._batch:
@@ -160,7 +172,9 @@ class Pipeline:
         self._overlap = False
         yield from refused.end()
         transaction = refused
-        if not refused.closed:
+        if not refused.closed and plan.allowance is not None and plan.is_unfit:
+            refused.fate = plan.allowance.reached(plan.mail.recipients)
+        elif not refused.closed:
             transaction = yield from begin(plan, None, refused.deadline, refused.token)
         transaction.blame_overlap()
         return transaction
@@ -196,6 +210,8 @@ class Pipeline:
             self._unsent(token, plan)
             return
         whole = _whole(plan, deadline, token)
+        if whole.head and plan.allowance is not None:
+            plan.allowance.spend(plan.mail.recipients, 0, len(plan.envelope))
         self._batch.append(whole)
         self._commands += _count(plan)
         self._octets += whole.size
@@ -372,7 +388,7 @@ def _is_regular(plan: Plan) -> bool:
         plan.options.bdat
         and not plan.options.all_or_nothing
         and plan.window >= _count(plan)
-        and (plan.limit is None or plan.limit.first(plan.mail.recipients) == len(plan.mail.recipients))
+        and plan.is_undivided
         and (size := bdat_size(plan)) is not None
         and size <= SLICE
     )

@@ -19,6 +19,7 @@ from ..wire.content import Content, Measure
 from ..wire.envelope import MailObject
 from ..wire.limits import WINDOW
 from ..wire.params import Body, MailFromParams
+from .allowance import Allowance, count_domains
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,46 +56,6 @@ Recorder: TypeAlias = Callable[[Sequence[tuple[Any, Sequence[str]]]], None]
 as what it was pushed, and its recipients. If it raises, nothing of that is written."""
 
 
-class Limit(NamedTuple):
-    """What a server says that it takes in one transaction; None is no limit."""
-
-    recipients: int | None = None
-    """RCPTMAX (RFC 9422 4.2), or what was learnt."""
-    domains: int | None = None
-    """RCPTDOMAINMAX (RFC 9422 4.3): different domains of recipients.
-
-    The RFC counts them over a session; this counts within one transaction, so that a connection which goes
-    on to other domains may be refused there, by a reply to RCPT.
-    """
-
-    def first(self, recipients: Sequence[str], places: Sequence[int] | None = None) -> int:
-        """How many of these, from the first one on, go in one transaction; of those at ``places``."""
-        places = range(len(recipients)) if places is None else places
-        count = len(places)
-        if self.recipients is not None:
-            count = min(count, self.recipients)
-        if self.domains is None:
-            return count
-        seen: set[str] = set()
-        for number in range(count):
-            seen.add(domain_of(recipients[places[number]]))
-            if len(seen) > self.domains:
-                return number
-        return count
-
-    def at_most(self, recipients: int) -> Limit:
-        """The same with so many recipients at most."""
-        return self._replace(recipients=min(recipients, self.recipients or recipients))
-
-
-NO_LIMIT: Final = Limit()
-
-
-def domain_of(path: str) -> str:
-    """What counts as its domain; a mailbox without one has that of the server."""
-    return path.rpartition("@")[2].lower()
-
-
 class Plan(NamedTuple):
     """One transaction, ready to be written. A tuple: one is made for every message."""
 
@@ -107,15 +68,37 @@ class Plan(NamedTuple):
     """Commands that may be unanswered; 1 is the sequential path."""
     body: Body | None
     """The BODY that was stated (RFC 6152, RFC 3030), None where none was."""
-    limit: Limit | None
-    """What the server takes in one transaction, where it says so."""
+    limit: int | None
+    """Recipients that the server takes in one transaction: RCPTMAX (RFC 9422 4.2), or what was learnt."""
     recorder: Recorder | None = None
+    allowance: Allowance | None = None
+    """What it takes in the whole session, where it says so."""
 
     @property
     def is_one_transaction(self) -> bool:
         """Nobody can be owed a further transaction."""
         mail = self.mail
         return len(mail.recipients) == 1 or self.options.all_or_nothing or not mail.content.replayable
+
+    @property
+    def is_unfit(self) -> bool:
+        """The session has no room for anybody, or not for all who must have it together."""
+        allowance = self.allowance
+        return allowance is not None and not allowance.takes(
+            self.mail.recipients, whole=self.is_one_transaction
+        )
+
+    @property
+    def is_undivided(self) -> bool:
+        """All recipients go in one transaction on this session."""
+        recipients, allowance = self.mail.recipients, self.allowance
+        if self.limit is not None and self.limit < len(recipients):
+            return False
+        return allowance is None or allowance.takes(recipients, whole=True)
+
+    def at_most(self, recipients: int) -> Plan:
+        """The same with so many recipients in a transaction at most."""
+        return self._replace(limit=recipients if self.limit is None else min(self.limit, recipients))
 
     @property
     def content(self) -> Content:
@@ -131,11 +114,12 @@ def make_plan(
     is_tls: bool,
     options: Options = DEFAULT,
     is_local: bool = False,
+    allowance: Allowance | None = None,
 ) -> Plan:
     """Check a mail object against a server and build its command lines.
 
     ``is_local`` is for a server on this host: it knows mailboxes by their local
-    part, as LMTP servers do.
+    part, as LMTP servers do. ``allowance`` is that of the session.
 
     Raises ``InputError`` for what no server could take, ``MessageTooLarge``
     for content over the server's SIZE, ``NotSupportedError`` for what this
@@ -148,10 +132,9 @@ def make_plan(
         _check_paths(mail.sender, mail.recipients)
     if not content.replayable:
         content.check_unspent()
-    limit: Limit | None = None
-    if capabilities.rcpt_max is not None or capabilities.rcpt_domain_max is not None:
-        limit = Limit(capabilities.rcpt_max, capabilities.rcpt_domain_max)
-        _check_count(mail, limit, options)
+    limit = capabilities.rcpt_max
+    if limit is not None or capabilities.rcpt_domain_max is not None:
+        _check_count(mail, capabilities, options)
     try:
         measure = content.measure
     except SmtpError as error:
@@ -174,7 +157,7 @@ def make_plan(
         *command.rcpts(mail.recipients, mail.rcpt_params, smtputf8=utf8),
     )
     window = WINDOW if capabilities.pipelining else 1
-    return Plan(mail, envelope, options, protocol is _LMTP, window, body, limit)
+    return Plan(mail, envelope, options, protocol is _LMTP, window, body, limit, None, allowance)
 
 
 def make_envelope(
@@ -204,18 +187,19 @@ def is_foreign(error: SmtpError) -> bool:
     return error.accounts_for_anyone or not isinstance(error, InputError | NotSupportedError)
 
 
-def _check_count(mail: MailObject, limit: Limit, options: Options) -> None:
-    """Refuse what would need a second transaction and cannot have one."""
-    if limit.first(mail.recipients) == len(mail.recipients):
+def _check_count(mail: MailObject, capabilities: Capabilities, options: Options) -> None:
+    """Refuse what would need a second transaction and cannot have one, on this connection or on another."""
+    if not options.all_or_nothing and mail.content.replayable:
         return
-    if options.all_or_nothing or not mail.content.replayable:
-        why = "all or nothing was asked" if options.all_or_nothing else "the content can be read only once"
-        what = f"{limit.recipients} recipients"
-        if limit.recipients is None or limit.recipients >= len(mail.recipients):
-            what = f"recipients at {limit.domains} domains"
-        raise NotSupportedError(
-            f"the server takes {what} in a transaction (RFC 9422 4.2, 4.3), and {why}", keyword="LIMITS"
-        )
+    count, most, domains = len(mail.recipients), capabilities.rcpt_max, capabilities.rcpt_domain_max
+    if most is not None and most < count:
+        what = f"{most} recipients in a transaction (RFC 9422 4.2)"
+    elif domains is not None and domains < count and domains < count_domains(mail.recipients):
+        what = f"recipients at {domains} domains on one connection (RFC 9422 4.3)"
+    else:
+        return
+    why = "all or nothing was asked" if options.all_or_nothing else "the content can be read only once"
+    raise NotSupportedError(f"the server takes {what}, and {why}", keyword="LIMITS")
 
 
 def _check_times(given: MailFromParams, capabilities: Capabilities) -> None:

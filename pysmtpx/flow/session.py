@@ -13,6 +13,7 @@ from ..wire import command
 from ..wire.capabilities import Capabilities, Protocol
 from ..wire.limits import Stage
 from ..wire.reply import Reply
+from .allowance import Allowance
 from .auth import authenticate
 from .effects import CLOSE, LAST, MORE, PART, START_TLS, Flow, Send
 
@@ -166,10 +167,26 @@ def exchange(line: bytes, stage: Stage = Stage.COMMAND) -> Flow[Reply]:
     return reply
 
 
-def try_envelope(lines: Sequence[bytes]) -> Flow[tuple[Reply, ...]]:
-    """MAIL and RCPT one by one, then RSET: their replies, up to that to MAIL where it was refused."""
+def try_envelope(
+    lines: Sequence[bytes], recipients: Sequence[str] = (), allowance: Allowance | None = None
+) -> Flow[tuple[Reply, ...]]:
+    """MAIL and RCPT one by one, then RSET: their replies, up to that to MAIL where it was refused.
+
+    ``lines`` are those of an envelope to these ``recipients``. Raises ``SessionLimitReached`` before
+    anything is written if the session has no room for them.
+    """
+    if allowance is not None and not allowance.takes(recipients, whole=True):
+        raise allowance.reached(recipients)
+    return _tried(lines, recipients, allowance)
+
+
+def _tried(
+    lines: Sequence[bytes], recipients: Sequence[str], allowance: Allowance | None
+) -> Flow[tuple[Reply, ...]]:
     replies: list[Reply] = []
-    for line in lines:
+    for place, line in enumerate(lines):
+        if allowance is not None:
+            allowance.spend(recipients, place, place + 1)
         yield Send(line)
         reply: Reply = yield LAST[Stage.RCPT if replies else Stage.MAIL]
         replies.append(reply)

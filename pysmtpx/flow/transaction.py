@@ -61,7 +61,12 @@ def delivery(plan: Plan) -> Flow[SendResult]:
     Any other failure after an acceptance names those who have the message in
     ``accepted_recipients``, and is not safe to retry. Content that can be read
     only once, and all-or-nothing, go in one transaction.
+
+    Raises ``SessionLimitReached`` at once if the session has no room for it, later for those
+    whom it has no room for.
     """
+    if plan.allowance is not None and plan.is_unfit:
+        raise plan.allowance.reached(plan.mail.recipients)
     return Transaction(plan).run() if plan.is_one_transaction else _delivered(plan)
 
 
@@ -267,6 +272,8 @@ class Transaction:
         limit: float | None = None
         try:
             data = b"".join(lines[:window])
+            if plan.allowance is not None:
+                plan.allowance.spend(self.recipients, 0, min(window, count))
             if before is not None:
                 self.overlapped, limit = True, OVERLAP_LIMIT
                 yield from before.end(data)
@@ -324,6 +331,8 @@ class Transaction:
             is_over = self.mail_refused or self.all_refused
             batch = () if is_over else lines[sent : read + window]
             if batch:
+                if self.plan.allowance is not None:
+                    self.plan.allowance.spend(self.recipients, sent, sent + len(batch))
                 if (yield Send(b"".join(batch), guard=read == sent)) == WITHHELD and read == sent:
                     yield from self._unasked()
                 sent += len(batch)

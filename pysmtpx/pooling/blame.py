@@ -4,7 +4,7 @@ So for whatever was taken behind the message on which a connection broke, which
 has had its try; and if a connection that has worked before does so no more: it
 died while it was idle (FAULTS 87, 114), or its server takes no more messages on
 it (FAULTS 113). That one is retired, and the message tried on a new connection,
-where the answer is about the message. Pure.
+where the answer is about the message. So too if the session has no room for it (RFC 9422). Pure.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from ..errors import (
     DeliveryUnknown,
     ProtocolError,
     ServiceUnavailable,
+    SessionLimitReached,
     SmtpError,
     Timeout,
 )
@@ -69,6 +70,8 @@ def blame_for(connection: PooledConnection, error: SmtpError, *, was_tried: bool
     ``was_tried``: the message has had a try before. ``trouble``: with an
     envelope that overlapped with the message before.
     """
+    if isinstance(error, SessionLimitReached):
+        return Blame(spares=not (error.accepted_recipients or error.rejected_recipients))
     broke = isinstance(error, _BREAKS)
     if trouble and not (error.accepted_recipients or error.unknown_recipients):
         return Blame(broke, spares=True)

@@ -51,6 +51,7 @@ class Call(Lease):
         self._rate = rate
         self._in_flight = in_flight
         self._deadline = job.deadline or _NEVER
+        self.suits = job.fits
         self._whom_to_tell: Callable[[], None] | None = None
         """Who has ended it; None as long as nobody has."""
         self._by_bdat = False
@@ -133,7 +134,7 @@ class Call(Lease):
                 continue
             if self._rate is None or self._has_come(self._rate):
                 limit = connection.server.limit
-                if limit is not None and limit.begin(self._job.recipients_count) is None:
+                if limit is not None and limit.begin(self._job.count_on(connection)) is None:
                     self._connections.give_back(connection)  # another call was faster
                     continue
                 connection.served += 1
@@ -181,7 +182,11 @@ class Call(Lease):
         job = self._job
         is_excused = self._outcomes.is_excused(job, connection, outcome, by_bdat=self._by_bdat)
         self.newer_than = job.newer_than
+        goes_on = not is_excused and self._outcomes.goes_on(job, outcome, connection)
         self._connections.give_back(connection)
+        if goes_on:
+            self._again_from(now())
+            return False
         return not is_excused and self._note(outcome, connection)
 
     def _note(self, outcome: SendResult | SmtpError, connection: PooledConnection | None = None) -> bool:
@@ -194,7 +199,11 @@ class Call(Lease):
             self._outcomes.ended(job, server)
             return True
         self._outcomes.retried(job, server, delay)
-        self._moment = now() + delay
-        if self._rate is not None:  # a try of its own, which counts for the rate
-            self._moment = max(self._moment, self._rate.reserve(job.recipients_count))
+        self._again_from(now() + delay)
         return False
+
+    def _again_from(self, moment: float) -> None:
+        """There is more to send, which counts for the rate."""
+        self._moment = moment
+        if self._rate is not None:
+            self._moment = max(moment, self._rate.reserve(self._job.recipients_count))

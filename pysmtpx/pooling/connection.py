@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Callable
 from typing import Final
 
 from ..channel import Channel
 from ..errors import SmtpError
+from ..flow.allowance import Allowance
 from ..flow.effects import PART, Flow, Send
 from ..lock import Wakeup
 from ..net.deadline import AnswerTime, Deadline
@@ -143,6 +145,8 @@ class Lease:
     """A call waits for it: a stream is to end for its sake."""
     newer_than = -math.inf
     """It takes only a connection that was made after this moment."""
+    suits: Callable[[Allowance], bool] | None = None
+    """Whether it is of use if its server takes so much on it still; None: whatever that is."""
     wakeup: Wakeup | None = None
     thread = 0
     """Who waits by it."""
@@ -152,6 +156,13 @@ class Lease:
     """The message of a call, for those who observe: a dial that is begun for it is a part of that."""
     dial: PooledConnection | None = None
     """The dial that was begun for it, while it is under way; that of a call has the same deadline."""
+
+    def may_have(self, connection: PooledConnection) -> bool:
+        """Whether this one is of use to it."""
+        if connection.made <= self.newer_than:
+            return False
+        suits, allowance = self.suits, connection.allowance
+        return suits is None or allowance is None or suits(allowance)
 
     def alarm(self) -> Wakeup:
         """By which its thread is woken."""
@@ -214,6 +225,11 @@ class PooledConnection:
         """It ended with one of its messages."""
         self.is_yielding = False
         """It is about to be handed to a call that waits."""
+
+    @property
+    def allowance(self) -> Allowance | None:
+        """What its server takes in the session, if it says so."""
+        return None if self.channel is None else self.channel.allowance
 
     @property
     def is_idle(self) -> bool:

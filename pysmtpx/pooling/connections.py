@@ -173,7 +173,7 @@ class Connections:
                         return None
                     if each.server is server and (best is None or each.since > best.since):
                         best = each
-            if best is None or best.made <= lease.newer_than or server.backoff.rest_until > moment:
+            if best is None or not lease.may_have(best) or server.backoff.rest_until > moment:
                 return None
             if server.backoff.passed_over_until > moment:
                 return None
@@ -273,9 +273,9 @@ class Connections:
         waiting = self._waiting
         if not waiting:
             return
-        idle = [c.made for c in self._connections if c.is_idle]
+        idle = [c for c in self._connections if c.is_idle]
         for lease in waiting:
-            if any(made > lease.newer_than for made in idle):
+            if any(map(lease.may_have, idle)):
                 lease.wake()
                 break
         dialling = sum(c.channel is None for c in self._connections)
@@ -375,7 +375,7 @@ class Connections:
 
     def _opened(self, connection: PooledConnection, channel: Channel, capabilities: Capabilities) -> None:
         limits, server = self._limits, connection.server
-        budgets = (limits.messages, server.most_messages, capabilities.mail_max)
+        budgets = (limits.messages, server.most_messages)
         with self._lock:
             connection.budget = min((b for b in budgets if b is not None), default=math.inf)
             connection.made = connection.since = now()
@@ -679,6 +679,9 @@ def closed() -> SmtpError:
 
 
 def is_spent(connection: PooledConnection) -> bool:
-    """True if it has served what it may: its own budget, or what its server was found to take."""
+    """True if it has served what it may: its own budget, or what its server says or was found to take."""
+    allowance = connection.allowance
+    if allowance is not None and allowance.is_over:
+        return True
     limit = connection.server.message_limit if connection.is_limited else math.inf
     return connection.served >= min(connection.budget, limit)

@@ -12,8 +12,9 @@ from email.message import Message
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from .. import cures, observing
-from ..errors import ConnectionLost, DeliveryUnknown, InputError, SmtpError
-from ..flow.plan import DEFAULT, NO_LIMIT, Options, Plan, Recorder, make_plan
+from ..errors import ConnectionLost, DeliveryUnknown, InputError, SessionLimitReached, SmtpError
+from ..flow.allowance import Allowance
+from ..flow.plan import DEFAULT, Options, Plan, Recorder, make_plan
 from ..journal.store import Fate, JournalError, NotHeld, State
 from ..message import NARROW, WIDE, AnyMessage, prepare
 from ..mime import raw
@@ -245,6 +246,8 @@ class Job:
         self._has_begun = self._is_finished = False
         self._finisher: int | None = None
         self._spared = 0
+        self._is_part = False
+        """The next transaction goes on with what a session had no room for."""
         self._tries: Tries | None = None
 
     # -- what is sent -------------------------------------------------------------------
@@ -281,13 +284,32 @@ class Job:
 
     @property
     def recipients_count(self) -> int:
-        """How many the next try goes to; 1 if nobody can tell."""
+        """How many the next try goes to, for the rate of the pool; 1 if nobody can tell."""
+        if self._is_part:
+            return 0  # they were counted with the first part
         if self._tries is not None:
             return len(self._tries.owed)
         try:
             return len(self._forms.prepared().recipients)
         except SmtpError:
             return 1
+
+    def count_on(self, connection: PooledConnection) -> int:
+        """To how many it goes on this connection, for the rate of its server."""
+        allowance, whole = connection.allowance, self.whole
+        if whole is None:
+            return max(1, self.recipients_count)
+        owed = self._owed_of(whole).recipients
+        return len(owed) if allowance is None else max(1, len(allowance.places(owed)))
+
+    def fits(self, allowance: Allowance) -> bool:
+        """Whether a session that has this left is of use for it; it is found out there if nobody can tell."""
+        whole = self.whole
+        if whole is None:
+            return True
+        owed = self._owed_of(whole)
+        is_one = self.options.all_or_nothing or not owed.content.replayable
+        return allowance.takes(owed.recipients, whole=is_one)
 
     def plan(self, connection: PooledConnection, *, bdat: bool = False) -> Plan:
         """The transaction for those who are owed one, on this connection.
@@ -307,6 +329,7 @@ class Job:
                 is_tls=channel.is_tls,
                 options=options,
                 is_local=server.is_local,
+                allowance=connection.allowance,
             )
         except SmtpError as error:
             self._account_for(error, whole)
@@ -318,7 +341,7 @@ class Job:
         if self.record is not None:
             plan = plan._replace(recorder=self.record.recorder(self))
         learnt = server.recipient_limit
-        return plan if learnt is None else plan._replace(limit=(plan.limit or NO_LIMIT).at_most(learnt))
+        return plan if learnt is None else plan.at_most(learnt)
 
     def _account_for(self, error: SmtpError, whole: MailObject | None) -> None:
         whole = whole or self.whole
@@ -402,6 +425,27 @@ class Job:
             self.step.mail = self.whole or self.mail
             observing.end(self.step, outcome)
 
+    def goes_on(
+        self, error: SessionLimitReached, policy: RetryPolicy, moment: float, *, moves: bool = False
+    ) -> bool:
+        """Enter what a part of it came to, if the rest may go over another connection at once.
+
+        No try is charged: with each part there are fewer left. ``moves`` is that of ``note``.
+        """
+        tries, whole = self._tries, self.whole
+        is_late = self.is_late or policy.pause(0, self.began, moment, at_once=True) is None
+        has_part = bool(error.accepted_recipients or error.rejected_recipients)
+        if whole is None or not has_part or is_late or self.is_recalled:
+            return False
+        if tries is None:
+            tries = self._tries = Tries(whole.recipients)
+        tries.go_on(error, policy, moves=moves)
+        self.newer_than, self._spared, self._is_part = -math.inf, 0, True
+        self._take_stock(tries)
+        if self.record is not None:
+            self.record.tried(self, 0.0)
+        return True
+
     def note(
         self, outcome: SendResult | SmtpError, policy: RetryPolicy, moment: float, *, moves: bool = False
     ) -> float | None:
@@ -414,7 +458,7 @@ class Job:
         if record is not None and isinstance(outcome, SmtpError) and record.is_for_another(outcome):
             return 0.0
         self.attempts += 1
-        self.newer_than = -math.inf
+        self.newer_than, self._is_part = -math.inf, False
         if self._tries is None and isinstance(outcome, SendResult) and not outcome.rejected_recipients:
             self.outcome = outcome  # everybody has it, and nobody is owed another try
             if self._forms.withheld:
@@ -443,7 +487,11 @@ class Job:
                 self.outcome = outcome
                 return
         self._tries.enter(outcome, policy, whole=self.options.all_or_nothing, moves=moves)
-        self.outcome = self._tries.outcome()
+        self._take_stock(self._tries)
+
+    def _take_stock(self, tries: Tries) -> None:
+        """What is known by now."""
+        self.outcome = tries.outcome()
         if self._forms.withheld:
             self.outcome = told(self.outcome, self._forms.withheld)
 
@@ -512,7 +560,8 @@ class Job:
     def owed(self) -> list[str]:
         """Who is to be sent to again, as it stands."""
         tries = self._tries
-        return [] if tries is None else [str(tries.ledger.recipients[place]) for place in tries.owed]
+        places = () if tries is None else (*tries.owed, *tries.put_off)
+        return [] if tries is None else [str(tries.ledger.recipients[place]) for place in places]
 
     def journaled(self, paths: Sequence[str]) -> Sequence[str]:
         """Those of the journal for whom a transaction with these recipients is."""

@@ -8,7 +8,7 @@ from collections import Counter
 from typing import Final
 
 from .. import observing
-from ..errors import SmtpError
+from ..errors import SessionLimitReached, SmtpError
 from ..events import LEVELS, PARTLY, Event, Events, Kind
 from ..net.deadline import now
 from ..records import fields
@@ -61,6 +61,17 @@ class Outcomes:
             suspicion, job.suspicion = job.suspicion, None
             self._connections.judge(suspicion, outcome)
         return False
+
+    def goes_on(self, job: Job, outcome: SendResult | SmtpError, connection: PooledConnection) -> bool:
+        """Whether the session had room for some recipients only, and the rest goes over another one at once.
+
+        That part is noted then, and is no try of its own.
+        """
+        if not isinstance(outcome, SessionLimitReached):
+            return False
+        connections, server = self._connections, connection.server
+        moves = connections.has_several and connections.moves_on(server, outcome, self._policy)
+        return job.goes_on(outcome, self._policy, now(), moves=moves)
 
     def note(
         self, job: Job, outcome: SendResult | SmtpError, connection: PooledConnection | None = None

@@ -8,9 +8,11 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Final, NamedTuple
 
 from ..errors import Timeout, UsageError
+from ..flow.allowance import Allowance
 from ..lock import Lock, Wakeup
 from ..net.deadline import Deadline, now
 from ..wire.limits import Stage
@@ -31,6 +33,17 @@ class Counts(NamedTuple):
     finished: int
     """Messages that have their outcome, since it was made."""
     workers: int
+
+
+class Wish(NamedTuple):
+    """What connection a worker wants."""
+
+    newer_than: float
+    """It is made after this moment."""
+    suits: Callable[[Allowance], bool]
+    """It has room for those who are next."""
+    seconds: float
+    """For so long all of this holds."""
 
 
 class Worker:
@@ -136,6 +149,15 @@ class Queue:
                 self._note_deadline_locked(job)
         return True
 
+    def go_on(self, job: Job) -> bool:
+        """Put a message that was taken back in front, for its next part; False if nothing is given out."""
+        is_back = self.put_back([job])
+        with self._lock:
+            if is_back:
+                self._call_locked()
+                self._wake_watchers_locked()
+        return is_back
+
     def put_later(self, job: Job, moment: float) -> bool:
         """Queue a message for another try at this moment; False if nothing is given out any more."""
         with self._lock:
@@ -226,17 +248,15 @@ class Queue:
             seconds = _LINGER if due <= moment else min(due - moment, _LINGER)
             has_lingered = not worker.wakeup.wait(seconds) and seconds == _LINGER
 
-    def wish(self, worker: Worker) -> tuple[float, float] | None:
-        """After which moment a connection for this worker must be made, and for how many seconds that holds.
-
-        None if there is nothing to send by now.
-        """
+    def wish(self, worker: Worker) -> Wish | None:
+        """What connection this worker is to have; None if there is nothing to send by now."""
         with self._lock:
             if self._is_ended or not (self._renewed or self._ready):
                 worker.is_coming = False
                 return None
-            newer_than = self._newer_than_locked()
-            return newer_than, max(0.01, min(self._earliest - now(), _LINGER))
+            first = [*itertools.islice(self._renewed, 1), *itertools.islice(self._ready, 1)]
+            seconds = max(0.01, min(self._earliest - now(), _LINGER))
+            return Wish(self._newer_than_locked(), partial(_fits_all, first), seconds)
 
     def _newer_than_locked(self) -> float:
         """For as long as only those wait that are owed one."""
@@ -247,23 +267,27 @@ class Queue:
 
     # -- taking out -------------------------------------------------------------------
 
-    def take(self, worker: Worker, made: float, *, eager: bool) -> Job | None:
+    def take(
+        self, worker: Worker, made: float, *, eager: bool, allowance: Allowance | None = None
+    ) -> Job | None:
         """The next message, or None, for a worker with a connection that was ``made`` at that moment.
 
         One that another worker is coming for is left to it, unless ``eager``: on
-        a connection where nothing is under way it cannot be sent sooner.
+        a connection where nothing is under way it cannot be sent sooner. One for
+        which the ``allowance`` has no room is left to another connection.
         """
         with self._lock:
             worker.is_coming = False
             moment = now()
             if self._is_ended or self._next_locked(moment, made) > moment:
                 return None
-            if self._is_renewal_locked(made, moment):
-                job = self._renewed.popleft()
-            elif eager or len(self._ready) > self._coming_locked():
-                job = self._ready.popleft()
-            else:
+            is_renewal = self._is_renewal_locked(made, moment)
+            jobs = self._renewed if is_renewal else self._ready
+            if not (is_renewal or eager or len(jobs) > self._coming_locked()):
                 return None
+            if allowance is not None and not jobs[0].fits(allowance):
+                return None
+            job = jobs.popleft()
             self._slot = None
             self._under_way.add(job)
             self._wake_putter_locked()
@@ -410,3 +434,7 @@ class Queue:
         """The queue at this moment."""
         with self._lock:
             return Counts(self._count_locked(), len(self._under_way), self._finished, len(self._workers))
+
+
+def _fits_all(jobs: Sequence[Job], allowance: Allowance) -> bool:
+    return all(job.fits(allowance) for job in jobs)

@@ -97,23 +97,25 @@ def _on(server: PooledServer, lease: Lease, ahead: Sequence[Lease], now: Situati
     idle = [c for c in mine if c.is_idle]
     # It chose to dial although these were idle, as where two servers are used evenly.
     since = -math.inf if lease.dial is None else lease.dial.since
-    fitting = [c for c in idle if c.made > lease.newer_than and c.since >= since]
+    fitting = [c for c in idle if lease.may_have(c) and c.since >= since]
     if fitting:
         rest = server.backoff.rest_until
         if rest > now.moment:
             return rest
-        if any(c.made > other.newer_than for other in ahead for c in idle):
+        if any(other.may_have(c) for other in ahead for c in idle):
             return math.inf  # it is another's turn
         return max(fitting, key=_since)
     when = _may_dial(server, mine, now)
+    is_coming = sum(c.channel is None for c in now.connections) > len(ahead)
     if when > now.moment:
-        # A newer one is wanted, and an idle one may stand in its way.
-        return _made_room(idle, when) if idle and math.isinf(when) else when
-    if sum(c.channel is None for c in now.connections) > len(ahead):
-        return math.inf  # one is coming already
+        # A newer one is wanted, or one with room for other domains, and an idle one may stand in its way.
+        return _made_room(idle, when) if idle and math.isinf(when) and not is_coming else when
+    if is_coming:
+        return math.inf
     if len(now.connections) < now.limits.connections:
         return server
-    is_renewal = lease.newer_than > -math.inf
+    # Also a newer one, or one with room for other domains, in place of any that is idle.
+    is_renewal = lease.newer_than > -math.inf or not all(map(lease.may_have, idle))
     return _made_room(now.connections if now.by_priority or is_renewal else _spare(server, now), math.inf)
 
 

@@ -1,10 +1,13 @@
-"""The tries that one message is given: what they come to together, and who is owed another one."""
+"""The tries that one message is given: what they come to together, and who is owed another one.
+
+A try has several parts if a session has no room for all recipients (RFC 9422 4.1, 4.3).
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
-from ..errors import DeliveryUnknown, InputError, NotSupportedError, SmtpError
+from ..errors import DeliveryUnknown, InputError, NotSupportedError, SessionLimitReached, SmtpError
 from ..flow.recipients import DOUBT, Ledger, recipients_rejected
 from ..retry import RetryPolicy
 from ..wire.result import RejectedRecipient, SendResult
@@ -17,11 +20,13 @@ _SHUTDOWN: Final = 421
 class Tries:
     """A message over all its tries; ``owed`` are the places of those to whom the next one goes."""
 
-    __slots__ = ("_doubt", "_last", "_refusal", "_result", "ledger", "owed")
+    __slots__ = ("_doubt", "_last", "_refusal", "_result", "ledger", "owed", "put_off")
 
     def __init__(self, recipients: tuple[str, ...]) -> None:
         self.ledger = Ledger(recipients)
         self.owed = list(range(len(recipients)))
+        self.put_off: list[int] = []
+        """Who is owed another try when the parts of this one are through."""
         self._result: SendResult | None = None
         """Of the last try, if no other one told anything: it knows which of two equals was refused."""
         self._last: SmtpError | None = None
@@ -39,6 +44,25 @@ class Tries:
         ``whole``: all or nothing was asked, so all of them or nobody. ``moves``:
         there is another server for those whom this one refused for its own sake.
         """
+        told = self._note(outcome)
+        again = [self.owed[place] for place in _owed(told, outcome, policy, moves)]
+        again, self.put_off = sorted((*self.put_off, *again)), []
+        # To a part of them it would be neither all nor nothing.
+        self.owed = [] if whole and len(again) < len(self.ledger.recipients) else again
+
+    def go_on(self, error: SessionLimitReached, policy: RetryPolicy, *, moves: bool) -> None:
+        """Enter what a part of a try came to; the next part goes to those whom this one is not about.
+
+        Whoever may be sent to again comes after them: else those might never have a part of their own.
+        """
+        told = self._note(error)
+        if rejected := told.rejected:
+            refusal = recipients_rejected(rejected, len(rejected))
+            self.put_off += [self.owed[place] for place in _owed(told, refusal, policy, moves, parts=True)]
+        self.owed = [self.owed[place] for place, fate in enumerate(told.fates) if fate is None]
+
+    def _note(self, outcome: SendResult | SmtpError) -> Ledger:
+        """Enter what became of those ``owed``."""
         recipients = self.ledger.recipients
         is_first = len(self.ledger.unsent) == len(self.owed) == len(recipients)
         self._result = outcome if is_first and isinstance(outcome, SendResult) else None
@@ -50,9 +74,7 @@ class Tries:
                 self._refusal = outcome
             if told.unknown:
                 self._doubt = outcome
-        again = [self.owed[place] for place in _owed(told, outcome, policy, moves)]
-        # To a part of them it would be neither all nor nothing.
-        self.owed = [] if whole and len(again) < len(recipients) else again
+        return told
 
     def outcome(self) -> SendResult | SmtpError:
         """What all tries together amount to.
@@ -73,8 +95,13 @@ class Tries:
         return self.ledger.outcome(self._last, refusal=refusal, doubt=self._doubt)
 
 
-def _owed(told: Ledger, outcome: SendResult | SmtpError, policy: RetryPolicy, moves: bool) -> list[int]:
-    """Of those to whom a try went, the places of whoever may be sent to again."""
+def _owed(
+    told: Ledger, outcome: SendResult | SmtpError, policy: RetryPolicy, moves: bool, *, parts: bool = False
+) -> list[int]:
+    """Of those to whom a try went, the places of whoever may be sent to again.
+
+    ``parts``: who was not sent to has another part of it.
+    """
     if told.accepted_count == len(told.recipients):
         return []
     rejected = told.rejected
@@ -88,7 +115,7 @@ def _owed(told: Ledger, outcome: SendResult | SmtpError, policy: RetryPolicy, mo
             may = fate.reply.code == _SHUTDOWN or (policy.temporary and fate.temporary)
             may = may or (moves and goes_elsewhere(fate.reply, fate.stage, policy))
         elif fate is None:
-            may = may_unsent
+            may = may_unsent and not parts
         else:
             may = fate is DOUBT and policy.unknown
         if may:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final, TypeVar
 
 from .. import observing
@@ -86,7 +87,7 @@ class Sender:
         wish = self._queue.wish(self._worker)
         if wish is None:
             return None
-        self._lease.newer_than, seconds = wish
+        self._lease.newer_than, self._lease.suits, seconds = wish
         return seconds
 
     def _not_leased(self, error: SmtpError) -> None:
@@ -168,12 +169,13 @@ class Sender:
         limit, moment = connection.server.limit, None
         if limit is not None and (moment := limit.begin()) is None:
             return None
-        while (job := self._queue.take(self._worker, connection.made, eager=eager)) is not None:
+        take = partial(self._queue.take, allowance=connection.allowance)
+        while (job := take(self._worker, connection.made, eager=eager)) is not None:
             if job.is_recalled:
                 self._drop(job)
             elif job.begin(now()):
                 if limit is not None and moment is not None:
-                    limit.add(job.recipients_count - 1, moment)
+                    limit.add(job.count_on(connection) - 1, moment)
                 connection.served += 1
                 job.connection = connection
                 self._under_way.append(job)  # before anybody is told of it, who may end this thread
@@ -204,6 +206,9 @@ class Sender:
             )
             if is_excused:
                 self._back.append(job)
+            elif self._outcomes.goes_on(job, outcome, connection):
+                if not self._queue.go_on(job):
+                    self._drop(job)
             else:
                 self._conclude(job, outcome, connection)
 

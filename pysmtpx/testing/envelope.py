@@ -13,6 +13,8 @@ class Envelope:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
+        self._domains: set[str] = set()
+        """Of all recipients of the session (RFC 9422 4.3)."""
         self.clear()
 
     def clear(self) -> None:
@@ -25,7 +27,6 @@ class Envelope:
         """What was accepted, in order."""
         self._is_mail_refused = False
         self._rcpt_count = 0
-        self._domains: set[str] = set()
 
     @property
     def is_open(self) -> bool:
@@ -64,7 +65,8 @@ class Envelope:
         channel, index = self._channel, self._rcpt_count
         self._rcpt_count += 1
         path, params, breaches = self._parse("RCPT", argument, "TO:", bare="postmaster")
-        self._domains.add(path.rpartition("@")[2].lower())
+        has_domain = "@" in path and not path.endswith('"')
+        self._domains.add(path.rpartition("@")[2].lower() if has_domain else "")
         breaches += self._limit_breaches("RCPTMAX", self._rcpt_count)
         breaches += self._limit_breaches("RCPTDOMAINMAX", len(self._domains))
         if breaches:

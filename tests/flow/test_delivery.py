@@ -6,8 +6,6 @@ import itertools
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from support.judge import Line
 from support.opening import open_session
 
@@ -17,8 +15,10 @@ from pysmtpx.errors import (
     DataRejected,
     DeliveryUnknown,
     NotSupportedError,
+    SessionLimitReached,
     SmtpError,
 )
+from pysmtpx.flow.allowance import Allowance
 from pysmtpx.flow.plan import Options, make_plan
 from pysmtpx.flow.session import Opening
 from pysmtpx.flow.transaction import delivery
@@ -46,7 +46,8 @@ def converse(
     options = Options(all_or_nothing=mail.pop("all_or_nothing", False))
     sent = MailObject("s@x.example", paths, mail.pop("content", BODY), **mail)
     try:
-        plan = make_plan(sent, offered, protocol=protocol, is_tls=False, options=options)
+        room = Allowance.of(offered)
+        plan = make_plan(sent, offered, protocol=protocol, is_tls=False, options=options, allowance=room)
         return line.run(delivery(plan)), line
     except SmtpError as error:
         return error, line
@@ -93,41 +94,50 @@ def test_a_limit_that_is_stated_is_never_passed(count: int) -> None:
     line.session.ledger.assert_clean()
 
 
-@given(
-    domains=st.lists(
-        st.sampled_from(["x.example", "Y.example", "y.example", "z.example"]), min_size=1, max_size=12
-    ),
-    count=st.integers(1, 3),
-    most=st.sampled_from([None, 1, 2, 5]),
-    lmtp=st.booleans(),
-)
-def test_no_transaction_has_more_domains_than_the_server_says(
-    domains: list[str], count: int, most: int | None, lmtp: bool
-) -> None:
-    """LIMITS RCPTDOMAINMAX (RFC 9422 4.3), beside RCPTMAX: the strict server counts both."""
-    paths = tuple(f"r{place}@{domain}" for place, domain in enumerate(domains))
-    limit = f"LIMITS RCPTDOMAINMAX={count}" + (f" RCPTMAX={most}" if most else "")
-    result, line = converse(limit=limit, paths=paths, lmtp=lmtp)
-    assert result.accepted_recipients == paths
+def test_recipients_beyond_the_domains_of_the_session_are_unsent() -> None:
+    """LIMITS RCPTDOMAINMAX (RFC 9422 4.3) is for the session: a further transaction would not help them."""
+    paths = ("a@x.example", "b@y.example", "c@X.example", "d@z.example")
+    error, line = converse(limit="LIMITS RCPTDOMAINMAX=2", paths=paths)
+    assert type(error) is SessionLimitReached
+    assert (error.accepted_recipients, error.unsent_recipients) == (paths[:3], paths[3:])
+    assert transactions(line) == [list(paths[:3])]
+    assert not line.closed
     line.session.ledger.assert_clean()
-    different = len({domain.lower() for domain in domains})
-    if most is None:  # no more transactions than it takes
-        assert len(transactions(line)) == -(-different // count)
 
 
-def test_what_is_within_the_limit_on_domains_keeps_its_order() -> None:
-    paths = ("a@x.example", "b@y.example", "c@x.example")
-    _, line = converse(limit="LIMITS RCPTDOMAINMAX=2", paths=paths)
-    assert transactions(line) == [list(paths)]
+@pytest.mark.parametrize("lmtp", [False, True])
+def test_a_message_that_needs_more_transactions_than_the_session_has_room_for(lmtp: bool) -> None:
+    """LIMITS MAILMAX counts MAIL (RFC 9422 4.1), not messages."""
+    error, line = converse(limit="LIMITS MAILMAX=2 RCPTMAX=2", lmtp=lmtp)
+    assert type(error) is SessionLimitReached
+    assert (error.accepted_recipients, error.unsent_recipients) == (PATHS[:4], PATHS[4:])
+    line.session.ledger.assert_clean()
 
 
-def test_recipients_of_one_domain_go_together() -> None:
-    paths = ("a@x.example", "b@y.example", "c@x.example", "b@y.example")
-    refused = lambda event: "550 no" if event.verb == "RCPT" and event.address == "c@x.example" else None  # noqa: E731
-    result, line = converse(refused, limit="LIMITS RCPTDOMAINMAX=1", paths=paths)
-    assert transactions(line) == [["a@x.example"], ["b@y.example", "b@y.example"]]
-    assert result.accepted_recipients == ("a@x.example", "b@y.example", "b@y.example")
-    assert [each.recipient for each in result.rejected_recipients] == ["c@x.example"]
+def test_whoever_was_put_off_is_unsent_if_the_session_has_no_room_for_another_transaction() -> None:
+    """452 was about their number, and MAILMAX ends the session before they can be sent to."""
+    error, line = converse(at_most(3), limit="LIMITS MAILMAX=1")
+    assert type(error) is SessionLimitReached
+    assert (error.accepted_recipients, error.unsent_recipients) == (PATHS[:3], PATHS[3:])
+    assert error.rejected_recipients == ()
+    line.session.ledger.assert_clean()
+
+
+def test_a_refusal_that_is_for_all_is_told_and_not_the_limit() -> None:
+    refused = lambda event: "554 no" if event.verb == "FINAL" else None  # noqa: E731
+    error, _ = converse(refused, limit="LIMITS RCPTDOMAINMAX=1", paths=("a@x.example", "b@y.example"))
+    assert type(error) is DataRejected
+    assert error.unsent_recipients == ("b@y.example",)
+
+
+def test_who_is_refused_and_who_has_no_room() -> None:
+    refused = lambda event: "550 no" if event.verb == "RCPT" else None  # noqa: E731
+    error, line = converse(refused, limit="LIMITS RCPTDOMAINMAX=1", paths=("a@x.example", "b@y.example"))
+    assert type(error) is SessionLimitReached
+    assert [each.recipient for each in error.rejected_recipients] == ["a@x.example"]
+    assert error.unsent_recipients == ("b@y.example",)
+    assert error.temporary
+    assert not line.closed
 
 
 @pytest.mark.parametrize("mail", [{"all_or_nothing": True}, {"content": iter([BODY])}])

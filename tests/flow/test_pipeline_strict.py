@@ -10,6 +10,7 @@ kept is in step.
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import dataclass, replace
 
 from hypothesis import event, example, given
@@ -17,7 +18,8 @@ from hypothesis import strategies as st
 from support.judge import END, LATER, Line, Records, Surplus, surpluses
 from support.opening import open_session
 
-from pysmtpx.errors import SmtpError
+from pysmtpx.errors import SessionLimitReached, SmtpError
+from pysmtpx.flow.allowance import Allowance
 from pysmtpx.flow.pipeline import Pipeline
 from pysmtpx.flow.plan import Options, Plan, make_plan
 from pysmtpx.flow.session import Opening
@@ -25,6 +27,7 @@ from pysmtpx.flow.transaction import delivery
 from pysmtpx.testing.config import Config
 from pysmtpx.testing.protocol import ServerSession
 from pysmtpx.testing.script import Event
+from pysmtpx.wire.address import ForwardPath
 from pysmtpx.wire.capabilities import Protocol
 from pysmtpx.wire.envelope import MailObject
 
@@ -61,7 +64,8 @@ class Case:
     lmtp: bool
     pipelining: bool
     bdat: bool
-    limit: int | None
+    limit: str
+    """LIMITS, as the server states them."""
     window: int
     rset: int
     slices: tuple[int, ...]
@@ -103,6 +107,19 @@ class Case:
         return int(event.address.partition("@")[0].partition(".")[2])
 
 
+DOMAINS = ["x.example", "X.Example", "y.example", "Y.EXAMPLE", "z.example"]
+"""Three, two of them in two spellings."""
+LIMITS = [
+    *[""] * 6,
+    "RCPTMAX=1",
+    "RCPTMAX=2",
+    "RCPTDOMAINMAX=1",
+    "RCPTDOMAINMAX=2",
+    "RCPTDOMAINMAX=2 RCPTMAX=1",
+    "MAILMAX=1",
+    "MAILMAX=3 RCPTMAX=1",
+    "MAILMAX=2 RCPTDOMAINMAX=3",
+]
 messages = st.integers(1, 3).flatmap(
     lambda n: st.builds(
         Sent,
@@ -124,7 +141,7 @@ cases = st.builds(
     lmtp=st.booleans(),
     pipelining=st.sampled_from([True, True, True, False]),
     bdat=st.booleans(),
-    limit=st.sampled_from([None, None, None, 1, 2]),
+    limit=st.sampled_from(LIMITS),
     window=st.sampled_from([1000, 1000, 2, 3, 5]),
     rset=st.sampled_from([250, 250, 250, 500, 421]),
     slices=st.lists(st.integers(1, 60), min_size=1, max_size=4).map(tuple),
@@ -139,7 +156,7 @@ cases = st.builds(
 
 def opened(case: Case) -> Line:
     extensions = ["CHUNKING", "8BITMIME", "SIZE", *(["PIPELINING"] if case.pipelining else [])]
-    extensions += [f"LIMITS RCPTMAX={case.limit}"] if case.limit else []
+    extensions += [f"LIMITS {case.limit}"] if case.limit else []
     config = Config(protocol="lmtp" if case.lmtp else "smtp", extensions=extensions, verdict=case.verdict)
     line = Line(ServerSession(config), itertools.cycle(case.slices))
     line._take(line.session.greeting())
@@ -148,6 +165,7 @@ def opened(case: Case) -> Line:
     line.written, line.stalls = b"", case.stalls
     line.to_client, line.to_server = case.to_client, case.to_server
     line.said, line.surplus = 0, case.surplus
+    line.allowance = Allowance.of(line.capabilities)  # type: ignore[attr-defined]
     line.records = Records(case.unrecorded)  # type: ignore[attr-defined]
     return line
 
@@ -160,6 +178,7 @@ def entry(case: Case, line: Line, mail: MailObject, token: int) -> tuple[int, Pl
             protocol=Protocol.LMTP if case.lmtp else Protocol.SMTP,
             is_tls=False,
             options=Options(bdat=case.bdat or case.in_flight > 1),
+            allowance=line.allowance,  # type: ignore[attr-defined]
         )
     except SmtpError as error:
         error.unsent_recipients = mail.recipients
@@ -185,7 +204,7 @@ def source(case: Case, line: Line, taken: list[MailObject]):
         if sent.later and not wait:
             return LATER
         del left[0]
-        recipients = [f"r{number}.{i}@x.example" for i in range(sent.recipients)]
+        recipients = [f"r{number}.{i}@{DOMAINS[(number * 3 + i * 2) % 5]}" for i in range(sent.recipients)]
         body = sent.body(number)
         mail = MailObject(f"s{number}@x.example", recipients, iter([body]) if sent.one_shot else body)
         taken.append(mail)
@@ -204,6 +223,25 @@ def told(mail: MailObject, fate) -> dict[str, str]:
     return dict(rows)
 
 
+def assert_true_of_limits(line: Line, reports: list) -> None:
+    """Whoever is told that the session has no room has none by what was written, counted by its octets."""
+    limits = line.capabilities.limits  # type: ignore[attr-defined]
+    most = int(limits.get("RCPTDOMAINMAX", 99))
+    mails = line.written.count(b"MAIL FROM:")
+    paths = re.findall(rb"RCPT TO:<[^@>]*@([^>]*)>", line.written)
+    domains = {domain.decode().lower() for domain in paths}
+    assert mails <= int(limits.get("MAILMAX", 999))
+    assert len(domains) <= most
+    for report in reports:
+        if isinstance(report.outcome, SessionLimitReached):
+            assert report.outcome.temporary
+            has_mails = mails < int(limits.get("MAILMAX", 999))
+            others = {ForwardPath(path).domain.lower() for path in report.outcome.unsent_recipients}
+            if has_mails and not line.records.failed:  # type: ignore[attr-defined]
+                assert others - domains, "it had room for these"
+                assert len(domains | others) > most
+
+
 PLAIN = Sent(1, False, False, mail=250, rcpts=(250,), data=354, finals=(250,), later=False)
 
 
@@ -214,7 +252,7 @@ def in_flight(*sent: Sent, cut: int, stalls: bool = False) -> Case:
         "lmtp": False,
         "pipelining": True,
         "bdat": True,
-        "limit": None,
+        "limit": "",
         "window": 1000,
         "rset": 250,
     }
@@ -303,6 +341,7 @@ def test_every_stream_tells_the_truth(case: Case) -> None:
     for message in ledger.messages:
         number = int(message.sender.partition("@")[0][1:])
         assert message.content == case.sent[number].body(number)
+    assert_true_of_limits(line, reports)
     # What goes with a RSET that is refused finds the transaction before still open.
     if case.rset == 250 and not line.is_shifted:
         ledger.assert_clean()
@@ -313,6 +352,8 @@ def test_every_stream_tells_the_truth(case: Case) -> None:
         line.records = None  # type: ignore[attr-defined]
         _, again = entry(case, line, MailObject("s99@x.example", ["z@x.example"], b"Subject: z\r\n\r\n"), 0)
         assert isinstance(again, Plan)
+        if again.is_unfit:
+            return
         try:
             line.run(delivery(again))
         except SmtpError as error:

@@ -92,6 +92,37 @@ def test_it_is_in_doubt_on_disk_before_its_last_octet_and_accepted_before_it_is_
 
 
 @pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("temporary", [False, True])
+def test_each_part_is_on_disk_before_the_next_goes_over_another_connection(
+    path: Path, way: str, temporary: bool
+) -> None:
+    """LIMITS RCPTDOMAINMAX (RFC 9422 4.3): if the process is killed in between only the rest is owed."""
+    to, seen = ["a@x.example", "later@y.example", "b@z.example"], []
+
+    def verdict(event: Event) -> str | None:
+        if event.verb in ("CONNECT", "FINAL"):
+            seen.append([*states(path).values()])
+        return "450 later" if event.address == "later@y.example" and not event.transaction else None
+
+    retry = RetryPolicy(backoff=0.0, temporary=temporary)
+    extensions = ["PIPELINING", "LIMITS RCPTDOMAINMAX=1"]
+    with (
+        MailServer(extensions=extensions, verdict=verdict) as server,
+        SmtpPool(server.url, journal=path, retry=retry) as pool,
+    ):
+        WAYS[way](pool, letter(*to))
+    refused = "queued" if temporary else "refused"
+    assert seen[:5] == [
+        ["queued"] * 3,
+        ["doubt", "queued", "queued"],
+        ["accepted", "queued", "queued"],
+        ["accepted", refused, "queued"],
+        ["accepted", refused, "doubt"],
+    ]
+    assert [*states(path).values()] == ["accepted", "accepted" if temporary else "refused", "accepted"]
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_what_its_caller_was_told_to_be_unsent_is_not_sent_later(path: Path, way: str) -> None:
     """He may hand it in again, and then it must not go twice."""
 

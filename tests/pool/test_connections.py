@@ -553,10 +553,10 @@ def test_the_servers_own_limit_on_messages(limit: int | None) -> None:
     """LIMITS MAILMAX (RFC 9422 4.1)."""
     connections = connections_of(Exchange(mail_max=2), messages=limit)
     connection = leased(connections)
-    connection.served = 1
-    assert not is_spent(connection)
-    connection.served = 2
-    assert is_spent(connection)
+    assert connection.allowance is not None
+    for is_over in (False, True):
+        connection.allowance.spend(("r@x.example",), 0, 2)
+        assert is_spent(connection) is is_over
 
 
 @pytest.mark.parametrize("why", ["closed", "spent", "old", "one too many"])

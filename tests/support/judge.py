@@ -15,6 +15,7 @@ from pysmtpx.errors import (
     ProtocolError,
     RejectedError,
     ServiceUnavailable,
+    SessionLimitReached,
     SmtpError,
     Timeout,
 )
@@ -58,6 +59,8 @@ class Pause(Enum):
 
 
 LATER, END = Pause.LATER, Pause.END
+
+_KEEPS = (RejectedError, AuthenticationError, SessionLimitReached)
 
 Source: TypeAlias = Callable[[bool], "tuple[Any, Plan | SmtpError] | Pause"]
 """Gives a token and its plan, or the error for which there is none; called with True may take its time."""
@@ -137,7 +140,7 @@ class Line:
             self._end(self.farewell)
             return stop.value
         except BaseException as error:
-            self._end(self.farewell or not isinstance(error, RejectedError | AuthenticationError))
+            self._end(self.farewell or not isinstance(error, _KEEPS))
             raise
 
     def stream(self, pipeline: Pipeline, take: Source, told: list[Done]) -> Exception | None:

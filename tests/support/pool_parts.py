@@ -8,6 +8,7 @@ from typing import Any
 
 from pysmtpx import ConnectionLost, MailObject, RetryPolicy, Server, SmtpError
 from pysmtpx.events import Event, Events
+from pysmtpx.flow.allowance import Allowance
 from pysmtpx.flow.pipeline import Done
 from pysmtpx.flow.plan import Plan
 from pysmtpx.pooling.backoff import Backoff
@@ -86,6 +87,7 @@ class Line:
 
     is_foreign = is_tls = False
     round_trips = 0
+    allowance: Allowance | None = None
 
     def __init__(self, talk: Talk = takes_all) -> None:
         self.closed = False
@@ -145,7 +147,9 @@ class Exchange:
             raise result
         line = result if isinstance(result, Line) else Line()
         self.lines.append(line)
-        return line, Capabilities(self._keywords)
+        capabilities = Capabilities(self._keywords)
+        line.allowance = Allowance.of(capabilities)
+        return line, capabilities
 
 
 def connections_of(
