@@ -173,7 +173,9 @@ class Connections:
                         return None
                     if each.server is server and (best is None or each.since > best.since):
                         best = each
-            if best is None or not lease.may_have(best) or server.backoff.rest_until > moment:
+            if best is None or best.made <= lease.newer_than or server.backoff.rest_until > moment:
+                return None
+            if best.channel is not None and best.channel.allowance is not None and not lease.may_have(best):
                 return None
             if server.backoff.passed_over_until > moment:
                 return None
@@ -680,8 +682,8 @@ def closed() -> SmtpError:
 
 def is_spent(connection: PooledConnection) -> bool:
     """True if it has served what it may: its own budget, or what its server says or was found to take."""
-    allowance = connection.allowance
-    if allowance is not None and allowance.is_over:
+    channel = connection.channel
+    if channel is not None and channel.allowance is not None and channel.allowance.is_over:
         return True
     limit = connection.server.message_limit if connection.is_limited else math.inf
     return connection.served >= min(connection.budget, limit)

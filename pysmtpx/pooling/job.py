@@ -329,7 +329,7 @@ class Job:
                 is_tls=channel.is_tls,
                 options=options,
                 is_local=server.is_local,
-                allowance=connection.allowance,
+                allowance=channel.allowance,
             )
         except SmtpError as error:
             self._account_for(error, whole)

@@ -8,7 +8,6 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Final, NamedTuple
 
 from ..errors import Timeout, UsageError
@@ -33,17 +32,6 @@ class Counts(NamedTuple):
     finished: int
     """Messages that have their outcome, since it was made."""
     workers: int
-
-
-class Wish(NamedTuple):
-    """What connection a worker wants."""
-
-    newer_than: float
-    """It is made after this moment."""
-    suits: Callable[[Allowance], bool]
-    """It has room for those who are next."""
-    seconds: float
-    """For so long all of this holds."""
 
 
 class Worker:
@@ -248,15 +236,28 @@ class Queue:
             seconds = _LINGER if due <= moment else min(due - moment, _LINGER)
             has_lingered = not worker.wakeup.wait(seconds) and seconds == _LINGER
 
-    def wish(self, worker: Worker) -> Wish | None:
-        """What connection this worker is to have; None if there is nothing to send by now."""
+    def wish(self, worker: Worker) -> tuple[float, float] | None:
+        """After which moment a connection for this worker must be made, and for how many seconds that holds.
+
+        None if there is nothing to send by now.
+        """
         with self._lock:
             if self._is_ended or not (self._renewed or self._ready):
                 worker.is_coming = False
                 return None
-            first = [*itertools.islice(self._renewed, 1), *itertools.islice(self._ready, 1)]
-            seconds = max(0.01, min(self._earliest - now(), _LINGER))
-            return Wish(self._newer_than_locked(), partial(_fits_all, first), seconds)
+            newer_than = self._newer_than_locked()
+            return newer_than, max(0.01, min(self._earliest - now(), _LINGER))
+
+    def fits_next(self, allowance: Allowance) -> bool:
+        """Whether a session that has this left is of use for what is next, as it seems.
+
+        Asked under the lock of the connections, so without the queue's own: whoever takes it looks again.
+        """
+        for jobs in (self._renewed, self._ready):
+            with suppress(IndexError):
+                if not jobs[0].fits(allowance):
+                    return False
+        return True
 
     def _newer_than_locked(self) -> float:
         """For as long as only those wait that are owed one."""
@@ -434,7 +435,3 @@ class Queue:
         """The queue at this moment."""
         with self._lock:
             return Counts(self._count_locked(), len(self._under_way), self._finished, len(self._workers))
-
-
-def _fits_all(jobs: Sequence[Job], allowance: Allowance) -> bool:
-    return all(job.fits(allowance) for job in jobs)

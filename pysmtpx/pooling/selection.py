@@ -249,7 +249,9 @@ def _judge(lease: Lease, when: float, now: Situation) -> None:
         _judge_servers(lease, when, now)
     elif lease.is_call and (len(now.connections) >= now.limits.connections or math.isinf(when)):
         waiting = {other.thread for other in now.waiting} | {lease.thread}
-        if all(c.lease is not None and c.lease.thread in waiting for c in now.connections):
+        # What whoever waits has for himself is about to be closed, and makes room.
+        held = [c.lease for c in now.connections if c.lease is not None and c.lease not in now.waiting]
+        if len(held) == len(now.connections) and all(holder.thread in waiting for holder in held):
             raise UsageError("every connection is held by a call that waits for one")
 
 

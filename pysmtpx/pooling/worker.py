@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Final, TypeVar
 
 from .. import observing
@@ -41,6 +40,7 @@ class Sender:
         self._most_in_flight = in_flight
         self._lease = Lease()
         self._lease.wakeup = worker.wakeup
+        self._lease.suits = queue.fits_next
         self._under_way: list[Job] = []
         """Taken for the connection, and not settled yet."""
         self._known: deque[Done] = deque()
@@ -87,7 +87,7 @@ class Sender:
         wish = self._queue.wish(self._worker)
         if wish is None:
             return None
-        self._lease.newer_than, self._lease.suits, seconds = wish
+        self._lease.newer_than, seconds = wish
         return seconds
 
     def _not_leased(self, error: SmtpError) -> None:
@@ -169,8 +169,8 @@ class Sender:
         limit, moment = connection.server.limit, None
         if limit is not None and (moment := limit.begin()) is None:
             return None
-        take = partial(self._queue.take, allowance=connection.allowance)
-        while (job := take(self._worker, connection.made, eager=eager)) is not None:
+        made, room = connection.made, connection.allowance
+        while (job := self._queue.take(self._worker, made, eager=eager, allowance=room)) is not None:
             if job.is_recalled:
                 self._drop(job)
             elif job.begin(now()):

@@ -38,10 +38,12 @@ class Capabilities:
     greeting_name: str = ""
     size_limit: int | None = field(init=False, repr=False, compare=False)
     """The largest message taken, in octets; None where no limit is stated (RFC 1870 4)."""
+    mail_max: int | None = field(init=False, repr=False, compare=False)
+    """Transactions on one connection (RFC 9422 4.1), or None."""
     rcpt_max: int | None = field(init=False, repr=False, compare=False)
     """Recipients in one transaction (RFC 9422 4.2), or None."""
     rcpt_domain_max: int | None = field(init=False, repr=False, compare=False)
-    """Domains of recipients (RFC 9422 4.3), or None."""
+    """Domains of recipients on one connection (RFC 9422 4.3), or None."""
     pipelining: bool = field(init=False, repr=False, compare=False)
     """Commands may be sent without waiting for each reply (RFC 2920)."""
     chunking: bool = field(init=False, repr=False, compare=False)
@@ -60,6 +62,7 @@ class Capabilities:
         # "10 MB" and "10 000 000" are no numbers. Zero says that no fixed limit is in force.
         put(self, "size_limit", (_number(values[0]) or None) if len(values) == 1 else None)
         is_limited = "LIMITS" in self.keywords
+        put(self, "mail_max", self._limit("MAILMAX") if is_limited else None)
         put(self, "rcpt_max", self._limit("RCPTMAX") if is_limited else None)
         put(self, "rcpt_domain_max", self._limit("RCPTDOMAINMAX") if is_limited else None)
         # What every message asks for is looked up here, once.
@@ -150,11 +153,6 @@ class Capabilities:
     def limits(self) -> Mapping[str, str]:
         """The server's operational limits by upper-case name (RFC 9422 3)."""
         return dict(self._limits())
-
-    @property
-    def mail_max(self) -> int | None:
-        """Transactions on one connection (RFC 9422 4.1), or None."""
-        return self._limit("MAILMAX")
 
     def _first(self, keyword: str) -> str:
         return next(iter(self.keywords.get(keyword, ())), "")

@@ -57,6 +57,7 @@ class Line:
     """A channel without a socket."""
 
     is_tls = False
+    allowance = None
 
 
 def on(capabilities: Capabilities = EVERYTHING) -> PooledConnection:

@@ -12,6 +12,7 @@ from support.busy import until
 from support.pool_parts import job, raised
 
 from pysmtpx import Timeout, UsageError
+from pysmtpx.flow.allowance import Allowance
 from pysmtpx.net.deadline import Deadline, now
 from pysmtpx.pooling import queue as queues
 from pysmtpx.pooling import ratelimit
@@ -204,12 +205,10 @@ def test_nor_does_it_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     worker = bench.started[0]
     wish = bench.queue.wish(worker)
     assert wish is not None
-    assert wish.newer_than > before, "its worker asks for a newer connection"
+    assert wish[0] > before, "its worker asks for a newer connection"
     assert bench.take(made=before) is None
     monkeypatch.setattr(queues, "now", lambda: now() + queues._RENEWAL)
-    wish = bench.queue.wish(worker)
-    assert wish is not None
-    assert (wish.newer_than, wish.seconds) == (float("-inf"), pytest.approx(1.0))
+    assert bench.queue.wish(worker) == (float("-inf"), pytest.approx(1.0))
     assert bench.take(made=before) is only
 
 
@@ -260,7 +259,7 @@ def test_an_early_deadline_wakes_who_waits_for_a_connection() -> None:
     assert worker.wakeup.wait(0)
     wish = bench.queue.wish(worker)
     assert wish is not None
-    assert wish.seconds <= 0.5
+    assert wish[1] <= 0.5
 
 
 def test_whose_time_is_over() -> None:
@@ -408,3 +407,27 @@ def test_after_a_fork_it_is_empty_and_no_lock_is_held() -> None:
     bench.queue.abandon()
     assert bench.queue.is_done
     bench.put()
+
+
+def test_what_has_no_room_on_a_connection_is_left_to_another() -> None:
+    """LIMITS RCPTDOMAINMAX (RFC 9422 4.3): in turn, and its moment by the rate stays its own."""
+    bench = Bench(rate=RateLimit(1e6))
+    first, second = job("r@x.example"), job("r@y.example")
+    for each in (first, second):
+        bench.queue.put(each, NEVER)
+    x, y = Allowance(domains=1), Allowance(domains=1)
+    x.spend(first.recipients, 0, 2)
+    y.spend(second.recipients, 0, 2)
+    assert (bench.queue.fits_next(x), bench.queue.fits_next(y)) == (True, False)
+    assert bench.queue.take(Worker(), NEWEST, eager=True, allowance=y) is None
+    slot = bench.queue._slot
+    assert slot is not None
+    assert slot[1] is first
+    assert bench.queue.take(Worker(), NEWEST, eager=True, allowance=x) is first
+    assert (bench.queue.fits_next(x), bench.queue.fits_next(y)) == (False, True)
+    assert bench.queue.go_on(first)
+    assert bench.take() is first, "the next part of it comes before all others"
+    assert bench.queue.take(Worker(), NEWEST, eager=True, allowance=y) is second
+    assert bench.queue.fits_next(Allowance(domains=1)), "nothing waits"
+    bench.queue.end()
+    assert not bench.queue.go_on(second)

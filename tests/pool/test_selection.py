@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from support.pool_parts import connection, lease, raised, server
 
 from pysmtpx import AuthenticationError, ConnectError, ConnectionLost, UsageError
+from pysmtpx.flow.allowance import Allowance
 from pysmtpx.pooling.connection import Lease, PooledConnection, PooledServer
 from pysmtpx.pooling.selection import Limits, Situation, again, choose, has_hope
 from pysmtpx.wire.reply import Reply
@@ -186,6 +187,48 @@ def test_a_wait_for_oneself_is_an_error() -> None:
     now = situation([ONE], [there], most=1)
     assert choose(lease(is_call=True, thread=8), now) == math.inf
     assert isinstance(raised(choose, lease(is_call=True, thread=7), now), UsageError)
+
+
+def test_what_is_being_closed_to_make_room_is_held_by_nobody() -> None:
+    """Each of those who wait may have one for that; none of them waits for himself."""
+    first, second = lease(is_call=True, thread=7), lease(is_call=True, thread=8)
+    there = [held(ONE, first), held(ONE, second)]
+    assert choose(lease(is_call=True, thread=9), situation([ONE], there, [first, second])) == math.inf
+    assert choose(second, situation([ONE], there, [first, second])) == math.inf
+
+
+def bound(moment: float, *domains: str) -> PooledConnection:
+    """An idle one to a server that takes recipients at one domain, on which these have been by now."""
+    made = connection(ONE, moment)
+    assert made.channel is not None
+    made.channel.allowance = Allowance(domains=1)
+    made.channel.allowance.spend([f"r@{domain}" for domain in domains], 0, 2)
+    return made
+
+
+def wishing(domain: str, **options: Any) -> Lease:
+    asking = lease(**options)
+    asking.suits = lambda allowance: allowance.takes([f"r@{domain}"], whole=True)
+    return asking
+
+
+def test_one_with_room_for_the_domain_comes_first() -> None:
+    """LIMITS RCPTDOMAINMAX (RFC 9422 4.3): then a new one, in place of the one that was idle for longest."""
+    there = [bound(1.0, "x.example"), bound(2.0, "y.example")]
+    x, y, z = map(wishing, ("x.example", "y.example", "z.example"))
+    for by_priority in (True, False):
+        assert choose(x, situation([ONE], there, by_priority=by_priority)) is there[0]
+        assert choose(y, situation([ONE], there, [z], by_priority=by_priority)) is there[1]
+        assert choose(z, situation([ONE], there, by_priority=by_priority)) == [there[0]]
+        assert choose(z, situation([ONE], there, most=3, by_priority=by_priority)) is ONE
+        assert choose(x, situation([ONE], there, [lease()], by_priority=by_priority)) == math.inf, "in turn"
+
+
+def test_none_is_closed_for_whom_a_new_one_is_coming() -> None:
+    asking, there = wishing("z.example"), bound(1.0, "x.example")
+    dialling = connection(ONE, 5.0, is_open=False)
+    asking.dial = dialling
+    assert choose(asking, situation([ONE], [there, dialling], [asking])) == math.inf
 
 
 @pytest.mark.parametrize(
