@@ -18,7 +18,7 @@ from .backend import EmailBackend
 from .celery_backend import SETTING as CELERY_SETTING
 from .celery_backend import CeleryEmailBackend, celery_app
 from .keeping import KeepingBackend
-from .options import OWN_SETTING, backends, mailer
+from .options import OWN_SETTING, backends, is_by_mailers, keeps_mail_in, mailer
 from .outbox_backend import SETTING as OUTBOX_SETTING
 from .outbox_backend import OutboxEmailBackend
 from .task_backend import SETTING as TASKS_SETTING
@@ -58,7 +58,7 @@ def check_mail(app_configs: Any, **_: Any) -> list[CheckMessage]:
 
 
 def _slips() -> Iterator[CheckMessage]:
-    """Settings that are none but for a slip, where the one that was meant is not set."""
+    """Settings that are none but for a slip, where the one that was meant is not set; one that is not read."""
     known = [name for name in dir(global_settings) if name.startswith(_OF_DJANGO)]
     known += [OWN_SETTING, CELERY_SETTING, OUTBOX_SETTING, TASKS_SETTING]
     for name in filter(settings.is_overridden, dir(settings)):
@@ -66,8 +66,14 @@ def _slips() -> Iterator[CheckMessage]:
             continue
         meant = _CALLED_ELSEWHERE.get(name) or near_miss(name, known)
         if meant and not settings.is_overridden(meant):
-            text = f"The setting {name} is none of Django's or ours; did you mean {meant}?"
-            yield Warning(shortened(text), id="pysmtpx.W002")
+            text = shortened(f"The setting {name} is none of Django's or ours; did you mean {meant}?")
+            if keeps_mail_in(getattr(settings, name)):
+                yield Error(text, hint="It would keep mail from customers.", id="pysmtpx.E005")
+            else:
+                yield Warning(text, id="pysmtpx.W002")
+    if is_by_mailers() and settings.is_overridden(OWN_SETTING):
+        text = f"The setting {OWN_SETTING} is not read beside MAILERS: its options go into OPTIONS."
+        yield Warning(text, id="pysmtpx.W003")
 
 
 def _servers(

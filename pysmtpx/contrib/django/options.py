@@ -78,6 +78,8 @@ class BackendOptions(SessionOptions, PoolLimits, total=False):
     servers: Sequence[str | Server | Route | Mapping[str, Any]] | None
 
 
+KEEP_MAIL_IN: Final = frozenset(("redirect_to", "allow_recipients"))
+"""Options without which mail goes to customers that was not to: one that nobody reads is an error."""
 _OF_ONE_PLACE: Final = frozenset(("port", "tls"))
 """Options of the one server that Django knows; each of several has its own."""
 _OF_SERVER: Final = BackendOptions.__annotations__.keys() & ServerOptions.__annotations__.keys()
@@ -131,6 +133,7 @@ def own_options(given: dict[str, Any], known: type, alias: str | None, name: str
     if left:
         raise wrong("; ".join(unknown_name(each, {*names, *DJANGO}) for each in left), alias)
     if alias is not None:
+        _check_unread(own, alias)
         return own
     values = getattr(settings, name, {})
     if not isinstance(values, Mapping):
@@ -140,6 +143,17 @@ def own_options(given: dict[str, Any], known: type, alias: str | None, name: str
     ]:
         raise WrongOption("; ".join(unknown))
     return {**values, **own}
+
+
+def keeps_mail_in(setting: Any) -> bool:
+    """Whether a setting says to whom mail may go, or where it goes instead."""
+    return isinstance(setting, Mapping) and any(setting.get(name) is not None for name in KEEP_MAIL_IN)
+
+
+def _check_unread(own: Values, alias: str) -> None:
+    """Raises what ``wrong`` makes where a staging system would write to customers once it has ``MAILERS``."""
+    if keeps_mail_in(getattr(settings, OWN_SETTING, None)) and not own.keys() & KEEP_MAIL_IN:
+        raise wrong(f"{OWN_SETTING} is not read beside MAILERS: what keeps mail in goes into OPTIONS", alias)
 
 
 class Options:

@@ -9,6 +9,7 @@ import pytest
 from django.apps import AppConfig
 from django.conf import settings
 from django.core.checks import run_checks
+from django.core.exceptions import ImproperlyConfigured
 from django.test.utils import override_settings
 from support import certs
 
@@ -114,6 +115,30 @@ def test_a_slip_in_the_name_of_a_setting(site: Any, name: str, meant: str) -> No
     # Where the right one is set too, the other is somebody's own.
     is_set = settings.is_overridden(meant) if meant else False
     assert [each.msg for each in found if each.id == "pysmtpx.W002"] == ([] if is_set else expected)
+
+
+def test_a_slip_that_would_let_mail_out_is_an_error(site: Any) -> None:
+    site.use(host="localhost", port=25)
+    with override_settings(PYSMPTX={"redirect_to": "dev@example.org"}):
+        ids = [each.id for each in run_checks(tags=["mail"])]
+    assert ids == (["pysmtpx.E005"] if site.by_mailers else [])  # else PYSMTPX is set too: somebody's own
+
+
+def test_what_nobody_reads_beside_mailers(site: Any) -> None:
+    """A project that is moved to MAILERS goes on to keep mail in, or is told that it does not."""
+    if not site.by_mailers:
+        return
+    site.use(host="localhost", port=25)
+    with override_settings(PYSMTPX={"rate": 3}):
+        assert [each.id for each in run_checks(tags=["mail"])] == ["pysmtpx.W003"]
+        site.connection()
+    with override_settings(PYSMTPX={"allow_recipients": []}):
+        assert [each.id for each in run_checks(tags=["mail"])] == ["pysmtpx.E001", "pysmtpx.W003"]
+        with pytest.raises(ImproperlyConfigured, match="is not read beside MAILERS"):
+            site.connection()
+    site.use(host="localhost", port=25, redirect_to="dev@example.org")
+    with override_settings(PYSMTPX={"redirect_to": "dev@example.org"}):
+        site.connection()
 
 
 def test_a_setting_of_another_backend_is_nobodys_slip(site: Any) -> None:
