@@ -58,7 +58,7 @@ def check_mail(app_configs: Any, **_: Any) -> list[CheckMessage]:
 
 
 def _slips() -> Iterator[CheckMessage]:
-    """Settings that are none but for a slip, where the one that was meant is not set; one that is not read."""
+    """Settings that are none but for a slip, where the right one is not set; and one that is not read."""
     known = [name for name in dir(global_settings) if name.startswith(_OF_DJANGO)]
     known += [OWN_SETTING, CELERY_SETTING, OUTBOX_SETTING, TASKS_SETTING]
     for name in filter(settings.is_overridden, dir(settings)):
