@@ -52,8 +52,8 @@ def message(octets: int) -> bytes:
 
 
 def mails(content: bytes, count: int) -> list[pysmtpx.MailObject]:
-    """So many messages for ``send_many``."""
-    return [pysmtpx.MailObject(SENDER, RECIPIENT, content) for _ in range(count)]
+    """So many messages for ``send_many``, each with octets of its own: the same object is looked at once."""
+    return [pysmtpx.MailObject(SENDER, RECIPIENT, bytes(bytearray(content))) for _ in range(count)]
 
 
 def accept(outcomes: Iterable[pysmtpx.Outcome]) -> None:

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, Final
 from ..errors import InputError
 from .limits import MAX_TEXT_LINE, SLICE
 from .lines import (
+    NUL,
     ONLY_CRLF,
     PIECE,
     CanonicalLines,
@@ -150,17 +151,28 @@ class _Memory(Content):
         measure = self._measure
         if self._needs_stuffing is None and measure is not None and measure.size <= SLICE:
             data = self._data
-            self._needs_stuffing = data[:1] == b"." or (b"." in data and has_inner_dot_line(data))
+            self._needs_stuffing = data[:1] == b"." or has_inner_dot_line(data)
             if measure.is_plain and measure.canonical and not self._needs_stuffing:
                 self.plain = data
 
     @property
     def measure(self) -> Measure:
         measure = self._measure
-        if measure is None:
-            self._measure = measure = measure_bytes(self._data)
-            if measure.size <= _SHORT:
-                self.prepare()
+        return self._measured() if measure is None else measure
+
+    def _measured(self) -> Measure:
+        """What is known of the same object already, or else what is found now."""
+        global _latest
+        alike = _latest
+        if alike._data is self._data and alike._measure is not None:
+            self._needs_stuffing, self.plain = alike._needs_stuffing, alike.plain
+            self._measure = measure = alike._measure
+            return measure
+        self._measure = measure = measure_bytes(self._data)
+        if measure.size <= _SHORT:
+            self.prepare()
+        if measure.raw_size <= SLICE:
+            _latest = self
         return measure
 
     def for_data(self, **allowed: bool) -> Iterator[Octets]:
@@ -185,6 +197,13 @@ class _Memory(Content):
         return CanonicalLines(slices(self._data, PIECE))
 
 
+_latest = _Memory(b"")
+"""What was looked through last: who sends one message to many gives the same object for each of them.
+
+Only what is no longer than a slice, since it is kept until there is another.
+"""
+
+
 def measure_bytes(data: bytes) -> Measure:
     """Measure octets in memory; canonical ones without rewriting them."""
     size = len(data)
@@ -193,7 +212,7 @@ def measure_bytes(data: bytes) -> Measure:
     is_8bit = not data.isascii()
     is_utf8 = is_8bit and _has_utf8_headers(data)
     is_long = size > MAX_TEXT_LINE and has_long_line(data, 0)
-    has_nul = b"\0" in data
+    has_nul = NUL in data
     return Measure(size, size, is_8bit, is_long, has_nul, is_utf8, True, not (is_8bit or is_long or has_nul))
 
 

@@ -23,6 +23,9 @@ PIECE: Final = SLICE * 15 // 16
 ONLY_CRLF: Final = (None, "\r\n")
 """What the decoder has seen in text that needs no rewriting."""
 _DOT_LINE: Final = re.compile(rb"\n\.")
+# As numbers: bytes that are sought in bytes are tried as a number first, which raises an error within.
+_DOT: Final = ord(".")
+NUL: Final = 0
 
 
 def slices(data: Octets, size: int = SLICE) -> Iterator[Octets]:
@@ -194,7 +197,7 @@ class _RunningTraits:
     def add(self, piece: bytes) -> None:
         self.size += len(piece)
         self.is_8bit = self.is_8bit or not piece.isascii()
-        self.has_nul = self.has_nul or b"\0" in piece
+        self.has_nul = self.has_nul or NUL in piece
         self.has_long_line = self.has_long_line or has_long_line(piece, self._open)
         ended = piece.rfind(b"\n") + 1
         self._open = len(piece) - ended if ended else self._open + len(piece)
@@ -239,7 +242,7 @@ def has_inner_dot_line(piece: bytes) -> bool:
     """Whether a line begins with a dot, the first one left out."""
     # One octet is sought ten times as fast as two, and base64 has no dots; for
     # two, re needs half the time of bytes.find.
-    return b"." in piece and _DOT_LINE.search(piece) is not None
+    return _DOT in piece and _DOT_LINE.search(piece) is not None
 
 
 def has_long_line(piece: bytes, opened: int) -> bool:

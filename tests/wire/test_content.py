@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from support.reference import canonical, dotted
 
 from pysmtpx.errors import InputError, NotSupportedError
+from pysmtpx.wire import content as module
 from pysmtpx.wire.content import Content
 from pysmtpx.wire.limits import SLICE
 
@@ -371,3 +372,55 @@ def test_what_is_larger_than_a_slice_is_never_plain() -> None:
     assert content.measure is not None
     content.prepare()
     assert content.plain is None
+
+
+@pytest.fixture
+def looked_through(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """All octets in memory that are measured."""
+    seen: list[bytes] = []
+    measure_bytes = module.measure_bytes
+
+    def noted(data: bytes) -> module.Measure:
+        seen.append(data)
+        return measure_bytes(data)
+
+    monkeypatch.setattr(module, "measure_bytes", noted)
+    return seen
+
+
+@pytest.mark.parametrize("is_prepared_first", [True, False])
+@pytest.mark.parametrize(
+    "data",
+    [b"a\r\n" * 5, b".a\r\n..b\r\n", b"a\r\n" * 2000, b".\r\n" * 2000, b"a\n\xff", b"x\0" * 600],
+    ids=["short", "dots", "more", "more dots", "not canonical", "not plain"],
+)
+def test_one_object_for_many_messages_is_looked_through_once(
+    data: bytes, is_prepared_first: bool, looked_through: list[bytes]
+) -> None:
+    data = bytes(bytearray(data))  # which no test before has had in hands
+    first, second = Content.of(data), Content.of(data)
+    measure = first.measure
+    if is_prepared_first:
+        first.prepare()
+    assert second.measure == measure
+    assert len(looked_through) == 1
+    second.prepare()
+    first.prepare()
+    assert first.plain == second.plain
+    assert b"".join(second.for_data()) == b"".join(first.for_data()) == dotted(canonical(data))
+    assert b"".join(second.for_bdat()) == canonical(data)
+
+
+def test_equal_octets_of_another_object_are_looked_through_anew(looked_through: list[bytes]) -> None:
+    """To compare them would cost as much; and two mail objects stay different ones."""
+    data = bytes(bytearray(b"a\r\n" * 5))
+    contents = [Content.of(each) for each in (data, bytes(bytearray(data)), data)]
+    assert len({content.measure for content in contents}) == 1
+    assert len(looked_through) == 3
+    assert contents[0] != contents[2]
+
+
+def test_what_is_longer_than_a_slice_is_not_kept(looked_through: list[bytes]) -> None:
+    data = b"a\r\n" * SLICE
+    assert Content.of(data).measure == Content.of(data).measure
+    assert len(looked_through) == 2
