@@ -623,11 +623,14 @@ def _is_8bit(mail: MailObject) -> bool:
     return measure is not None and measure.is_8bit
 
 
+_STAMPS: Final = {"date": "Date", "message-id": "Message-ID"}
+
+
 def _stamped(message: _Email | Part, sent: MailObject) -> Part:
     """A copy of the message with the Date and Message-ID that it was given in its first form."""
     copy = message.copy() if isinstance(message, Part) else Part(message)
     head = b"".join(map(bytes, sent.content.for_bdat(binary=True)))[: raw.MAX_HEADER + 1]
     for field in raw.section(head).fields:
-        if field.name in ("date", "message-id") and not copy.has(field.name):
-            copy.put(field.name, field.text)
+        if field.name in _STAMPS and not copy.has(field.name):
+            copy.put(_STAMPS[field.name], field.text)
     return copy

@@ -149,6 +149,8 @@ def test_a_message_is_written_again_for_a_server_without_8bitmime(make: Callable
     assert octets(sent(job, NOTHING)) == octets(narrow)
     for name in ("Date", "Message-ID", "From", "To", "Subject"):
         assert read(narrow).get_all(name) == read(wide).get_all(name)
+    assert b"\nDate: " in octets(narrow)
+    assert b"\nMessage-ID: " in octets(narrow)
     assert "Bcc:" not in read(narrow)
     assert narrow.recipients == wide.recipients
     assert [p.get_payload(decode=True) for p in read(narrow).walk() if not p.is_multipart()] == [
