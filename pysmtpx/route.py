@@ -14,6 +14,7 @@ from .options import (
     ROUTE_DEFAULTS,
     SERVER_DEFAULTS,
     RouteOptions,
+    UnknownOption,
     complete,
     spelled_out,
 )
@@ -54,6 +55,9 @@ class Route:
         if not isinstance(server, Server):
             server, stated = _parted(_text(server))
             limits = {**stated, **options}
+        if of_server := SERVER_DEFAULTS.keys() & limits.keys():
+            name = min(of_server)
+            raise UnknownOption(f"{name} is an option of the server: Route(Server(…, {name}=…), …)")
         given: Any = complete(limits, ROUTE_DEFAULTS)
         weight = above_zero("weight", given["weight"])
         put = object.__setattr__

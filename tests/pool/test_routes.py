@@ -645,3 +645,10 @@ def test_what_is_no_server_is_said_at_once(wrong: Any) -> None:
 def test_a_dict_is_one_server() -> None:
     with SmtpPool({"url": "smtp://h.example", "weight": 2}) as pool:
         assert [(each.server.host, each.weight) for each in pool.routes] == [("h.example", 2)]
+
+
+def test_an_option_of_the_server_says_where_it_goes() -> None:
+    with pytest.raises(InputError, match=r"password is an option of the server: Route\(Server") as caught:
+        Route("smtp://mail.example.org", username="ann", password="hunter2")
+    assert "hunter2" not in str(caught.value)
+    assert isinstance(caught.value, TypeError)
