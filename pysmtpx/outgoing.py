@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, TypeVar
@@ -190,7 +191,7 @@ class Outgoing:
         if callable(allowed):
             try:
                 return bool(allowed(str(path)))
-            except (Exception, SystemExit) as error:  # a thread of a pool must not end by it
+            except _failures() as error:
                 raise _failed("allow_recipients", error) from error
         domain = path.domain.lower()
         if not domain:
@@ -223,7 +224,7 @@ class Outgoing:
         for hook in self.before_send:
             try:
                 given = hook(octets, mail)
-            except (Exception, SystemExit) as error:  # a thread of a pool must not end by it
+            except _failures() as error:
                 raise _failed("before_send", error) from error
             if given is not None:
                 octets = _octets(_returned(given), is_binary=is_binary)
@@ -310,6 +311,15 @@ def _nobody_left(withheld: Sequence[ForwardPath]) -> RecipientsWithheld:
     )
     error.withheld_recipients = tuple(withheld)
     return error
+
+
+def _failures() -> tuple[type[BaseException], ...]:
+    """What a function of the caller's may fail by: a thread of a pool must not end by its SystemExit.
+
+    In the main thread that is more likely from a handler of signals, as for SIGTERM, and goes on.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    return (Exception,) if is_main else (Exception, SystemExit)
 
 
 def _failed(what: str, error: BaseException) -> InputError:

@@ -264,6 +264,23 @@ def test_what_is_no_function_is_refused(value: Any) -> None:
     assert pysmtpx.Server("localhost", before_send=[]).before_send is None
 
 
+@pytest.mark.parametrize("option", ["before_send", "allow_recipients"])
+def test_a_handler_of_signals_may_end_the_process_meanwhile(option: str) -> None:
+    """FAULTS 96: SystemExit is raised again in the main thread."""
+
+    def leave(*_: object) -> bytes:
+        raise SystemExit(3)  # as what SIGTERM is told to do often does
+
+    functions: Any = {option: leave}
+    mail = pysmtpx.MailObject("a@x.example", "b@x.example", b"Subject: x\r\n\r\n")
+    with MailServer() as server:
+        with pysmtpx.SmtpPool(server.url, **functions) as pool, pytest.raises(SystemExit):
+            pool.send(mail.sender, mail.recipients, b"Subject: x\r\n\r\n")
+        with pytest.raises(SystemExit), pysmtpx.connect(server.url, **functions) as smtp:
+            smtp.send(mail.sender, mail.recipients, b"Subject: x\r\n\r\n")
+        assert server.messages == []
+
+
 def test_a_function_that_ends_its_thread_leaves_nobody_in_doubt() -> None:
     def leave(octets: bytes, mail: pysmtpx.MailObject) -> bytes:
         raise SystemExit(3)
