@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, Final
 from ..errors import InputError
 from .limits import MAX_TEXT_LINE, SLICE
 from .lines import (
+    DOT,
     NUL,
     ONLY_CRLF,
     PIECE,
@@ -151,18 +152,16 @@ class _Memory(Content):
         measure = self._measure
         if self._needs_stuffing is None and measure is not None and measure.size <= SLICE:
             data = self._data
-            self._needs_stuffing = data[:1] == b"." or has_inner_dot_line(data)
+            self._needs_stuffing = data[:1] == b"." or (DOT in data and has_inner_dot_line(data))
             if measure.is_plain and measure.canonical and not self._needs_stuffing:
                 self.plain = data
 
     @property
     def measure(self) -> Measure:
-        measure = self._measure
-        return self._measured() if measure is None else measure
-
-    def _measured(self) -> Measure:
-        """What is known of the same object already, or else what is found now."""
         global _latest
+        measure = self._measure
+        if measure is not None:
+            return measure
         alike = _latest
         if alike._data is self._data and alike._measure is not None:
             self._needs_stuffing, self.plain = alike._needs_stuffing, alike.plain

@@ -24,7 +24,7 @@ ONLY_CRLF: Final = (None, "\r\n")
 """What the decoder has seen in text that needs no rewriting."""
 _DOT_LINE: Final = re.compile(rb"\n\.")
 # As numbers: bytes that are sought in bytes are tried as a number first, which raises an error within.
-_DOT: Final = ord(".")
+DOT: Final = ord(".")
 NUL: Final = 0
 
 
@@ -242,7 +242,7 @@ def has_inner_dot_line(piece: bytes) -> bool:
     """Whether a line begins with a dot, the first one left out."""
     # One octet is sought ten times as fast as two, and base64 has no dots; for
     # two, re needs half the time of bytes.find.
-    return _DOT in piece and _DOT_LINE.search(piece) is not None
+    return DOT in piece and _DOT_LINE.search(piece) is not None
 
 
 def has_long_line(piece: bytes, opened: int) -> bool:
