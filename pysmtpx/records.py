@@ -100,4 +100,5 @@ def _guarded(handle: Callable[[logging.LogRecord], None]) -> Callable[[logging.L
 
 for _name in ("pysmtpx", "pysmtpx.wire"):
     _logger = logging.getLogger(_name)
-    _logger.handle = _guarded(_logger.handle)  # type: ignore[assignment,method-assign]
+    if "handle" not in vars(_logger):  # whoever loads the package anew has the same loggers
+        _logger.handle = _guarded(_logger.handle)  # type: ignore[assignment,method-assign]
