@@ -106,7 +106,7 @@ class Daemon:
     def __init__(self, command: list[str], folder: Path, log: Path) -> None:
         self.log = log
         self._keeper = subprocess.Popen(
-            [sys.executable, "-c", _KEEPER, str(folder), str(log), *command],
+            [sys.executable, "-I", "-S", "-c", _KEEPER, str(folder), str(log), *command],
             stdin=subprocess.PIPE,
             start_new_session=True,
         )
