@@ -65,6 +65,24 @@ def pytest_configure() -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makeitem(
+    collector: pytest.Module | pytest.Class, name: str, obj: object
+) -> list[pytest.Item] | None:
+    """Make no sets of parameters of a test that the sample has none of: half of the collection."""
+    if collector.config.getoption("sample") is None or not collector.istestfunction(obj, name):
+        return None
+    marks = {mark.name for mark in getattr(obj, "pytestmark", [])}
+    if "everywhere" in marks or collector.get_closest_marker("everywhere"):
+        return None
+    return None if _is_in_share(collector.config, f"{collector.nodeid}::{name}") else []
+
+
+def _is_in_share(config: pytest.Config, name: str) -> bool:
+    place, pythons = map(int, config.getoption("share").split("/"))
+    return crc32(name.encode()) % pythons == place - 1
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Begin with what takes long, so that no process is left alone with it at the end; take the sample."""
     if unlike := [item.nodeid for item in items if " at 0x" in item.nodeid]:
@@ -72,8 +90,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     most: int | None = config.getoption("sample")
     if most is not None:
-        place, pythons = map(int, config.getoption("share").split("/"))
-        kept = _sample(items, most, place - 1, pythons)
+        kept = _sample(config, items, most)
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
         items[:] = [item for item in items if item in kept]
 
@@ -84,7 +101,7 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-def _sample(items: list[pytest.Item], most: int, place: int, pythons: int) -> set[pytest.Item]:
+def _sample(config: pytest.Config, items: list[pytest.Item], most: int) -> set[pytest.Item]:
     """What is kept; which sets of parameters depends on the names of the test and of this Python alone."""
     kept: set[pytest.Item] = set()
     others: dict[str, list[pytest.Item]] = defaultdict(list)
@@ -94,7 +111,7 @@ def _sample(items: list[pytest.Item], most: int, place: int, pythons: int) -> se
         elif not item.get_closest_marker("once"):
             others[item.nodeid.partition("[")[0]].append(item)
     for name, sets in others.items():
-        if crc32(name.encode()) % pythons != place:
+        if not _is_in_share(config, name):
             continue
         chance = Random(f"{name} {sys.version_info[:2]}")
         kept.update(chance.sample(sets, min(most, len(sets))))
