@@ -135,6 +135,8 @@ class Transaction:
         """What became of the message; None while that is open."""
         self.closed: bool = False
         """The connection is not to be used any more."""
+        self.must_close: bool = False
+        """As soon as what was written behind it is answered: a chunk of it was refused."""
         self.cause: SmtpError | None = None
         """What broke the connection."""
         self.failure: BaseException | None = None
@@ -282,6 +284,8 @@ class Transaction:
                     raise before.overtaken(written=before.committed or before.shown == command.RSET)
                 if isinstance(before.standing, SmtpError):
                     yield Transcribe(before.standing)
+                if before.must_close:
+                    yield from self._behind_refused_chunk(before, min(window, count), limit)
             elif (yield Send(data, guard=is_idle)) == WITHHELD:
                 yield from self._unasked()
             if plan.mail.content.plain is None:
@@ -309,6 +313,20 @@ class Transaction:
                 before.settle()
             self.broken(error)
         return self
+
+    def _behind_refused_chunk(self, before: Transaction, count: int, limit: float | None) -> Flow[None]:
+        """Hear the answers to what was written of this envelope, of which nothing comes any more.
+
+        With one of them too many the refusal was none of the content. That shows by QUIT, if not before: its
+        answer is 221, and no other command's is (RFC 5321 4.2.3).
+        """
+        yield Hear(self, count, True, limit, True, self.deadline)
+        yield Send(command.QUIT)
+        reply: Reply = yield LAST[Stage.QUIT]
+        if reply.code not in (221, 421):
+            raise shifted(f"{reply.code} is no answer to QUIT", Stage.QUIT, reply)
+        before.closed = True
+        raise before.overtaken(written=True)
 
     def _rest(self, lines: tuple[bytes, ...], limit: float | None) -> Flow[None]:
         """Hear the answers to an envelope that is longer than the window, and write the rest of it meanwhile.
@@ -615,8 +633,8 @@ class Transaction:
         else:
             self.standing = self.account().verdict()
         # A server that refuses a chunk and does not swallow it reads content as commands.
-        is_over = self.over or self.shut is not None
-        self.closed = is_over or (self.plan.options.bdat and self.is_refused)
+        self.must_close = self.plan.options.bdat and self.is_refused
+        self.closed = self.over or self.shut is not None or (is_certain and self.must_close)
         if is_certain or self.closed:
             self.settle()
 

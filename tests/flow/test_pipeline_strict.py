@@ -260,6 +260,20 @@ def in_flight(*sent: Sent, cut: int, stalls: bool = False) -> Case:
     return Case(sent, 2, stalls=stalls, **rest, **ends)  # type: ignore[arg-type]
 
 
+def overlapped_chunks(code: int, *, lmtp: bool = False, slices: int = 1) -> Case:
+    """Two messages by BDAT, the second envelope behind the first content, which has one answer too many."""
+    case = in_flight(PLAIN, PLAIN, cut=100_000)
+    return replace(
+        case,
+        in_flight=1,
+        overlap=True,
+        lmtp=lmtp,
+        slices=(slices,),
+        to_server=None,
+        surplus=Surplus(2, code, is_behind=False),
+    )
+
+
 def with_surplus(case: Case, surplus: Surplus) -> Case:
     """The same with one reply too many (FAULTS 9, 43, 54).
 
@@ -296,6 +310,9 @@ shifted = st.builds(with_surplus, cases, surpluses(40))
 @example(in_flight(replace(PLAIN, long=True), cut=0))
 @example(in_flight(replace(PLAIN, long=True), PLAIN, cut=100_000))  # in the middle of large content
 @example(in_flight(PLAIN, replace(PLAIN, long=True), cut=100_000, stalls=True))
+@example(overlapped_chunks(450))  # and the server has the message
+@example(overlapped_chunks(550, lmtp=True))
+@example(overlapped_chunks(503, slices=1000))
 @given(cases | shifted)
 def test_every_stream_tells_the_truth(case: Case) -> None:
     """FAULTS 36 to 43, 46, 47, 49 and 51 in a stream."""
