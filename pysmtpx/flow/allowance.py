@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final, Self
 
 from .. import cures
@@ -43,6 +44,11 @@ class Allowance:
     def is_over(self) -> bool:
         """There is no room for another MAIL."""
         return self._mails >= self._most_mails
+
+    @property
+    def is_unused(self) -> bool:
+        """Nothing was spent: what finds no room in this session finds none in any."""
+        return not (self._mails or self._domains)
 
     @property
     def is_unbound(self) -> bool:
@@ -92,6 +98,7 @@ class Allowance:
         return error
 
 
+@lru_cache(maxsize=4096)
 def domain_of(path: str) -> str:
     """What counts as its domain: A-labels in lower case.
 

@@ -77,8 +77,7 @@ class Plan(NamedTuple):
     @property
     def is_one_transaction(self) -> bool:
         """Nobody can be owed a further transaction."""
-        mail = self.mail
-        return len(mail.recipients) == 1 or self.options.all_or_nothing or not mail.content.replayable
+        return len(self.mail.recipients) == 1 or goes_whole(self.mail, self.options)
 
     @property
     def is_unfit(self) -> bool:
@@ -104,6 +103,11 @@ class Plan(NamedTuple):
     def content(self) -> Content:
         """The content to be written."""
         return self.mail.content
+
+
+def goes_whole(mail: MailObject, options: Options) -> bool:
+    """Whether all recipients must be in one transaction: it is all or nothing, or can be read only once."""
+    return options.all_or_nothing or not mail.content.replayable
 
 
 def make_plan(
@@ -189,7 +193,7 @@ def is_foreign(error: SmtpError) -> bool:
 
 def _check_count(mail: MailObject, capabilities: Capabilities, options: Options) -> None:
     """Refuse what would need a second transaction and cannot have one, on this connection or on another."""
-    if not options.all_or_nothing and mail.content.replayable:
+    if not goes_whole(mail, options):
         return
     count, most, domains = len(mail.recipients), capabilities.rcpt_max, capabilities.rcpt_domain_max
     if most is not None and most < count:

@@ -146,7 +146,7 @@ class Lease:
     newer_than = -math.inf
     """It takes only a connection that was made after this moment."""
     suits: Callable[[Allowance], bool] | None = None
-    """Whether it is of use if its server takes so much on it still; None: whatever that is."""
+    """Whether a connection with this left of its server's limits is of use; None: any is."""
     wakeup: Wakeup | None = None
     thread = 0
     """Who waits by it."""

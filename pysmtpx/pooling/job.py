@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 from .. import cures, observing
 from ..errors import ConnectionLost, DeliveryUnknown, InputError, SessionLimitReached, SmtpError
 from ..flow.allowance import Allowance
-from ..flow.plan import DEFAULT, Options, Plan, Recorder, make_plan
+from ..flow.plan import DEFAULT, Options, Plan, Recorder, goes_whole, make_plan
 from ..journal.store import Fate, JournalError, NotHeld, State
 from ..message import NARROW, WIDE, AnyMessage, prepare
 from ..mime import raw
@@ -284,7 +284,7 @@ class Job:
 
     @property
     def recipients_count(self) -> int:
-        """How many the next try goes to, for the rate of the pool; 1 if nobody can tell."""
+        """How many the next try goes to, for the rate of the pool; 1 if not known, 0 for a later part."""
         if self._is_part:
             return 0  # they were counted with the first part
         if self._tries is not None:
@@ -307,9 +307,9 @@ class Job:
         whole = self.whole
         if whole is None:
             return True
-        owed = self._owed_of(whole)
-        is_one = self.options.all_or_nothing or not owed.content.replayable
-        return allowance.takes(owed.recipients, whole=is_one)
+        # In a new session the plan says what no session takes: else there would be one dial after the other.
+        is_whole = goes_whole(whole, self.options)
+        return allowance.is_unused or allowance.takes(self._owed(whole), whole=is_whole)
 
     def plan(self, connection: PooledConnection, *, bdat: bool = False) -> Plan:
         """The transaction for those who are owed one, on this connection.
@@ -360,10 +360,17 @@ class Job:
 
     def _owed_of(self, mail: MailObject) -> MailObject:
         """The part of a mail object for those who are owed it."""
-        tries = self._tries
-        if tries is None or len(tries.owed) in (0, len(mail.recipients)):
-            return mail
-        return part(mail, tries.owed)
+        places = self._owed_places(mail)
+        return mail if places is None else part(mail, places)
+
+    def _owed(self, mail: MailObject) -> Sequence[str]:
+        places = self._owed_places(mail)
+        return mail.recipients if places is None else [mail.recipients[place] for place in places]
+
+    def _owed_places(self, mail: MailObject) -> Sequence[int] | None:
+        """None: all of them. Another thread may look at it while a try ends, hence once."""
+        owed = () if self._tries is None else self._tries.owed
+        return None if len(owed) in (0, len(mail.recipients)) else owed
 
     # -- tries ----------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from support.pools import BODY, SENDER, Hold, fates, in_threads, mail, outcome, 
 
 from pysmtpx import (
     MailObject,
+    NotSupportedError,
     RetryPolicy,
     Route,
     SendResult,
@@ -177,6 +178,32 @@ def test_an_idle_connection_makes_room_for_other_domains() -> None:
             for number in range(12):
                 assert pool.send(SENDER, f"r@d{number}.example", BODY)
             assert pool.stats().connections <= 2
+
+
+@pytest.mark.parametrize("by", ["send", "submit", "submit with a rate"])
+@pytest.mark.parametrize("options", [{"all_or_nothing": True}, {}])
+def test_what_no_session_takes_is_told_at_once_and_stands_in_nobodys_way(by: str, options: Any) -> None:
+    """More domains than the server takes on any connection, and they must go together: there is no way."""
+    paths = ["a@x.example", "a@y.example"]
+    rate = {"rate": 1000} if by == "submit with a rate" else {}
+    with (
+        MailServer(extensions=extensions("RCPTDOMAINMAX=1")) as server,
+        pool_of(server, max_connections=2, **rate) as pool,
+    ):
+        pool.send(SENDER, ["a@z.example"], BODY)
+        content: Any = BODY if options else iter([BODY])
+        if by == "send":
+            refusal = outcome(pool.send, SENDER, paths, content, **options)
+        else:
+            futures = [
+                pool.submit(MailObject(SENDER, paths, content), **options),
+                pool.submit(mail("b@z.example")),
+            ]
+            assert futures[1].result(LONG).accepted_recipients == ("b@z.example",)
+            refusal = futures[0].exception(LONG)
+        assert isinstance(refusal, NotSupportedError)
+        assert refusal.unsent_recipients == tuple(paths)
+        assert len(server.ledger.connections) <= 3
 
 
 @pytest.mark.parametrize("by", ["send", "submit"])
