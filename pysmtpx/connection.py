@@ -62,8 +62,8 @@ class SmtpConnection:
     - ``ServiceUnavailable``, ``Timeout``, ``ConnectionLost``, ``ProtocolError``:
       nobody has it but ``accepted_recipients``, the connection is closed;
     - ``DeliveryUnknown``: perhaps delivered, the connection is closed;
-    - ``SessionLimitReached``: the server takes no more than it did on this connection, which is
-      usable as far as it has room, and nobody has it but ``accepted_recipients``.
+    - ``SessionLimitReached``: the server takes no more on this connection, which is usable
+      as far as it has room, and nobody has it but ``accepted_recipients``.
     """
 
     def __init__(

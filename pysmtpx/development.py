@@ -194,12 +194,8 @@ class _Maildir(_Store):
         return None
 
     def _write(self, lines: bytes) -> None:
-        for each in (
-            "",
-            "tmp",
-            "new",
-            "cur",
-        ):  # itself first: as a parent it would get the rights of the umask
+        # The folder itself first: as a parent it would get the rights of the umask.
+        for each in ("", "tmp", "new", "cur"):
             os.makedirs(os.path.join(self._path, each), mode=0o700, exist_ok=True)
         name = self._name()
         begun, done = (os.path.join(self._path, each, name) for each in ("tmp", "new"))

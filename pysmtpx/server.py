@@ -380,7 +380,8 @@ def _certificate(value: object) -> tuple[str, str | None]:
 
 
 _SEVERAL: Final = ("auth", "fingerprint", "without")
-"""What is kept as a tuple, empty where nothing was named. Nobody can say so: a check would be off."""
+"""What is kept as a tuple, empty where nothing was named. An empty list of ``auth`` or ``fingerprint`` is
+an error when it is given: it would allow any mechanism, or any certificate."""
 _NOT_GIVEN: Final[dict[str, Any]] = {**SERVER_DEFAULTS}
 _DEFAULTS: Final[dict[str, Any]] = {**_NOT_GIVEN, **dict.fromkeys(_SEVERAL, ())}
 _CHECKS: Final[dict[str, Callable[[Any], object]]] = {

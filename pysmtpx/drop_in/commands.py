@@ -93,6 +93,10 @@ class Commands(standard.SMTP):
     """A reply is owed to us or, after 334 or 354, something to the server."""
     _content_begun = False
     """The last DATA was answered by 354."""
+    _in_data = False
+    """``data`` runs: what it sends is DATA and content whose dots are doubled."""
+    _screen: outgoing.Screen | None = None
+    """For what is written by ``send``, where some recipients are not sent to."""
     _steps_taken: Steps | None = None
     """Of the transaction under way, if there are any."""
 
@@ -187,9 +191,14 @@ class Commands(standard.SMTP):
 
     @one_call
     def send(self, s: Any) -> None:
-        """Send `s` to the server. A line that logs in is ``***`` in debug output and for ``sys.audit``."""
-        if self.outgoing is not None and self.outgoing.screens:
-            outgoing.check_lines(self.outgoing, s)
+        """Send `s` to the server. A line that logs in is ``***`` in debug output and for ``sys.audit``.
+
+        With ``redirect_to`` or ``allow_recipients``, raises ``SMTPNotSupportedError``
+        for a RCPT line of somebody who is not sent to, and for a command line that
+        does not end; content behind 354 is not looked at.
+        """
+        if not self._in_data:
+            self._check_recipients(s)
         is_secret = self._in_auth = self._in_auth or redaction.begins_auth(s)
         if (sock := self._real_socket()) is not None:
             wait_until(sock, self._deadline or self._new_deadline())
@@ -209,6 +218,15 @@ class Commands(standard.SMTP):
         except OSError as error:
             self.close()
             raise SMTPServerDisconnected("Server not connected") from (None if is_secret else error)
+
+    def _check_recipients(self, s: Any) -> None:
+        rules = self.outgoing
+        if rules is None or not rules.screens:
+            self._screen = None
+            return
+        if self._screen is None:
+            self._screen = outgoing.Screen()
+        self._screen.check(rules, s)
 
     @one_call
     def getreply(self) -> tuple[int, bytes]:
@@ -231,6 +249,8 @@ class Commands(standard.SMTP):
             lines.begin(None)  # whoever reads on by hand has a time of his own
         self._owed = code in (_CHALLENGE, _GO_AHEAD)
         self._content_begun = self._content_begun or code == _GO_AHEAD
+        if self._screen is not None and not self._in_data:
+            self._screen.replied(go_ahead=code == _GO_AHEAD)
         if self._hidden is not None:
             _, text = pair(self._hidden.redacted(reply_of((code, text))))
         if code != _CHALLENGE:
@@ -378,6 +398,13 @@ class Commands(standard.SMTP):
         ``SMTPServerDisconnected`` raised where 421 comes before the last.
         """
         octets = b"".join(Content.of(arguments.as_octets(msg)).for_bdat())
+        self._in_data = True
+        try:
+            return self._data(octets)
+        finally:
+            self._in_data = False
+
+    def _data(self, octets: bytes) -> tuple[int, bytes]:
         first = super().data(octets)
         if not self._is_lmtp:
             return first
@@ -397,7 +424,7 @@ class Commands(standard.SMTP):
 
     def close(self) -> None:
         """Close the connection."""
-        self._in_auth = self._owed = False
-        self._hidden = None
+        self._in_auth = self._owed = self._in_data = False
+        self._hidden = self._screen = None
         self._deadline = self._driver = None
         super().close()

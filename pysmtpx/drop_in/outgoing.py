@@ -17,8 +17,13 @@ from .results import Refused
 _KEPT_BACK: Final = (550, b"5.7.1 kept back here by allow_recipients; the server was not asked")
 """In the words of a server, since callers know no others."""
 
-
-_LINE_END: Final = re.compile("[\r\n]+")
+_END_OF_DATA: Final = re.compile(r"[\r\n]\.(?:\r\n?|\n)")
+"""Also by line ends that only some servers take for one."""
+_ODD: Final = re.compile(r"\r(?!\n)|[\0-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_RCPT: Final = re.compile(
+    r"rcpt\s*to\s*:([^\r\n]*)|^[^\S\r\n]*rcpt(?!\s*to\s*:)(?:[^\S\r\n]|[<:])", re.IGNORECASE | re.MULTILINE
+)
+"""RCPT and what stands behind TO:, within a line too (a chunk of BDAT may end there); or RCPT without TO:."""
 
 
 class Process:
@@ -68,27 +73,69 @@ def _screened(outgoing: Outgoing, kept: Sequence[str], recipients: Sequence[str]
     return Leaving((*kept, *instead), octets, {})
 
 
-def check_lines(outgoing: Outgoing, given: str | bytes) -> None:
-    """Raise ``SMTPNotSupportedError`` if a line is a RCPT of somebody who is not sent to.
+class Screen:
+    """What a program writes by ``send`` on one connection, read for the recipients that it names.
 
-    Octets of the caller's own may be content: there such a line is refused as well, since nobody can tell.
+    Lines behind 354 are content up to a line with nothing but a dot, or to the
+    next reply; all others are commands.
     """
-    text = given if isinstance(given, str) else bytes(given).decode("utf-8", "surrogateescape")
-    if "rcpt" in text.lower():
-        for line in _LINE_END.split(text):
-            _check_line(outgoing, line)
+
+    def __init__(self) -> None:
+        self._owed = 0
+        """Lines without their replies."""
+        self._asked_data = False
+        """The last line was DATA."""
+        self._tail: str | None = None
+        """The last characters of the content; None while commands are expected."""
+
+    def check(self, outgoing: Outgoing, given: str | bytes) -> None:
+        """Raise ``SMTPNotSupportedError`` for a RCPT of somebody who is not sent to, and for half a line."""
+        text = given if isinstance(given, str) else bytes(given).decode("utf-8", "surrogateescape")
+        if self._tail is not None:
+            content = self._tail + text
+            end = _END_OF_DATA.search(content)
+            if end is None:
+                self._tail = content[-2:]
+                return
+            text = content[end.end() :]
+        _check_commands(outgoing, text)
+        lines = text.split("\n")
+        self._owed += len(lines) - 1
+        if self._tail is not None:
+            self._tail = None
+            self._owed += 1
+            self._asked_data = False
+        if text:
+            self._asked_data = lines[-2].strip().upper() == "DATA"
+
+    def replied(self, *, go_ahead: bool) -> None:
+        """A reply was read: 354 or another."""
+        self._owed = max(self._owed - 1, 0)
+        # Where lines were written behind DATA the 354 may be older than they are: what follows is no content.
+        begins = go_ahead and self._asked_data and not self._owed
+        self._tail = "\n" if begins else None
 
 
-def _check_line(outgoing: Outgoing, line: str) -> None:
-    verb, _, rest = line.strip().partition(" ")
-    if verb.upper() != "RCPT":
-        return
-    path = rest.partition(":")[2].strip()
-    address = path[1 : path.rindex(">")] if path.startswith("<") and ">" in path else path
-    if not _allows(outgoing, address):
-        raise SMTPNotSupportedError(
-            "redirect_to or allow_recipients keeps mail from this recipient; sendmail would go by that"
-        )
+def _check_commands(outgoing: Outgoing, text: str) -> None:
+    if text and not text.endswith("\n"):
+        # The rest of a RCPT could come by the next call.
+        raise SMTPNotSupportedError("with redirect_to or allow_recipients, send() takes whole command lines")
+    plain = _ODD.sub("", text)
+    for found in _RCPT.finditer(plain):
+        # Servers differ in what they take a CR or NUL in a command for.
+        if plain != text or not _allows_path(outgoing, found[1]):
+            raise SMTPNotSupportedError(
+                "redirect_to or allow_recipients keeps mail from this recipient; sendmail would go by that"
+            )
+
+
+def _allows_path(outgoing: Outgoing, given: str | None) -> bool:
+    """Whether what stands behind TO: is an address that is sent to."""
+    path = (given or "").strip()
+    if path.startswith("<") and ">" in path:
+        return _allows(outgoing, path[1 : path.rindex(">")])
+    # Behind an address without brackets, parameters: what they hold in brackets is not the recipient.
+    return path != "" and "<" not in path and _allows(outgoing, path.split()[0])
 
 
 def _allows(outgoing: Outgoing, address: str) -> bool:

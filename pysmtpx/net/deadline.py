@@ -57,7 +57,7 @@ NEVER: Final = Deadline(math.inf)
 
 def check_timeout(seconds: object) -> None:
     """Raise ``InputError`` unless this is a positive number of seconds, or None."""
-    # Not so for "nan"; infinity is no limit, as None is.
+    # Not a number is not above 0, so it is refused below; infinity is no limit, as None is.
     if not (type(seconds) is float and seconds > 0):
         positive("timeout", seconds)
 

@@ -25,6 +25,10 @@ def _nothing_set() -> Iterator[None]:
     ours.set_outgoing()
 
 
+DIALOGUE = b"Subject: x\r\n\r\nhe wrote\r\nRCPT TO:<bob@example.net>\r\n.\r\nRCPT TO:<bob@example.net>\r\n"
+"""Content that looks like commands, also behind a dot."""
+
+
 class Stepwise(ours.SMTP):
     """Somebody who has a say in the single commands."""
 
@@ -32,7 +36,14 @@ class Stepwise(ours.SMTP):
         return super().rcpt(recip, options)
 
 
-@pytest.fixture(params=[ours.SMTP, Stepwise])
+class OwnData(ours.SMTP):
+    """Somebody who has a say in DATA."""
+
+    def data(self, msg: Any) -> tuple[int, bytes]:
+        return super().data(msg)
+
+
+@pytest.fixture(params=[ours.SMTP, Stepwise, OwnData])
 def kind(request: pytest.FixtureRequest) -> type[ours.SMTP]:
     return request.param  # type: ignore[no-any-return]
 
@@ -106,6 +117,96 @@ def test_single_commands_are_no_way_around(command: Any) -> None:
         assert smtp.rcpt("ann@example.com")[0] == 250
         assert smtp.data(TEXT)[0] == 250
     assert server.messages[0].addresses == ["ann@example.com"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "RCPT\tTO:<bob@example.net>\r\n",
+        "RCPT\x0bTO:<bob@example.net>\r\n",
+        "\trcpt  to : <bob@example.net>\r\n",
+        "RCPT TO:<bob@example.net>\n",
+        "RCPT TO <bob@example.net>\r\n",
+        "RCPT:<bob@example.net>\r\n",
+        "RCPTTO:<bob@example.net>\r\n",
+        "NOOP\rRCPT TO:<bob@example.net>\r\n",
+        "RCPT\rTO:<bob@example.net>\r\n",
+        "\0RCPT TO:<bob@example.net>\r\n",
+        "RC\0PT TO:<bob@example.net>\r\n",
+        "RCPT TO:<ann@example.com\0>\r\n",
+        "RCPT TO:bob@example.net X=<ann@example.com>\r\n",
+        "RCPT TO:<ann@example.com> RCPT TO:<bob@example.net>\r\n",
+        "BDAT 3\r\nabcRCPT TO:<bob@example.net>\r\n",
+        "RSET\r\nRCPT TO:<ann@example.com>\r\nRCPT TO:<bob@example.net>\r\n",
+        "RC",
+        "RCPT TO:<bob@example.net>",
+        "NOOP\r\nRCPT TO:<ann@example.com>\r",
+    ],
+)
+@pytest.mark.parametrize("form", [str, str.encode, lambda line: memoryview(line.encode())])
+def test_no_form_of_a_line_is_a_way_around(line: str, form: Any) -> None:
+    with MailServer() as server, ours.SMTP(server.host, server.port) as smtp:
+        smtp.set_outgoing(allow_recipients="example.com")
+        smtp.ehlo()
+        smtp.mail(SENDER)
+        with pytest.raises(standard.SMTPNotSupportedError, match="allow_recipients"):
+            smtp.send(form(line))
+        smtp.send("RCPT TO:<ann@example.com>\r\n")
+        assert smtp.getreply()[0] == 250
+        assert smtp.data(TEXT)[0] == 250
+    assert server.messages[0].addresses == ["ann@example.com"]
+
+
+def test_content_may_look_like_commands(kind: type[ours.SMTP]) -> None:
+    with MailServer() as server:
+        with kind(server.host, server.port) as smtp:
+            smtp.set_outgoing(allow_recipients="example.com")
+            assert smtp.sendmail(SENDER, ["ann@example.com"], DIALOGUE) == {}
+            smtp.mail(SENDER)
+            smtp.rcpt("ann@example.com")
+            assert smtp.data(DIALOGUE)[0] == 250
+            with pytest.raises(standard.SMTPNotSupportedError):
+                smtp.send("RCPT TO:<bob@example.net>\r\n")
+        assert [got.content for got in server.messages] == [DIALOGUE] * 2
+
+
+def test_content_written_by_hand_ends_at_its_dot() -> None:
+    behind = b"MAIL FROM:<app@example.org>\r\nRCPT TO:<bob@example.net>\r\n"
+    with MailServer() as server, ours.SMTP(server.host, server.port) as smtp:
+        smtp.set_outgoing(allow_recipients="example.com")
+        smtp.ehlo()
+        smtp.send(b"MAIL FROM:<app@example.org>\r\nRCPT TO:<ann@example.com>\r\nDATA\r\n")
+        assert [smtp.getreply()[0] for _ in range(3)] == [250, 250, 354]
+        smtp.send(b"Subject: x\r\n\r\nRC")
+        smtp.send(b"PT TO:<bob@example.net>\r\n.")
+        with pytest.raises(standard.SMTPNotSupportedError):
+            smtp.send(b"\r\n" + behind)
+        smtp.send("\r\n")
+        with pytest.raises(standard.SMTPNotSupportedError):
+            smtp.send(behind)
+        assert smtp.getreply()[0] == 250
+        with pytest.raises(standard.SMTPNotSupportedError):
+            smtp.send(behind)
+        assert smtp.noop()[0] == 250
+    (got,) = server.messages
+    assert got.addresses == ["ann@example.com"]
+    assert got.content == b"Subject: x\r\n\r\nRCPT TO:<bob@example.net>\r\n"
+
+
+@pytest.mark.parametrize(
+    "written", ["DATA\r\nhi\r\n.\r\n", "DATA\r\nhi\r\n.\r\nDATA\r\n", "DATA\r\n.\r\nNOOP\r\n"]
+)
+def test_a_354_that_is_older_than_what_was_written_begins_no_content(written: str) -> None:
+    with MailServer(strict=False) as server, ours.SMTP(server.host, server.port) as smtp:
+        smtp.set_outgoing(allow_recipients="example.com")
+        smtp.ehlo()
+        smtp.mail(SENDER)
+        smtp.rcpt("ann@example.com")
+        smtp.send(written)
+        assert smtp.getreply()[0] == 354
+        with pytest.raises(standard.SMTPNotSupportedError):
+            smtp.send("MAIL FROM:<app@example.org>\r\nRCPT TO:<bob@example.net>\r\n")
+        smtp.close()
 
 
 def test_what_leaves_is_what_the_function_made(kind: type[ours.SMTP]) -> None:
