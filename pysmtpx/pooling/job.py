@@ -446,9 +446,11 @@ class Job:
             return False
         if tries is None:
             tries = self._tries = Tries(whole.recipients)
-        tries.go_on(error, policy, moves=moves)
         self.newer_than, self._spared, self._is_part = -math.inf, 0, True
-        self._take_stock(tries)
+        try:
+            tries.go_on(error, policy, moves=moves)
+        finally:  # where ``retryable`` raises, too
+            self._take_stock(tries, error)
         if self.record is not None:
             self.record.tried(self, 0.0)
         return True
@@ -493,11 +495,26 @@ class Job:
                     self._account_for(outcome, None)
                 self.outcome = outcome
                 return
-        self._tries.enter(outcome, policy, whole=self.options.all_or_nothing, moves=moves)
-        self._take_stock(self._tries)
+        try:
+            self._tries.enter(outcome, policy, whole=self.options.all_or_nothing, moves=moves)
+        finally:  # where ``retryable`` raises, too
+            self._take_stock(self._tries, outcome)
 
-    def _take_stock(self, tries: Tries) -> None:
-        """What is known by now."""
+    def has_noted(self, outcome: SendResult | SmtpError) -> bool:
+        """Whether this is the try, or the part of one, that was entered last."""
+        return self._tries is not None and self._tries.noted is outcome
+
+    def stand(self, outcome: SendResult | SmtpError) -> None:
+        """Something raised where this was weighed: it counts all the same, beside the tries before it."""
+        if self._tries is None:
+            self.outcome = outcome
+        elif not self.has_noted(outcome):
+            self._enter(outcome, _NO_MORE)
+
+    def _take_stock(self, tries: Tries, outcome: SendResult | SmtpError) -> None:
+        """What is known by now; nothing new where this could not be entered."""
+        if not self.has_noted(outcome):
+            return
         self.outcome = tries.outcome()
         if self._forms.withheld:
             self.outcome = told(self.outcome, self._forms.withheld)

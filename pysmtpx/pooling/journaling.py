@@ -39,6 +39,7 @@ _PATIENCE: Final = 5 * 86400.0
 """Seconds for which a message that nobody waits for is tried again (RFC 5321 4.5.4.1)."""
 _FIRST_PAUSE: Final = 30.0
 _LONGEST_PAUSE: Final = 3600.0
+_UNRECORDED: Final = "message %s: its outcome could not be recorded; who is in doubt in the journal stays so"
 
 
 class Entry:
@@ -176,22 +177,36 @@ class Keeper:
             fates = job.fates(fates_of(outcome, owed))
             self._store.settle(record.number, fates, tries=job.attempts, due=due, keep=keep)
         except Exception:
-            text = "message %s: its outcome could not be recorded; who is in doubt in the journal stays so"
-            _log.exception(text, record.number, extra=fields(event="failed"))
+            _log.exception(_UNRECORDED, record.number, extra=fields(event="failed"))
         if not keep:
             self._let_go(record.number)
 
     def give_back(self, job: Job) -> None:
-        """Its caller was interrupted: whoever is queued still is, and whoever is in doubt, too."""
+        """Its caller was interrupted: whoever is queued still is, and whoever is in doubt, too.
+
+        Whoever is known to have it is no longer in doubt. What else is known may be older than the doubt.
+        """
         if job.record is None:
             return
         number = job.record.number
+        if job.outcome is not None and job.outcome.accepted_recipients:
+            self._record_accepted(job, number, job.outcome)
         self._let_go(number)
         try:
             self._store.release([number])
         except Exception:
             text = "message %s could not be given back; its lease ends"
             _log.exception(text, number, extra=fields(event="failed"))
+
+    def _record_accepted(self, job: Job, number: Any, outcome: SendResult | SmtpError) -> None:
+        try:
+            fates = job.fates(fates_of(outcome))
+            # An address that comes twice may be owed the other one still.
+            others = {fate.address for fate in fates if fate.state != "accepted"}
+            known = [fate for fate in fates if fate.address not in others]
+            self._store.settle(number, known, tries=job.attempts, keep=True)
+        except Exception:
+            _log.exception(_UNRECORDED, number, extra=fields(event="failed"))
 
     def _let_go(self, number: Any) -> None:
         with self._lock:

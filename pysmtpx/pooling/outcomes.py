@@ -20,6 +20,8 @@ from .job import Job
 
 _log: Final = logging.getLogger("pysmtpx")
 
+_NOT_WEIGHED: Final = "the outcome of a message could not be weighed; it stands as it is"
+
 
 class Outcomes:
     """The rules and the books of one pool."""
@@ -70,8 +72,12 @@ class Outcomes:
         if not isinstance(outcome, SessionLimitReached):
             return False
         connections, server = self._connections, connection.server
-        moves = connections.has_several and connections.moves_on(server, outcome, self._policy)
-        return job.goes_on(outcome, self._policy, now(), moves=moves)
+        try:
+            moves = connections.has_several and connections.moves_on(server, outcome, self._policy)
+            return job.goes_on(outcome, self._policy, now(), moves=moves)
+        except Exception:
+            _log.exception(_NOT_WEIGHED, extra=fields(event="failed"))
+            return job.has_noted(outcome)  # what is entered must not be entered again as a try
 
     def note(
         self, job: Job, outcome: SendResult | SmtpError, connection: PooledConnection | None = None
@@ -83,14 +89,12 @@ class Outcomes:
                 moves = self._connections.moves_on(connection.server, outcome, self._policy)
             return job.note(outcome, self._policy, now(), moves=moves)
         except Exception:
-            text = "the outcome of a message could not be weighed; it stands as it is"
-            _log.exception(text, extra=fields(event="failed"))
-            job.outcome = outcome
+            _log.exception(_NOT_WEIGHED, extra=fields(event="failed"))
+            job.stand(outcome)
             return None
-        except (
-            BaseException
-        ):  # the caller's function ends this thread: whoever ends the message now tells this
-            job.outcome = outcome
+        except BaseException:
+            # ``retryable`` raised SystemExit, which ends this thread. The message ends with what is known.
+            job.stand(outcome)
             raise
 
     # -- counted and told -----------------------------------------------------------------

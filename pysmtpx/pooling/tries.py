@@ -20,13 +20,15 @@ _SHUTDOWN: Final = 421
 class Tries:
     """A message over all its tries; ``owed`` are the places of those to whom the next one goes."""
 
-    __slots__ = ("_doubt", "_last", "_refusal", "_result", "ledger", "owed", "put_off")
+    __slots__ = ("_doubt", "_last", "_refusal", "_result", "ledger", "noted", "owed", "put_off")
 
     def __init__(self, recipients: tuple[str, ...]) -> None:
         self.ledger = Ledger(recipients)
         self.owed = list(range(len(recipients)))
         self.put_off: list[int] = []
         """Who is owed another try when the parts of this one are through."""
+        self.noted: SendResult | SmtpError | None = None
+        """What was entered last, whether or not it is settled by now who is owed another try."""
         self._result: SendResult | None = None
         """Of the last try, if no other one told anything: it knows which of two equals was refused."""
         self._last: SmtpError | None = None
@@ -44,8 +46,9 @@ class Tries:
         ``whole``: all or nothing was asked, so all of them or nobody. ``moves``:
         there is another server for those whom this one refused for its own sake.
         """
-        told = self._note(outcome)
-        again = [self.owed[place] for place in _owed(told, outcome, policy, moves)]
+        told, sent_to = self._note(outcome), self.owed
+        self.owed = []  # before the policy is asked, which may raise
+        again = [sent_to[place] for place in _owed(told, outcome, policy, moves)]
         again, self.put_off = sorted((*self.put_off, *again)), []
         # To a part of them it would be neither all nor nothing.
         self.owed = [] if whole and len(again) < len(self.ledger.recipients) else again
@@ -55,11 +58,12 @@ class Tries:
 
         Whoever may be sent to again comes after them: else those might never have a part of their own.
         """
-        told = self._note(error)
+        told, sent_to = self._note(error), self.owed
+        # Before the policy is asked, which may raise.
+        self.owed = [sent_to[place] for place, fate in enumerate(told.fates) if fate is None]
         if rejected := told.rejected:
             refusal = recipients_rejected(rejected, len(rejected))
-            self.put_off += [self.owed[place] for place in _owed(told, refusal, policy, moves, parts=True)]
-        self.owed = [self.owed[place] for place, fate in enumerate(told.fates) if fate is None]
+            self.put_off += [sent_to[place] for place in _owed(told, refusal, policy, moves, parts=True)]
 
     def _note(self, outcome: SendResult | SmtpError) -> Ledger:
         """Enter what became of those ``owed``."""
@@ -74,6 +78,7 @@ class Tries:
                 self._refusal = outcome
             if told.unknown:
                 self._doubt = outcome
+        self.noted = outcome
         return told
 
     def outcome(self) -> SendResult | SmtpError:

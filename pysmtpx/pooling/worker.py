@@ -201,12 +201,19 @@ class Sender:
         try:
             observing.end(job.trying, outcome)
         finally:
-            is_excused = self._outcomes.is_excused(
-                job, connection, outcome, trouble=done.trouble, by_bdat=self._in_flight > 1
-            )
+            try:
+                is_excused = self._outcomes.is_excused(
+                    job, connection, outcome, trouble=done.trouble, by_bdat=self._in_flight > 1
+                )
+                goes_on = not is_excused and self._outcomes.goes_on(job, outcome, connection)
+            except BaseException:
+                # ``retryable`` may raise SystemExit. Nobody else has the message: it ends with what is known.
+                job.stand(outcome)
+                self._finish(job, connection.server.name, stays=False)
+                raise
             if is_excused:
                 self._back.append(job)
-            elif self._outcomes.goes_on(job, outcome, connection):
+            elif goes_on:
                 if not self._queue.go_on(job):
                     self._drop(job)
             else:

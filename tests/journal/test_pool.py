@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -29,7 +30,7 @@ from pysmtpx.journal import disk
 from pysmtpx.journal.messages import Journal
 from pysmtpx.journal.store import JournalError
 from pysmtpx.payload import make_submission, pack
-from pysmtpx.testing import Cut, Event, MailServer
+from pysmtpx.testing import EXTENSIONS, Cut, Event, MailServer
 
 ANN, ME = "a@x.example", "me@x.example"
 ONCE = RetryPolicy(attempts=1)
@@ -408,3 +409,36 @@ def test_the_disk_is_waited_for_where_nobody_else_has_the_message(path: Path) ->
         assert [each.status for each in pool.send_many([letter(ANN), letter(ANN)])] == ["accepted"] * 2
         assert durable == [True, False, False, False]
         assert journal.counts()["accepted"] == 4
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("way", ["submit", "send"])
+@pytest.mark.parametrize("question", [1, 2])
+@pytest.mark.parametrize("limits", [(), ("LIMITS RCPTDOMAINMAX=1",)])
+def test_a_policy_that_ends_its_thread_leaves_whoever_accepted_accepted(
+    path: Path, way: str, question: int, limits: tuple[str, ...]
+) -> None:
+    """FAULTS 92. Of a call that is interrupted others are left to the next process, or in doubt."""
+    asked = itertools.count(1)
+    to = ("a@x.example", "n@x.example", "b@y.example")
+
+    def leave(_: object) -> bool:
+        if next(asked) >= question:
+            raise SystemExit
+        return True
+
+    policy = RetryPolicy(temporary=True, backoff=0.0, retryable=leave)
+    refuse = {"n@x.example": "450 4.2.0 later"}
+    with MailServer(extensions=[*EXTENSIONS, *limits], refuse=refuse) as server:
+        with SmtpPool(server.url, journal=path, max_connections=1, retry=policy) as pool:
+            if way == "submit":
+                pool.submit(letter(*to)).exception(LONG)
+            else:
+                with pytest.raises(SystemExit):
+                    pool.send_message(letter(*to))
+        delivered = {recipient for message in server.messages for recipient in message.delivered}
+        left = states(path)
+        assert {address for address, state in left.items() if state == "accepted"} == delivered
+        others = set(left.values()) - {"accepted"}
+        assert others <= ({"refused"} if way == "submit" else {"queued", "doubt"})
+        assert others

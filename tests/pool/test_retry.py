@@ -22,6 +22,8 @@ from pysmtpx import (
 )
 from pysmtpx.pool import SmtpPool
 from pysmtpx.pooling import backoff
+from pysmtpx.pooling.job import Job
+from pysmtpx.pooling.outcomes import Outcomes
 from pysmtpx.retry import RetryPolicy
 from pysmtpx.testing import Cut, Garbage, MailServer
 
@@ -295,3 +297,79 @@ def test_the_policy_has_the_last_word() -> None:
     with MailServer(verdict=broken("MAIL", Cut())) as server, pool_of(server, retry=policy) as pool:
         assert type(outcome(pool.send, SENDER, "a@x.example", BODY)) is ConnectionLost
     assert AT_ONCE.attempts == 3
+
+
+class Raising(RetryPolicy):
+    """Raises at the second question, also what ``retryable`` cannot: that is caught where it is called."""
+
+    def allows(self, error: SmtpError) -> bool:
+        if not super().allows(error):
+            raise RuntimeError("a bug")
+        return True
+
+
+def leaving() -> Any:
+    """Ends its thread at the second question."""
+    asked = itertools.count(1)
+
+    def retryable(error: SmtpError) -> bool:
+        if next(asked) > 1:
+            raise SystemExit
+        return True
+
+    return retryable
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("is_bug", [False, True])
+def test_where_the_policy_raises_nobody_who_has_the_message_is_forgotten(is_bug: bool) -> None:
+    """FAULTS 92: the tries before that one count, or whoever is told would send it twice."""
+    answers = iter([True, False])
+    policy = (
+        Raising(temporary=True, backoff=0.0, retryable=lambda error: next(answers))
+        if is_bug
+        else RetryPolicy(temporary=True, backoff=0.0, retryable=leaving())
+    )
+    with MailServer(refuse={"n@x.example": "450 4.2.0 later"}) as server:
+        with pool_of(server, max_connections=1, retry=policy) as pool:
+            result = pool.submit(mail("a@x.example", "n@x.example")).result(20)
+        assert [message.delivered for message in server.messages] == [["a@x.example"]]
+    assert fates(result) == {"a@x.example": "accepted", "n@x.example": "rejected 450"}
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("bug", [RuntimeError, SystemExit])
+def test_what_raises_before_a_try_is_entered_takes_neither_it_nor_those_before(
+    bug: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FAULTS 92."""
+    given = iter([False, True])
+
+    def note(job: Job, *args: Any, **options: Any) -> float | None:
+        if next(given):
+            raise bug
+        return weigh(job, *args, **options)
+
+    weigh = Job.note
+    monkeypatch.setattr(Job, "note", note)
+    refuse = {"n@x.example": "450 4.2.0 later"}
+    with MailServer(refuse=refuse) as server, pool_of(server, max_connections=1, retry=LATER) as pool:
+        result = pool.submit(mail("a@x.example", "n@x.example")).result(20)
+    assert fates(result) == {"a@x.example": "accepted", "n@x.example": "rejected 450"}
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("bug", [RuntimeError, SystemExit])
+def test_what_raises_where_the_connection_is_judged_takes_no_outcome_with_it(
+    bug: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FAULTS 92."""
+
+    def fail(*_: Any, **__: Any) -> bool:
+        raise bug
+
+    with MailServer() as server, pool_of(server, max_connections=1) as pool:
+        with monkeypatch.context() as patched:
+            patched.setattr(Outcomes, "is_excused", fail)
+            assert isinstance(pool.submit(mail()).result(20), SendResult)
+        assert isinstance(pool.submit(mail()).result(20), SendResult)

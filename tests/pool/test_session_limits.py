@@ -18,6 +18,7 @@ from pysmtpx import (
     Route,
     SendResult,
     SessionLimitReached,
+    SmtpError,
     SmtpPool,
     Timeout,
 )
@@ -359,3 +360,66 @@ def test_what_was_refused_counts_as_well() -> None:
         pool.send(SENDER, "b@y.example", BODY)
         assert [message.connection for message in server.messages] == [1, 2]
     server.ledger.assert_clean()
+
+
+class Raising(RetryPolicy):
+    """Raises where it is asked, also what ``retryable`` cannot: that is caught where it is called."""
+
+    def allows(self, error: SmtpError) -> bool:
+        raise RuntimeError("a bug")
+
+
+def leave(_: object) -> bool:
+    raise SystemExit
+
+
+def later(event: Event) -> str | None:
+    """For everybody whose name begins so."""
+    return "450 4.2.0 later" if event.verb == "RCPT" and event.address.startswith("n") else None
+
+
+THREE = ("a@x.example", "n@x.example", "b@y.example")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_policy_that_ends_its_thread_within_a_part_takes_no_message_with_it() -> None:
+    """FAULTS 92: it ends with what is known, and nobody waits for ever."""
+    policy = RetryPolicy(temporary=True, backoff=0.0, retryable=leave)
+    with MailServer(extensions=extensions("RCPTDOMAINMAX=1"), verdict=later) as server:
+        with pool_of(server, max_connections=1, retry=policy) as pool:
+            (told,) = pool.send_many([mail(*THREE)], timeout=LONG)
+            error = pool.submit(mail(*THREE)).exception(LONG)
+            assert isinstance(pool.submit(mail("c@x.example")).result(LONG), SendResult)
+            assert pool.drain(LONG)
+        assert delivered(server) == ["a@x.example", "a@x.example", "c@x.example"]
+    for each in (told.error, error):
+        assert isinstance(each, SessionLimitReached)
+        assert fates(each) == dict(zip(THREE, ("accepted", "rejected 450", "unsent"), strict=True))
+
+
+def test_a_policy_that_ends_its_thread_within_a_part_of_a_call() -> None:
+    """FAULTS 92: the place of the call is free again."""
+    policy = RetryPolicy(temporary=True, backoff=0.0, retryable=leave)
+    with MailServer(extensions=extensions("RCPTDOMAINMAX=1"), verdict=later) as server:
+        with pool_of(server, max_connections=1, retry=policy) as pool:
+            with pytest.raises(SystemExit):
+                pool.send(SENDER, THREE, BODY)
+            assert isinstance(pool.send(SENDER, "c@x.example", BODY, timeout=LONG), SendResult)
+        assert delivered(server) == ["a@x.example", "c@x.example"]
+
+
+@pytest.mark.parametrize("way", ["send", "submit"])
+def test_a_bug_where_a_part_is_weighed_stops_none_of_the_others(
+    way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """FAULTS 92."""
+    policy = Raising(temporary=True, backoff=0.0)
+    with MailServer(extensions=extensions("RCPTDOMAINMAX=1"), verdict=later) as server:
+        with pool_of(server, max_connections=1, retry=policy) as pool:
+            sent = mail(*THREE)
+            told = pool.send_message(sent) if way == "send" else pool.submit(sent).result(LONG)
+        assert delivered(server) == ["a@x.example", "b@y.example"]
+    assert fates(told) == dict(zip(THREE, ("accepted", "rejected 450", "accepted"), strict=True))
+    assert [record.message for record in caplog.records if record.exc_info] == [
+        "the outcome of a message could not be weighed; it stands as it is"
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from typing import NamedTuple
 
 import pytest
@@ -21,6 +22,7 @@ from pysmtpx.errors import (
     RecipientsRejected,
     SenderRejected,
     ServiceUnavailable,
+    SessionLimitReached,
     SmtpError,
     Timeout,
 )
@@ -375,3 +377,20 @@ def test_all_or_nothing_goes_to_all_whatever_comes(story: Story) -> None:
         allowed = {"unsent"} | ({"doubt"} if story.policy.unknown else set())
         allowed |= {"later"} if story.policy.temporary else set()
         assert bool(tries.owed) is (set(fates) <= allowed)
+
+
+def leave(_: object) -> bool:
+    raise SystemExit
+
+
+@pytest.mark.parametrize("is_part", [False, True])
+def test_where_the_policy_raises_the_try_is_entered_and_nobody_it_was_about_is_owed(is_part: bool) -> None:
+    """FAULTS 92: whoever has the message least of all."""
+    policy = RetryPolicy(temporary=True, unknown=True, retryable=leave)
+    tries, told = Tries((A, B, C)), error(SessionLimitReached, (A,), (refused(B, LATER),), unsent=(C,))
+    enter = partial(tries.go_on, moves=False) if is_part else partial(tries.enter, whole=False)
+    with pytest.raises(SystemExit):
+        enter(told, policy)  # type: ignore[arg-type]
+    assert tries.noted is told
+    assert names(tries.outcome()) == [("accepted", A), ("rejected", B), ("unsent", C)]
+    assert (tries.owed, tries.put_off) == ([2] if is_part else [], [])
