@@ -12,7 +12,7 @@ help:
 	@echo 'make check     linter, formatter, types, and what would be uploaded'
 	@echo 'make package   sdist and wheel, the tests that pass from the sdist alone, and each extra alone'
 	@echo 'make docs      the site, in build/site'
-	@echo 'make bench     speed beside other clients; a quarter of an hour'
+	@echo 'make bench     speed beside other clients; twenty minutes'
 	@echo 'make soak      200,000 messages to a server with faults at random octets'
 	@echo 'make clean     removes all that was made'
 
