@@ -61,7 +61,6 @@ class Batches:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._ledger = Ledger(plan.mail.recipients)
-        self._limit = plan.limit
         self._beyond: set[int] = set()
         """Refused for the number of recipients: that stands unless a further transaction does better."""
         self.owed: list[int]
@@ -72,7 +71,7 @@ class Batches:
 
     def next(self) -> Plan:
         """The next transaction, for as many as it may have."""
-        batch = self.owed[: self._limit]
+        batch = self.owed[: self._plan.limit]
         return self._plan if len(batch) == len(self._ledger.recipients) else _part(self._plan, batch)
 
     def is_owed_another(self, account: Account) -> bool:
@@ -89,8 +88,7 @@ class Batches:
         beyond = self._enter(account, batch)
         if isinstance(fate, SendResult):
             if beyond:  # what it takes it has shown, and never is it less than 100
-                taken = max(count - len(beyond), MIN_RECIPIENTS)
-                self._limit = taken if self._limit is None else min(taken, self._limit)
+                self._plan = self._plan.at_most(max(count - len(beyond), MIN_RECIPIENTS))
             self.owed = beyond + later
         elif isinstance(fate, RecipientsRejected):
             # Who was refused for the number before is not asked for again.

@@ -299,7 +299,7 @@ class Job:
         allowance, whole = connection.allowance, self.whole
         if whole is None:
             return max(1, self.recipients_count)
-        owed = self._owed_of(whole).recipients
+        owed = self._owed(whole)
         return len(owed) if allowance is None else max(1, len(allowance.places(owed)))
 
     def fits(self, allowance: Allowance) -> bool:
@@ -354,7 +354,7 @@ class Job:
         """Its outcome if it was under way when something failed that should not."""
         doubt = DeliveryUnknown("the sending broke off in the middle", stage=Stage.FINAL)
         if (whole := self.whole) is not None:
-            doubt.unknown_recipients = self._owed_of(whole).recipients
+            doubt.unknown_recipients = tuple(self._owed(whole))
         doubt.__cause__ = error
         return doubt
 

@@ -11,10 +11,10 @@ import pytest
 from support import certs, corpus
 from support.mailbox import behind_trace, trace
 from support.postfix import PostfixServer
+from support.resumption import watch_handshakes
 
 import pysmtpx
 from pysmtpx import Server
-from pysmtpx.net.tls_sessions import Resumption
 
 SENDER, ALICE = "sender@elsewhere.test", "alice@mail.test"
 MAIL = corpus.EIGHT_BIT["utf-8 body"]
@@ -161,15 +161,8 @@ def test_a_pool_resumes_sessions(
     postfix: PostfixServer, monkeypatch: pytest.MonkeyPatch, mode: str, version: str
 ) -> None:
     """And the mail arrives; a ticket of TLS 1.3, of which Postfix gives one a session, counts once."""
-    context, resumed = certs.client_context(), []
+    context, resumed = certs.client_context(), watch_handshakes(monkeypatch)
     context.minimum_version = context.maximum_version = ssl.TLSVersion[version]
-    verified = Resumption.verified
-
-    def noted(resumption: Resumption, sock: ssl.SSLSocket) -> None:
-        resumed.append(sock.session_reused)
-        verified(resumption, sock)
-
-    monkeypatch.setattr(Resumption, "verified", noted)
     with pysmtpx.SmtpPool(server(postfix, mode, ssl_context=context), max_messages=1) as pool:
         for _ in range(3):
             pool.send(SENDER, [ALICE], MAIL)

@@ -7,7 +7,6 @@ import re
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support import certs
@@ -15,10 +14,10 @@ from support.chasquid import ChasquidServer
 from support.exim import ResumingEximServer, TlsEximServer
 from support.proxies import TlsProxyServer
 from support.realserver import RealServer, on
+from support.resumption import pool_for, watch_handshakes
 from support.stunnel import Stunnel
 
 from pysmtpx import Server, SmtpPool
-from pysmtpx.net.tls_sessions import Resumption
 from pysmtpx.testing import MailServer
 
 SENDER, ALICE = "sender@elsewhere.test", "alice@mail.test"
@@ -41,15 +40,7 @@ SERVICES = {
 @pytest.fixture
 def resumed(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Of each handshake, in order, whether it resumed a session."""
-    seen: list[bool] = []
-    verified = Resumption.verified
-
-    def noted(resumption: Resumption, sock: ssl.SSLSocket) -> None:
-        seen.append(bool(sock.session_reused))
-        verified(resumption, sock)
-
-    monkeypatch.setattr(Resumption, "verified", noted)
-    return seen
+    return watch_handshakes(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -69,13 +60,6 @@ def of_version(version: str) -> ssl.SSLContext:
     context = certs.client_context()
     context.minimum_version = context.maximum_version = ssl.TLSVersion[version]
     return context
-
-
-def pool_for(port: int, *, tls: str = "implicit", **options: Any) -> SmtpPool:
-    """A pool of which each message has a connection of its own."""
-    options.setdefault("ssl_context", certs.client_context())
-    target = Server("127.0.0.1", port, tls=tls, server_hostname="mail.test", **options)  # type: ignore[arg-type]
-    return SmtpPool(target, max_messages=1)
 
 
 def send(pool: SmtpPool, count: int) -> None:

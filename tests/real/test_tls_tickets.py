@@ -6,7 +6,6 @@ import os
 import signal
 import ssl
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support import certs, corpus
@@ -15,6 +14,7 @@ from support.dovecot import TlsDovecotServer
 from support.postfix import PostfixServer
 from support.proxies import TlsProxyServer
 from support.realserver import on
+from support.resumption import pool_for, watch_handshakes
 from support.s_server import SServer
 
 from pysmtpx import Server, SmtpPool
@@ -27,12 +27,6 @@ VERSIONS = {"-tls1_2": ssl.TLSVersion.TLSv1_2, "-tls1_3": ssl.TLSVersion.TLSv1_3
 TICKETS = ["-tls1_2", "-tls1_3", "-tls1_3 -num_tickets 1", "-tls1_3 -num_tickets 2", "-tls1_3 -num_tickets 5"]
 
 
-def pool_for(port: int, tls: str = "implicit", **options: Any) -> SmtpPool:
-    """A pool of which each message has a connection of its own."""
-    options.setdefault("ssl_context", certs.client_context())
-    return SmtpPool(Server("127.0.0.1", port, tls=tls, **options), max_messages=1)  # type: ignore[arg-type]
-
-
 def send(pool: SmtpPool, count: int) -> None:
     for _ in range(count):
         assert pool.send(SENDER, [ALICE], MAIL).accepted_recipients == (ALICE,)
@@ -41,15 +35,7 @@ def send(pool: SmtpPool, count: int) -> None:
 @pytest.fixture
 def resumed(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Of each handshake, whether it resumed a session, as Python says."""
-    seen: list[bool] = []
-    verified = Resumption.verified
-
-    def noted(resumption: Resumption, sock: ssl.SSLSocket) -> None:
-        seen.append(bool(sock.session_reused))
-        verified(resumption, sock)
-
-    monkeypatch.setattr(Resumption, "verified", noted)
-    return seen
+    return watch_handshakes(monkeypatch)
 
 
 @pytest.fixture
