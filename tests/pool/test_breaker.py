@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from support.pools import BODY, ONCE, SENDER, Hold, fates, in_threads, mails, ou
 from pysmtpx import AuthenticationError, RetryPolicy, SendResult, Server
 from pysmtpx.pool import SmtpPool
 from pysmtpx.pooling import backoff, selection
-from pysmtpx.testing import MailServer
+from pysmtpx.testing import Event, MailServer
 
 
 def with_password(server: MailServer, password: str) -> Server:
@@ -80,7 +81,14 @@ def test_evenly_both_are_used() -> None:
 
 
 def test_evenly_the_workers_are_divided() -> None:
-    with MailServer(delay=0.001) as one, MailServer(delay=0.001) as two:
+    four = threading.Barrier(4, timeout=20)
+
+    def wait_for_the_others(event: Event) -> None:
+        """A connection's first message: the others would be ready before the last worker has dialled."""
+        if event.verb == "MAIL" and event.transaction == 0:
+            four.wait()
+
+    with MailServer(verdict=wait_for_the_others) as one, MailServer(verdict=wait_for_the_others) as two:
         with pool_of(one, two, balance="even", max_connections=4) as pool:
             assert {each.status for each in pool.send_many(mails(100))} == {"accepted"}
         assert len(one.ledger.connections) == len(two.ledger.connections) == 2
