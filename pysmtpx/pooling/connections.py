@@ -26,6 +26,7 @@ from .blame import Blame, Suspicion, blame_for
 from .connection import Lease, PooledConnection, PooledServer
 from .replies import is_policy, is_slowdown, refusal_of, rest_after
 from .selection import (
+    SLOW_DIAL,
     Limits,
     Situation,
     again,
@@ -37,12 +38,11 @@ from .selection import (
     last_error,
     may_have,
     taken,
+    would_take,
 )
 
 _JITTER: Final = 0.2
 """The share of its age by which a connection may end early: made together, they must not end together."""
-_SLOW_DIAL: Final = 0.25
-"""Seconds after which a stream is to end for the sake of a call whose dial is under way."""
 _LOOK_AGAIN: Final = 1.0
 """Seconds until whoever waits looks himself: an interrupt can fall between a change and the wakeup for it."""
 _GRACE: Final = 1.0
@@ -260,7 +260,7 @@ class Connections:
         left, is_dialling = deadline.remaining(), lease.dial is not None
         if left <= (-_GRACE if is_dialling else 0):
             raise Timeout("no connection became free in time", stage=Stage.INPUT) from self.error
-        look = _SLOW_DIAL if is_dialling else _LOOK_AGAIN
+        look = SLOW_DIAL if is_dialling else _LOOK_AGAIN
         lease.alarm().wait(min(seconds, max(left, 0.01), look))
 
     def _leave_locked(self, lease: Lease) -> None:
@@ -275,9 +275,9 @@ class Connections:
         waiting = self._waiting
         if not waiting:
             return
-        idle = [c for c in self._connections if c.is_idle]
+        idle, moment = [c for c in self._connections if c.is_idle], now()
         for lease in waiting:
-            if any(map(lease.may_have, idle)):
+            if any(would_take(lease, c, moment) for c in idle):
                 lease.wake()
                 break
         dialling = sum(c.channel is None for c in self._connections)
@@ -287,7 +287,7 @@ class Connections:
     def _count_calls_locked(self) -> None:
         calls = sum(lease.is_call for lease in self._waiting)
         if calls:  # a dial that has only just begun may well be what they need
-            moment = now() - _SLOW_DIAL
+            moment = now() - SLOW_DIAL
             calls -= sum(c.channel is None and c.since > moment for c in self._connections)
         self._calls_waiting = calls
 

@@ -18,6 +18,8 @@ _STALLED: Final = 1.0
 """Seconds in which a server has taken nothing, after which nobody waits for its share."""
 _TURN: Final = 0.05
 """Seconds until whoever waits for the share of a busy server looks again."""
+SLOW_DIAL: Final = 0.25
+"""Seconds after which a dial is not counted on: who waits for it looks for another connection as well."""
 _TRUST: Final = 5.0
 """Seconds for which a password that was accepted is not doubted, so that several may log in at once."""
 
@@ -46,6 +48,11 @@ class Situation(NamedTuple):
     moment: float
     is_weighted: bool = False
 
+    @property
+    def is_even(self) -> bool:
+        """The least busy server is next."""
+        return not (self.by_priority or self.is_weighted)
+
     def on(self, server: PooledServer) -> list[PooledConnection]:
         """The connections to one server, those being dialled included."""
         return [c for c in self.connections if c.server is server]
@@ -69,6 +76,8 @@ def choose(lease: Lease, now: Situation) -> Choice:
     waited_for: list[PooledServer] = []
     has_first = False
     for server in order(now):
+        if now.is_even and _is_spoken_for(server, ahead, now):
+            break  # that makes it busier, and shows at once who is less so
         if has_first and (now.by_priority or is_passed_over(server, now)):
             break  # it is only busy: those behind it must not take over
         if now.is_weighted and is_ahead(server, waited_for, now):
@@ -95,18 +104,16 @@ def _on(server: PooledServer, lease: Lease, ahead: Sequence[Lease], now: Situati
         return server.limit.ready
     mine = now.on(server)
     idle = [c for c in mine if c.is_idle]
-    # It chose to dial although these were idle, as where two servers are used evenly.
-    since = -math.inf if lease.dial is None else lease.dial.since
-    fitting = [c for c in idle if lease.may_have(c) and c.since >= since]
+    fitting = [c for c in idle if would_take(lease, c, now.moment)]
     if fitting:
         rest = server.backoff.rest_until
         if rest > now.moment:
             return rest
-        if any(other.may_have(c) for other in ahead for c in idle):
+        if _is_spoken_for(server, ahead, now):
             return math.inf  # it is another's turn
         return max(fitting, key=_since)
     when = _may_dial(server, mine, now)
-    is_coming = sum(c.channel is None for c in now.connections) > len(ahead)
+    is_coming = _is_coming(server, lease, ahead, now)
     if when > now.moment:
         # A newer one is wanted, or one with room for other domains, and an idle one may stand in its way.
         return _made_room(idle, when) if idle and math.isinf(when) and not is_coming else when
@@ -117,6 +124,46 @@ def _on(server: PooledServer, lease: Lease, ahead: Sequence[Lease], now: Situati
     # Also a newer one, or one with room for other domains, in place of any that is idle.
     is_renewal = lease.newer_than > -math.inf or not all(map(lease.may_have, idle))
     return _made_room(now.connections if now.by_priority or is_renewal else _spare(server, now), math.inf)
+
+
+def would_take(lease: Lease, connection: PooledConnection, moment: float) -> bool:
+    """Whether it takes this one, which is idle, in its turn.
+
+    Where it chose to dial although this was idle, as servers are used evenly or by weight, it waits
+    for its own dial, as long as that is not slow.
+    """
+    dial = lease.dial
+    is_open = dial is None or connection.since >= dial.since or dial.since + SLOW_DIAL <= moment
+    return is_open and lease.may_have(connection)
+
+
+def _is_spoken_for(server: PooledServer, ahead: Sequence[Lease], now: Situation) -> bool:
+    """Whether somebody who came before takes what is idle there."""
+    return any(
+        would_take(other, c, now.moment)
+        for other in ahead
+        for c in now.connections
+        if c.server is server and c.is_idle
+    )
+
+
+def _is_coming(server: PooledServer, lease: Lease, ahead: Sequence[Lease], now: Situation) -> bool:
+    """Whether a dial under way is for it, so that it needs none to this server."""
+    own = lease.dial
+    if own is not None and (own.server is server or _may_end_soon(own, now)):
+        return True
+    return sum(_may_end_soon(c, now) for c in now.connections) > len(ahead)
+
+
+def _may_end_soon(connection: PooledConnection, now: Situation) -> bool:
+    """Whether it is being dialled, and not slowly."""
+    return connection.channel is None and connection.since + SLOW_DIAL > now.moment
+
+
+def _hangs(server: PooledServer, now: Situation) -> bool:
+    """Whether a dial to it is slow, and there is no connection to it by which it is known to be well."""
+    mine = now.on(server)
+    return all(c.channel is None for c in mine) and not all(_may_end_soon(c, now) for c in mine)
 
 
 def _spare(server: PooledServer, now: Situation) -> list[PooledConnection]:
@@ -181,7 +228,7 @@ def order(now: Situation) -> Sequence[PooledServer]:
         found.sort(key=lambda server: share(server, now))
     elif not now.by_priority:
         busy = [c.server for c in now.connections if not c.is_idle]
-        found.sort(key=lambda server: (busy.count(server), server.last_lease))
+        found.sort(key=lambda server: (_hangs(server, now), busy.count(server), server.last_lease))
     found.sort(key=lambda server: max(server.backoff.passed_over_until, now.moment))
     return found
 

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import math
 import pickle
+import socket
 from collections import Counter
 from typing import Any
 
@@ -521,6 +522,23 @@ def test_what_the_others_had_meanwhile_is_not_owed_to_who_comes_back(away: str) 
             assert isinstance(send(pool), SendResult)
         assert abs(len(back.messages) - 10) <= 1
         pool.close(0)
+
+
+@pytest.mark.parametrize("way", [send, submit, send_many])
+@pytest.mark.parametrize("balance", ["even", "weighted"])
+@pytest.mark.parametrize("threads", [1, 4])
+def test_nobody_waits_for_a_server_that_takes_connections_and_says_nothing(
+    balance: Any, threads: int, way: Any
+) -> None:
+    """As long as the other one answers: its greeting is waited for for ten minutes here."""
+    with socket.create_server(("127.0.0.1", 0)) as silent, MailServer() as there:
+        silence = Server("127.0.0.1", silent.getsockname()[1], connect_timeout=600.0)
+        for servers in ([silence, there.url], [there.url, silence]):
+            with SmtpPool(servers, balance=balance, max_connections=6) as pool:
+                for _ in range(2):
+                    assert in_threads(threads, lambda _: type(way(pool))) == [SendResult] * threads
+                pool.close(0)
+        assert len(there.messages) == 4 * threads
 
 
 @pytest.mark.parametrize("balance", ["even", "weighted"])

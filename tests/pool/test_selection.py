@@ -64,11 +64,21 @@ def test_who_waits_is_served_in_turn() -> None:
 
 def test_each_dial_is_for_one_of_those_who_wait() -> None:
     first, second, third = lease(), lease(), lease()
-    dials = [connection(ONE, is_open=False)]
+    dials = [connection(ONE, 9.9, is_open=False)]
     now = situation([ONE], dials, [first, second, third], most=9)
     assert choose(first, now) == math.inf, "one is coming for it"
     assert choose(second, now) is ONE
     assert choose(third, now) is ONE
+
+
+def test_a_slow_dial_is_for_nobody_but_who_began_it() -> None:
+    first, other = lease(), lease()
+    dial = connection(ONE, 9.0, is_open=False)
+    now = situation([ONE], [dial], [first, other], most=9)
+    assert choose(first, now) is ONE
+    first.dial = dial
+    assert choose(first, now) == math.inf, "a second one to the same server would be no faster"
+    assert choose(other, now) is ONE
 
 
 @pytest.mark.parametrize("why", ["age", "idle"])
@@ -136,12 +146,55 @@ def test_evenly() -> None:
 
 def test_who_dials_for_the_sake_of_evenness_does_not_take_what_was_idle_before() -> None:
     first, second = server("a.example"), server("b.example")
-    asking, idle, dial = lease(), connection(first, 1.0), connection(second, 5.0, is_open=False)
+    asking, idle, dial = lease(), connection(first, 1.0), connection(second, 9.9, is_open=False)
     asking.dial = dial
     now = situation([first, second], [idle, dial], [asking], by_priority=False, most=4)
     assert choose(asking, now) == math.inf
-    idle.since = 6.0
+    assert choose(lease(), now) is idle, "who came before leaves it alone"
+    idle.since = 9.95
     assert choose(asking, now) is idle, "it became free since"
+
+
+def test_who_dials_for_the_sake_of_evenness_does_not_wait_for_a_slow_dial() -> None:
+    first, second, third = server("a.example"), server("b.example"), server("c.example")
+    asking, idle, dial = lease(), connection(first, 1.0), connection(second, 9.0, is_open=False)
+    asking.dial = dial
+    now = situation([first, second], [idle, dial], [asking], by_priority=False, most=4)
+    assert choose(asking, now) is idle
+    now = situation([second, third], [dial], [asking], by_priority=False, most=4)
+    assert choose(asking, now) is third
+
+
+def test_who_tries_a_failing_server_does_not_wait_for_a_slow_dial() -> None:
+    """The other one has a connection, or may be dialled."""
+    first, second = failing(), server("b.example")
+    asking, dial, idle = lease(), connection(first, 9.0, is_open=False), connection(second, 1.0)
+    asking.dial = dial
+    assert choose(asking, situation([first, second], [dial, idle], [asking], most=4)) is idle
+    assert choose(asking, situation([first, second], [dial], [asking], most=4)) is second
+    dial.since = 9.9
+    assert choose(asking, situation([first, second], [dial, idle], [asking], most=4)) == math.inf
+
+
+def test_evenly_nobody_dials_where_it_shows_at_once_that_another_server_is_less_busy() -> None:
+    """What is idle for a moment, until who came before takes it, makes its server no less busy."""
+    first, second, early, late = server("a.example"), server("b.example"), lease(), lease()
+    idle, dial = connection(first, 9.9), connection(second, 9.9, is_open=False)
+    now = situation([first, second], [idle, dial], [early, late], by_priority=False, most=4)
+    assert choose(early, now) is idle
+    assert choose(late, now) == math.inf
+    idle.lease = early
+    assert choose(late, situation([first, second], [idle, dial], [], by_priority=False, most=4)) is not second
+
+
+def test_evenly_a_server_whose_dial_is_slow_comes_last() -> None:
+    """It may be one of those that never answer."""
+    first, second = server("a.example", most=9), server("b.example", most=9)
+    dial = connection(first, 9.0, is_open=False)
+    there = [dial, held(second), held(second)]
+    options: dict[str, Any] = {"most": 9, "by_priority": False}
+    assert choose(lease(), situation([first, second], there, **options)) is second
+    assert choose(lease(), situation([first, second], [held(first), *there], **options)) is first
 
 
 def with_password() -> PooledServer:
