@@ -308,13 +308,20 @@ class MailStream:
         if self._channel._tenant is not self._tenant:
             next(self._held)
 
-    def push(self, token: Any, plan: Plan, deadline: Deadline | None = None) -> list[Done]:
+    def push(
+        self,
+        token: Any,
+        plan: Plan,
+        deadline: Deadline | None = None,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> list[Done]:
         """Send a message as far as another may follow it, and all before it to its end; what became known.
 
-        ``deadline`` is its own; without one it has the seconds of the stream.
+        ``deadline`` is its own; without one it has the seconds of the stream. ``meanwhile`` is
+        called while a reply is waited for: it is short, and runs no code of the caller's.
         """
         pipeline = self._pipeline
-        return self._drive(pipeline.push(token, plan, deadline), pipeline.deadline(deadline))
+        return self._drive(pipeline.push(token, plan, deadline), pipeline.deadline(deadline), meanwhile)
 
     def finish(self) -> list[Done]:
         """Send all that was pushed to its end; what became known."""
@@ -325,7 +332,9 @@ class MailStream:
         """What became known and was not returned, since something was raised."""
         return self._pipeline.known()
 
-    def _drive(self, flow: Flow[None], deadline: Deadline | None) -> list[Done]:
+    def _drive(
+        self, flow: Flow[None], deadline: Deadline | None, meanwhile: Callable[[], None] | None = None
+    ) -> list[Done]:
         channel, is_done = self._channel, False
         if self._is_running or channel._tenant is not self._tenant:
             raise UsageError("this stream is in use by the call that this one was made from, or was closed")
@@ -333,7 +342,7 @@ class MailStream:
         self._is_running = True
         try:
             deadline = deadline or driver.fresh_deadline()
-            channel._step(partial(driver.drive, flow, deadline), NEVER, self._tenant)
+            channel._step(partial(driver.drive, flow, deadline, meanwhile), NEVER, self._tenant)
             is_done = True
         finally:
             self._is_running = False

@@ -396,7 +396,7 @@ class SmtpConnection:
         watches = None
         if observing.observers or is_told(_INFO):
             watches = Watches(Peer.of(self._server), self._channel.step)
-        return send_all(stream, iter(messages), plan_of, watches, is_list=isinstance(messages, Sequence))
+        return send_all(stream, messages, plan_of, watches, may_look_ahead=self._outgoing is None)
 
     def try_envelope(
         self, sender: str, recipients: str | Sequence[str] = (), *, timeout: float | None = COMMAND_TIMEOUT

@@ -75,6 +75,7 @@ class Driver:
         self.seconds: float | None = None
         """For each message of a stream that has no deadline of its own."""
         self._deadline = NEVER
+        self._meanwhile: Callable[[], None] | None = None
         self._answer_time = answer_time or AnswerTime()
         self._committed: float | None = None
         """When the last end of data was begun, until its last answer is read."""
@@ -92,9 +93,13 @@ class Driver:
         self.on_reply: Callable[[Reply, Stage], None] | None = None
         """Is told of each reply, and of what it answers."""
 
-    def drive(self, flow: Flow[_T], deadline: Deadline) -> _T:
-        """Run a flow to its end."""
+    def drive(self, flow: Flow[_T], deadline: Deadline, meanwhile: Callable[[], None] | None = None) -> _T:
+        """Run a flow to its end.
+
+        ``meanwhile`` is called once, before the first wait for a reply: the server is at work then.
+        """
         self._deadline = deadline
+        self._meanwhile = meanwhile
         self._farewell = False
         self._talk = _log.debug if _log.isEnabledFor(logging.DEBUG) else None
         try:
@@ -207,6 +212,9 @@ class Driver:
     ) -> tuple[Reply, ...]:
         """The next replies, one at least and ``count`` at most, within the limit of the stage."""
         stream, limit = self.stream, REPLY_LIMITS[stage]
+        if self._meanwhile is not None:
+            meanwhile, self._meanwhile = self._meanwhile, None
+            meanwhile()
         if self.brisk is not None:
             limit, self.brisk = self.brisk if self.brisk < limit else limit, None
         replies = stream.receive(self._deadline, limit, last, count)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from email.message import Message
 from functools import partial
@@ -23,7 +23,7 @@ from .watching import Watches
 from .wire.capabilities import Capabilities, Protocol
 from .wire.content import Unwritten
 from .wire.envelope import MailObject
-from .wire.limits import Stage
+from .wire.limits import SLICE, Stage
 
 _log: Final = logging.getLogger("pysmtpx")
 
@@ -115,23 +115,30 @@ def account_for(error: SmtpError, mail: MailObject) -> None:
 
 def send_all(
     stream: MailStream,
-    messages: Iterator[Mail],
+    messages: Iterable[Mail],
     plan_of: Callable[[Mail], Plan | SmtpError],
     watches: Watches | None = None,
     *,
-    is_list: bool,
+    may_look_ahead: bool = True,
 ) -> Iterator[Outcome]:
     """Send messages in the thread that asks for the outcomes, which come in order.
 
     A list is known to have the next message at once. An iterator may take its time,
     so it is asked only when nothing is under way. What it raises comes after all outcomes.
+    ``may_look_ahead``: to plan a mail object runs no code of the caller's.
     """
     failure: Exception | None = None
+    each, is_list = iter(messages), isinstance(messages, Sequence)
+    ahead: _Ahead | None = None
+    if may_look_ahead and isinstance(messages, Sequence) and type(messages) in (list, tuple):
+        ahead = _Ahead(messages, plan_of)
+        plan_of = ahead.plan_of
+    meanwhile = None if ahead is None else ahead.look
     outcome = _outcome if watches is None else partial(_watched, watches)
     with stream, watches or _UNWATCHED:
         while stream.is_open:
             try:
-                message = next(messages)
+                message = next(each)
             except StopIteration:
                 break
             except Exception as error:
@@ -144,7 +151,7 @@ def send_all(
                         token = _Screened(message, plan.mail)
                     if watches is not None:
                         token = watches.begin(message, plan.mail, token)
-                    yield from map(outcome, stream.push(token, plan))
+                    yield from map(outcome, stream.push(token, plan, meanwhile=meanwhile))
                     if not is_list:
                         yield from map(outcome, stream.finish())
                 case unsent:
@@ -154,6 +161,35 @@ def send_all(
         yield from map(outcome, stream.finish())
     if failure is not None:
         raise failure
+
+
+class _Ahead:
+    """The plans of a list's messages; the next one's is made while the server is at work.
+
+    A reply waits meanwhile, so only for what is soon done, and cannot change before its turn.
+    """
+
+    def __init__(self, messages: Sequence[Mail], plan_of: Callable[[Mail], Plan | SmtpError]) -> None:
+        self._messages = messages
+        self._make = plan_of
+        self._taken = 0
+        self._next: tuple[Mail, Plan | SmtpError] | None = None
+
+    def plan_of(self, message: Mail) -> Plan | SmtpError:
+        """The plan of the message whose turn it is."""
+        self._taken += 1
+        ahead, self._next = self._next, None
+        # The caller, who has had an outcome since, may have put another one in its place.
+        return ahead[1] if ahead is not None and ahead[0] is message else self._make(message)
+
+    def look(self) -> None:
+        """Make the next plan."""
+        try:
+            message = self._messages[self._taken]
+        except IndexError:
+            return
+        if type(message) is MailObject and 0 < message.content.resident <= SLICE:
+            self._next = message, self._make(message)
 
 
 class _Screened(NamedTuple):

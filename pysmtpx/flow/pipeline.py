@@ -184,8 +184,8 @@ class Pipeline:
         outcome = transaction.told()
         if outcome is None:
             return
-        if not isinstance(outcome, SendResult):
-            yield Transcribe(outcome)
+        if type(outcome) is not SendResult:
+            yield Transcribe(outcome)  # type: ignore[arg-type]
         self._known.append(Done(transaction.token, outcome, transaction.has_trouble))
 
     def _unsent(self, token: Any, plan: Plan) -> None:

@@ -49,6 +49,8 @@ class Content:
     replayable: bool
     plain: bytes | None = None
     """All of it, where it is known to go by DATA or BDAT just as it stands, in one slice, to any server."""
+    resident: int = 0
+    """Octets that it keeps in memory itself; 0 for what is read when it is sent."""
 
     @classmethod
     def of(
@@ -73,11 +75,6 @@ class Content:
     def measure(self) -> Measure | None:
         """Sizes in octets and traits, from one pass at the first use; None for a one-shot source."""
         raise NotImplementedError
-
-    @property
-    def resident(self) -> int:
-        """Octets that it keeps in memory itself; 0 for what is read when it is sent."""
-        return 0
 
     def check_unspent(self) -> None:
         """Raise ``InputError`` where the content can be read only once, and was."""
@@ -134,7 +131,7 @@ class Unwritten(Content):
 class _Memory(Content):
     """Immutable octets: what was measured is what goes out, so the measure may skip work."""
 
-    __slots__ = ("_data", "_measure", "_needs_stuffing", "plain")
+    __slots__ = ("_data", "_measure", "_needs_stuffing", "plain", "resident")
 
     replayable = True
 
@@ -143,10 +140,7 @@ class _Memory(Content):
         self._measure: Measure | None = None
         self._needs_stuffing: bool | None = None
         self.plain: bytes | None = None
-
-    @property
-    def resident(self) -> int:
-        return len(self._data)
+        self.resident: int = len(data)
 
     def prepare(self) -> None:
         measure = self._measure
