@@ -190,7 +190,13 @@ def _named(what: str, value: Any) -> Any:
     try:
         return getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"{what}: {error}") from error
+        raise not_imported(what, error) from error
+
+
+def not_imported(what: str, error: Exception) -> InputError:
+    """The error of a setting whose dotted path leads nowhere, or to a module that raises."""
+    said = error.text if isinstance(error, SmtpError) else error  # the anchor of an error of ours comes once
+    return InputError(f"{what}: {said}")
 
 
 @conceals

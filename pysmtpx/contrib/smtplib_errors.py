@@ -195,7 +195,11 @@ def _both(kind: Any, faces: _Faces) -> type[SmtpError]:
         return _revive, (kind, faces, self.args, vars(self) | slots)
 
     space = {"__module__": kind.__module__, "__doc__": kind.__doc__, "__reduce__": reduce}
-    return type(kind.__name__, (kind, *faces), space)
+    # What is also an ImportError, as where an extra is missing, cannot be an OSError: then what is above it.
+    for nearest in (each for each in kind.__mro__ if issubclass(each, SmtpError)):
+        with contextlib.suppress(TypeError):
+            return type(kind.__name__, (nearest, *faces), space)
+    raise AssertionError(kind)  # SmtpError itself goes together with all of them
 
 
 def _revive(kind: Any, faces: _Faces, args: tuple[Any, ...], state: dict[str, Any]) -> SmtpError:

@@ -108,10 +108,11 @@ def brought(
     host: str, port: int, timeout: Any, source: Source, way: Way, sockets: ModuleType, deadline: Deadline
 ) -> socket.socket:
     """A connected socket by a proxy, or by a function of the caller's."""
+    given = cast("tuple[str, int] | None", source)
+    # Such an option is refused as it is: told as a look-up that failed, it would be tried again and again.
+    Server("localhost", tls="none", source_address=given, **way)
     with system_errors:
-        given = cast("tuple[str, int] | None", source)
-        server = Server(host, port, tls="none", source_address=given, **way)
-        sock = reach(server, deadline)
+        sock = reach(Server(host, port, tls="none", source_address=given, **way), deadline)
     wait_at_most(sock, default_timeout(timeout, sockets))
     return sock
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from ..cures import unknown_secret_name
 from ..errors import InputError
+from ..extras import MissingExtra
 from ..frames import conceals
 from ..shortening import shown
 from .google import Google
@@ -62,6 +63,8 @@ def by_name(name: str, *, username: str | None = None, env: str = _PREFIX, **opt
     _check_names(name, signature(make).parameters, values, env)
     try:
         return make(**values)
+    except MissingExtra:
+        raise
     except InputError as error:
         text = str(error.args[0])
     raise InputError(

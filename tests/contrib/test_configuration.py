@@ -5,13 +5,14 @@ from __future__ import annotations
 import ssl
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from support.frames import is_ours
 
 from pysmtpx import InputError, RetryPolicy, Server, SmtpPool
-from pysmtpx.contrib.configuration import Key, listed_routes, made, policy
+from pysmtpx.contrib.configuration import Key, hooks, listed_routes, made, policy
 
 SECRET = "hunter2"
 
@@ -33,6 +34,19 @@ def test_a_key_is_what_it_holds() -> None:
     assert one != Key("b", {"x": [1, {"y": 2}], "z": None})
     assert one != "a"
     assert Key({1: 2, "1": None}) == Key({1: 2, "1": None})
+
+
+def test_the_module_of_a_path_that_raises_an_error_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "signs_mail.py").write_text(
+        "from pysmtpx.extras import needs\nneeds('dkim', 'no_such_package')"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InputError) as caught:
+        hooks("MAIL_BEFORE_SEND", "signs_mail.signer")
+    needed = "no_such_package is needed and not installed: pip install 'pysmtpx[dkim]'"
+    assert str(caught.value) == f"MAIL_BEFORE_SEND: {needed} [inputerror]"
 
 
 def test_a_key_shows_nothing() -> None:

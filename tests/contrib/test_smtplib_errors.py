@@ -13,6 +13,7 @@ import pytest
 
 from pysmtpx import AllRecipientsFailed, RejectedRecipient, Reply, Stage, errors
 from pysmtpx.contrib.smtplib_errors import joined, smtplib_errors
+from pysmtpx.extras import MissingExtra
 
 KINDS = [
     kind for kind in vars(errors).values() if inspect.isclass(kind) and issubclass(kind, errors.SmtpError)
@@ -68,6 +69,18 @@ def test_its_counterpart(kind: type[errors.SmtpError], standard: type[smtplib.SM
         assert (both.smtp_code, both.smtp_error) == (550, b"5.1.1 unknown\n5.1.1 really")
     if isinstance(both, smtplib.SMTPSenderRefused):
         assert both.sender == "me@x.example"
+
+
+def test_a_missing_extra() -> None:
+    """It is an ``ImportError`` too, which cannot be an ``OSError``, as the exceptions of ``smtplib`` are."""
+    error = MissingExtra("x is needed and not installed: pip install 'pysmtpx[x]'")
+    both = joined(error)
+    assert isinstance(both, errors.InputError)
+    assert isinstance(both, smtplib.SMTPException)
+    assert (str(both), type(both).__name__) == (str(error), "MissingExtra")
+    assert joined(both) is both
+    again = pickle.loads(pickle.dumps(both))
+    assert (type(again), str(again)) == (type(both), str(both))
 
 
 def test_in_doubt_is_no_lost_connection() -> None:

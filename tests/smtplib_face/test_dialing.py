@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import smtplib as standard
 import socket
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from support.daemon import CLOSED_PORT
 
 import pysmtpx.smtplib as smtplib
+from pysmtpx import InputError
 from pysmtpx.net import dial
 from pysmtpx.testing import MailServer
 
@@ -54,6 +56,21 @@ def test_a_name_that_has_no_address(host: str, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(socket.gaierror) as caught:
         smtplib.SMTP(host, 25, timeout=5)
     assert caught.value.errno == socket.EAI_NONAME
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("proxy", "ftp://proxy.example"), ("proxy", "socks5://proxy.example:99999"), ("dial", 3)],
+)
+def test_an_option_that_cannot_be_right_is_no_failed_look_up(option: str, value: object) -> None:
+    with pytest.raises(InputError, match=option):
+        type("Own", (smtplib.SMTP,), {option: value})("mail.example.org", 25)
+
+
+def test_the_missing_extra_of_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "python_socks", None)
+    with pytest.raises(ImportError, match=r"pip install 'pysmtpx\[proxy\]'"):
+        type("Own", (smtplib.SMTP,), {"proxy": "socks5://127.0.0.1:9"})("mail.example.org", 25)
 
 
 def test_every_address_is_tried_within_one_deadline(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,6 +43,7 @@ from ..configuration import (
     listed_routes,
     made,
     mechanisms,
+    not_imported,
     policy,
     provider,
 )
@@ -280,7 +281,7 @@ def imported(what: str, value: Any) -> Any:
     try:
         return import_string(value)
     except ImportError as error:
-        raise InputError(f"{what}: {error}") from error
+        raise not_imported(what, error) from error
 
 
 def _function(what: str, value: Any) -> Callable[..., Any] | None:

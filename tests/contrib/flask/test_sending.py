@@ -6,6 +6,7 @@ import email
 import os
 import smtplib
 import ssl
+import sys
 from collections.abc import Callable
 from email import policy
 from pathlib import Path
@@ -604,6 +605,25 @@ def test_roots_and_fingerprint(make_app: MakeApp, tmp_path: Path) -> None:
     app = make_app(MAIL_USE_TLS=True, MAIL_ROOTS=roots, MAIL_FINGERPRINT=f"{pin},{'cd' * 32}")
     (server,) = pool_of(app).servers
     assert (server.roots, server.fingerprint) == (str(roots), (pin, "sha256:" + "cd" * 32))
+
+
+@pytest.mark.parametrize(
+    ("module", "setting", "extra"),
+    [
+        ("truststore", {"MAIL_USE_TLS": True, "MAIL_ROOTS": "system"}, "truststore"),
+        ("python_socks", {"MAIL_PROXY": "socks5://127.0.0.1:9"}, "proxy"),
+        ("gssapi", {"MAIL_AUTH": "GSSAPI"}, "gssapi"),
+    ],
+)
+def test_a_missing_extra(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch, module: str, setting: dict[str, Any], extra: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with (
+        make_app(MAIL_SERVER="mail.invalid", **setting).app_context(),
+        pytest.raises(smtplib.SMTPException, match=rf"pip install 'pysmtpx\[{extra}\]'"),
+    ):
+        Mail().send(message())
 
 
 def test_settings_of_the_pool(make_app: MakeApp) -> None:
