@@ -64,8 +64,14 @@ def test_every_file_that_is_named_is_there():
         assert f"class {owner}" in (ROOT / file).read_text("utf-8"), (file, owner)
 
 
+def test_every_thread_is_named():
+    files = "\n".join(path.read_text("utf-8") for path in ROOT.rglob("*.py"))
+    names = set(re.findall(r'"(pysmtpx-[\w-]+)"', files))
+    assert set(re.findall(r"`(pysmtpx-[\w-]+)`", PAGE)) == names
+
+
 def test_every_lock_that_is_named_is_there():
     files = "\n".join(path.read_text("utf-8") for path in ROOT.rglob("*.py"))
     for owner in re.findall(r"\| `(\w+)\._lock`", PAGE):
         body = files.partition(f"class {owner}")[2].partition("\nclass ")[0]
-        assert "self._lock = Lock()" in body, owner
+        assert re.search(r"self\._lock = (threading\.)?Lock\(\)", body), owner
