@@ -307,25 +307,26 @@ def test_an_error_for_another_message_names_nobody() -> None:
     assert error.unsent_recipients == ("a@x.example",)
 
 
-_STATES = st.lists(st.sampled_from(["idle", "held", "dialling"]), max_size=5)
+_STATES = st.lists(st.sampled_from(["idle", "held", "dialling", "dialling slowly"]), max_size=5)
 
 
 @given(first=_STATES, second=_STATES, most=st.integers(1, 5), ahead=st.integers(0, 4), even=st.booleans())
 def test_whatever_there_is_the_limit_holds_and_nobody_is_robbed(
     first: list[str], second: list[str], most: int, ahead: int, even: bool
 ) -> None:
-    """Nothing that is in use is taken or closed, and no dial is one too many."""
+    """Nothing that is in use is taken or closed, and no dial is one too many, beside those that are slow."""
     servers = [server("a.example", most=5), server("b.example", most=5)]
     there: list[PooledConnection] = []
     for one, states in zip(servers, (first, second), strict=True):
         for state in states:
-            there.append(held(one) if state == "held" else connection(one, is_open=state == "idle"))
+            moment = 9.9 if state == "dialling" else 0.0
+            there.append(held(one) if state == "held" else connection(one, moment, is_open=state == "idle"))
     there = there[:most]
     now = situation(servers, there, [lease() for _ in range(ahead)], most=most, by_priority=not even)
     choice = choose(lease(), now)
     if isinstance(choice, PooledServer):
         assert len(there) < most
-        assert sum(each.channel is None for each in there) <= ahead
+        assert sum(each.channel is None and each.since == 9.9 for each in there) <= ahead
     elif isinstance(choice, PooledConnection):
         assert choice.is_idle
         assert not ahead
