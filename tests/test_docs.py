@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import email
 import importlib
 import logging
 import re
 import shutil
+import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ import pysmtpx
 import pysmtpx.checking
 import pysmtpx.oauth
 import pysmtpx.testing
+from pysmtpx import development
 
 pytestmark = pytest.mark.slow
 
@@ -149,6 +153,72 @@ def test_a_run_that_was_killed_goes_on_and_sends_nobody_anything_twice(
         "eve@example.com": "accepted",
     }
     assert world.count == before
+
+
+@pytest.fixture
+def gpg(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A key of robot@example.org, in a folder whose path is short enough for the socket of its agent."""
+    if shutil.which("gpg") is None:
+        pytest.skip("gpg is not installed")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        monkeypatch.setenv("GNUPGHOME", folder)
+        make = [
+            "gpg",
+            "--batch",
+            "--passphrase",
+            "",
+            "--quick-gen-key",
+            "robot@example.org",
+            "rsa2048",
+            "sign",
+        ]
+        subprocess.run(make, capture_output=True, check=True)
+        yield
+        subprocess.run(["gpgconf", "--kill", "all"], check=True)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"From: robot@example.org\r\nSubject: hello\r\n\r\nHi.\r\n",
+        b"MIME-Version: 1.0\r\nSubject: hello\r\nContent-Type: text/plain;\r\n charset=utf-8\r\n"
+        b"Content-Transfer-Encoding: quoted-printable\r\n\r\n.=C3=A4\r\n..\r\n",
+    ],
+)
+def test_gpg_takes_what_its_recipe_signed(
+    gpg: None, content: bytes, world: pages.World, tmp_path: Path
+) -> None:
+    page = "how-to/before-send.md"
+    names: dict[str, Any] = {"__name__": "page"}
+    for snippet in PAGES[page]:
+        pages.run(snippet, page, names, tmp_path)
+    with pysmtpx.connect("memory://signed", before_send=names["sign_by_gpg"]) as smtp:
+        smtp.send("robot@example.org", "ann@example.com", content)
+    (received,) = development.mailbox("signed").messages
+    development.mailbox("signed").clear()
+    octets = received.content
+    message = email.message_from_bytes(octets)
+    assert message.get_all("MIME-Version") == ["1.0"]
+    boundary = b"--" + message.get_boundary("").encode()
+    assert message.get_content_type() == "multipart/signed"
+    (tmp_path / "part").write_bytes(octets.split(boundary + b"\r\n")[1].removesuffix(b"\r\n"))
+    (tmp_path / "part.asc").write_text(message.get_payload()[1].get_payload())  # type: ignore[index,union-attr]
+    subprocess.run(["gpg", "--verify", "part.asc", "part"], capture_output=True, check=True)
+
+
+def test_whoever_signs_for_several_domains_finds_the_key_whatever_their_letters(
+    world: pages.World, tmp_path: Path
+) -> None:
+    page = "how-to/dkim.md"
+    names: dict[str, Any] = {"__name__": "page"}
+    for snippet in PAGES[page]:
+        pages.run(snippet, page, names, tmp_path)
+    with pysmtpx.connect("memory://dkim", before_send=names["sign"]) as smtp:
+        for sender in ("robot@example.org", "robot@EXAMPLE.org", "robot@mail.example", ""):
+            smtp.send(sender, "ann@example.com", b"From: robot@example.org\r\n\r\nHi.\r\n")
+    starts = [each.content.startswith(b"DKIM-Signature:") for each in development.mailbox("dkim").messages]
+    development.mailbox("dkim").clear()
+    assert starts == [True, True, False, False]
 
 
 def test_the_tests_of_the_page_on_tests_pass(tmp_path: Path) -> None:
