@@ -10,6 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.mail.backends.base import BaseEmailBackend
 
 from ...errors import SmtpError
+from ...extras import needs
 from ...frames import conceals_settings
 from ...options import spelled_out
 from ...outgoing import Allowed, Outgoing
@@ -106,9 +107,11 @@ def _of_the_other_backend() -> Mapping[str, Any]:
 
 
 def celery_app(app: Any, alias: str | None = None) -> Any:
-    """The Celery application that an option names, or the current one. Raises what ``wrong`` makes."""
-    from celery import current_app  # only who uses it needs Celery
+    """The Celery application that an option names, or the current one.
 
+    Raises what ``wrong`` makes, and ``MissingExtra``.
+    """
+    current_app = needs("celery", "celery").current_app  # only who uses it needs Celery
     from ..celery.registration import is_target
 
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,14 @@ def test_celery(site: Any) -> None:
     assert found(site, backend=CELERY, app="no.such.app") == ["pysmtpx.E001"]
     assert found(site, backend=CELERY, app="os.sep") == ["pysmtpx.E001"]
     assert found(site, backend=CELERY, no_such_option=1) == ["pysmtpx.E001"]
+
+
+def test_without_celery(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.use(backend=CELERY)
+    monkeypatch.setitem(sys.modules, "celery", None)
+    (message,) = run_checks(tags=["mail"])
+    assert message.id == "pysmtpx.E001"
+    assert "pip install 'pysmtpx[celery]'" in message.msg
 
 
 def test_a_hint_names_the_option_where_it_is_set(site: Any) -> None:
