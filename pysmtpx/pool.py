@@ -73,12 +73,17 @@ class SmtpPool:
     ``max_reconnect_delay`` seconds. ``rate`` and
     ``recipient_rate`` are the most messages and recipients a second, strictly.
     ``retry`` says what is tried again. ``in_flight`` is that of
-    ``SmtpConnection.send_many``. ``on_event`` is called for each ``Event``, in
+    ``SmtpConnection.send_many``. ``max_queued`` messages wait for a worker at
+    most: then ``submit`` waits for a place. ``journal`` is the path of a file, the
+    URL of a PostgreSQL, or a ``Journal``: each message is recorded there before
+    ``submit`` returns, and what an earlier process left is sent; see
+    docs/how-to/journal.md. ``on_event`` is called for each ``Event``, in
     the thread in which it happened, but not for mail that the hook sends.
     Other keywords are those of ``Server``.
 
     Leaving the ``with`` block sends what is queued first; an interrupt shuts
-    everything down at once. Raises ``InputError`` for what cannot be right.
+    everything down at once. Raises ``InputError`` for what cannot be right, and
+    ``JournalError`` for a journal that cannot be opened.
     """
 
     @conceals

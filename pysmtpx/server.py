@@ -43,7 +43,8 @@ class Server:
     (``mail.example.org:587``), or the path of a UNIX socket (begins with
     ``/``), or for development a server of this process (``memory://name``,
     ``maildir:///path``, ``console://``, ``null://``). What is left out gets the
-    safe default, and after construction ``port`` and ``tls`` are the ones in effect:
+    safe default, and after construction ``port`` and ``tls`` are the ones in effect
+    (``protocol`` is ``"smtp"`` or ``"lmtp"``):
 
     * ``tls``: ``"implicit"`` on port 465 (RFC 8314 3.3), ``"none"`` on loopback
       and UNIX sockets, else ``"starttls"``.
@@ -54,6 +55,7 @@ class Server:
     is a text, a callable that returns one, or a provider that keeps and renews
     it, as those of ``pysmtpx.oauth`` do. ``auth`` names the only SASL
     mechanisms allowed, in order, and may hold a ``SaslMechanism`` of your own.
+    ``authzid`` is whom to act as, where that is another one (RFC 4422 2).
     ``insecure_auth`` allows a reusable password in clear text.
     ``server_hostname`` is the name checked in the certificate where it is not
     ``host``. ``client_certificate`` is a PEM file with our certificate and its

@@ -37,6 +37,18 @@ def test_the_table_has_the_fields_of_a_route():
     assert keywords(pysmtpx.Route) == list(options.ROUTE_DEFAULTS) == names[1:]
 
 
+@pytest.mark.parametrize(
+    ("kind", "table"),
+    [
+        (Server, options.SERVER_DEFAULTS),
+        (pysmtpx.Route, options.ROUTE_DEFAULTS),
+        (SmtpPool, OWN_DEFAULTS),
+    ],
+)
+def test_whoever_takes_an_option_says_what_it_means(kind, table):
+    assert [name for name in table if f"``{name}``" not in inspect.getdoc(kind)] == []
+
+
 def test_each_type_of_the_table_can_be_found():
     hints = typing.get_type_hints(options.ServerChanges)
     assert hints["connect_timeout"] is float
