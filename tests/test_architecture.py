@@ -64,6 +64,12 @@ def test_every_file_that_is_named_is_there():
         assert f"class {owner}" in (ROOT / file).read_text("utf-8"), (file, owner)
 
 
+def test_every_folder_of_tests_is_in_their_readme():
+    rows = re.findall(r"^\| (`.*?/`) \|", (TOP / "tests" / "README.md").read_text("utf-8"), re.M)
+    told = {name for row in rows for name in re.findall(r"`(\w+)/`", row)}
+    assert told == {path.parent.name for path in (TOP / "tests").glob("*/*.py")}
+
+
 def test_every_thread_is_named():
     files = "\n".join(path.read_text("utf-8") for path in ROOT.rglob("*.py"))
     names = set(re.findall(r'"(pysmtpx-[\w-]+)"', files))

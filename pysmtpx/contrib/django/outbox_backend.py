@@ -65,7 +65,8 @@ class OutboxEmailBackend(KeepingBackend):
     that of messages without one, ``expires_after`` how long after it was queued one
     is not sent any more (seconds or a ``timedelta``; default: never), ``keep`` how long
     ``send_outbox`` keeps what is over (default: 7 days; None: always),
-    ``max_size`` the octets a message may have, ``on_commit`` a function that is
+    ``max_size`` the octets a message may have, ``all_or_nothing`` whether it is sent only where every
+    recipient is accepted, ``on_commit`` a function that is
     called once when a transaction with messages was committed, such as one that starts a Celery task.
     By default they come from the dict ``PYSMTPX_OUTBOX`` of the settings, with ``alias`` from ``MAILERS``.
 
