@@ -37,7 +37,7 @@ from .wire import command
 from .wire.address import ForwardPath, ReversePath
 from .wire.capabilities import Capabilities, Protocol
 from .wire.content import Unwritten
-from .wire.envelope import MailObject, Source
+from .wire.envelope import AnyContent, MailObject
 from .wire.limits import COMMAND_TIMEOUT, SEND_TIMEOUT
 from .wire.params import MailFromParams, RcptParams
 from .wire.reply import Reply
@@ -124,7 +124,7 @@ class SmtpConnection:
         self,
         sender: str,
         recipients: str | Sequence[str],
-        message: Source,
+        message: AnyContent,
         **options: Unpack[TransactionOptions],
     ) -> SendResult:
         """Send a message to one or more recipients (RFC 5321 3.3).
@@ -142,7 +142,7 @@ class SmtpConnection:
         self,
         sender: str,
         recipients: str | Sequence[str],
-        message: Source,
+        message: AnyContent,
         params: MailFromParams | None,
         **options: Unpack[SendOptions],
     ) -> SendResult:
@@ -162,7 +162,7 @@ class SmtpConnection:
         self,
         sender: str,
         recipients: str | Sequence[str],
-        message: Source,
+        message: AnyContent,
         mail_params: MailFromParams | None,
         rcpt_params: RcptParams,
         **options: Unpack[SendOptions],
@@ -184,7 +184,7 @@ class SmtpConnection:
         self,
         sender: str,
         recipients: str | Sequence[str],
-        message: Source,
+        message: AnyContent,
         mail_params: MailFromParams | None = None,
         rcpt_params: RcptParams = None,
         **options: Unpack[SendOptions],
@@ -212,7 +212,7 @@ class SmtpConnection:
         self,
         sender: str,
         recipients: str | Sequence[str],
-        message: Source,
+        message: AnyContent,
         params: MailFromParams | None = None,
         **options: Unpack[SendOptions],
     ) -> SendResult:
@@ -232,7 +232,7 @@ class SmtpConnection:
         self,
         sender: str,
         recipients: str | Sequence[str],
-        message: Source,
+        message: AnyContent,
         mail_params: MailFromParams | None,
         rcpt_params: RcptParams,
         **options: Unpack[SendOptions],
@@ -254,7 +254,7 @@ class SmtpConnection:
         self,
         sender: str,
         recipients: str | Sequence[str],
-        message: Source,
+        message: AnyContent,
         mail_params: MailFromParams | None = None,
         rcpt_params: RcptParams = None,
         **options: Unpack[SendOptions],

@@ -20,7 +20,7 @@ from .cures import nearest, unknown_name
 from .endpoint import TlsMode
 from .errors import InputError
 from .outgoing import Allowed, BeforeSend
-from .sasl.credentials import Source
+from .sasl.credentials import AnySecret
 from .sasl.own import SaslMechanism
 from .wire.capabilities import Protocol
 from .wire.limits import CONNECT_TIMEOUT, SEND_TIMEOUT
@@ -34,7 +34,7 @@ _C = TypeVar("_C", bound=type)
 class SessionOptions(TypedDict, total=False):
     """Those keywords of ``Server`` that every face has by the same name."""
 
-    token: Source | None
+    token: AnySecret | None
     auth: str | SaslMechanism | Sequence[str | SaslMechanism] | None
     authzid: str
     insecure_auth: bool
@@ -58,7 +58,7 @@ class ServerOptions(SessionOptions, total=False):
     protocol: Protocol | Literal["smtp", "lmtp"]
     tls: TlsMode | None
     username: str | None
-    password: Source | None
+    password: AnySecret | None
     ssl_context: ssl.SSLContext | None
     client_certificate: str | tuple[str, str] | None
     before_send: BeforeSend | Sequence[BeforeSend] | None

@@ -43,7 +43,7 @@ from .route import Route, routes
 from .sending import Mail, check_mail, check_messages
 from .server import Server
 from .values import above_zero, flag, positive, whole
-from .wire.envelope import MailObject, Source
+from .wire.envelope import AnyContent, MailObject
 from .wire.limits import CONNECT_TIMEOUT, SEND_TIMEOUT
 from .wire.params import MailFromParams, RcptParams
 from .wire.result import SendResult
@@ -144,7 +144,7 @@ class SmtpPool:
         self,
         sender: str,
         recipients: str | Sequence[str],
-        message: Source,
+        message: AnyContent,
         **options: Unpack[TransactionOptions],
     ) -> SendResult:
         """Send a message in the calling thread, over SMTP or LMTP.

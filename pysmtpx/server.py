@@ -20,7 +20,7 @@ from .extras import needs
 from .frames import conceals
 from .options import SERVER_DEFAULTS, ServerChanges, ServerOptions, spelled_out, unknown
 from .outgoing import BeforeSend, Outgoing, checked_allowed, checked_hooks, checked_redirect
-from .sasl.credentials import Credentials, Source
+from .sasl.credentials import AnySecret, Credentials
 from .sasl.mechanisms import MECHANISMS, Secret
 from .sasl.own import SaslMechanism, checked
 from .values import above_zero, flag, tls_context
@@ -98,8 +98,8 @@ class Server:
     protocol: Protocol
     tls: TlsMode
     username: str | None
-    password: Source | None
-    token: Source | None
+    password: AnySecret | None
+    token: AnySecret | None
     auth: tuple[str | SaslMechanism, ...]
     authzid: str
     insecure_auth: bool
@@ -298,10 +298,10 @@ def server_of(host: str, options: Mapping[str, Any]) -> Server:
 
 
 @conceals
-def _provider(arguments: dict[str, str], username: str | None) -> Source:
+def _provider(arguments: dict[str, str], username: str | None) -> AnySecret:
     """What a URL names; it dials, and so stands above."""
     oauth: Any = import_module("pysmtpx.oauth")
-    made: Source = oauth.by_name(**arguments, username=username)
+    made: AnySecret = oauth.by_name(**arguments, username=username)
     return made
 
 

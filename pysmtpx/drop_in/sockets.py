@@ -24,7 +24,7 @@ from ..server import Server
 from ..wire.address import domain_to_ascii
 from .lines import wait_at_most, wait_until
 
-Source: TypeAlias = "tuple[bytearray | bytes | str, int] | None"
+SourceAddress: TypeAlias = "tuple[bytearray | bytes | str, int] | None"
 
 _SOCKET: Final = socket.socket
 _CREATE: Final = socket.create_connection
@@ -69,7 +69,7 @@ def connected(
     host: str,
     port: int,
     timeout: Any,
-    source: Source,
+    source: SourceAddress,
     sockets: ModuleType,
     deadline: Deadline,
     addresses: Addresses | None = None,
@@ -105,7 +105,13 @@ def _observed(
 
 
 def brought(
-    host: str, port: int, timeout: Any, source: Source, way: Way, sockets: ModuleType, deadline: Deadline
+    host: str,
+    port: int,
+    timeout: Any,
+    source: SourceAddress,
+    way: Way,
+    sockets: ModuleType,
+    deadline: Deadline,
 ) -> socket.socket:
     """A connected socket by a proxy, or by a function of the caller's."""
     given = cast("tuple[str, int] | None", source)

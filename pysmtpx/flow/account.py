@@ -28,7 +28,8 @@ from ..wire.reply import Reply
 from ..wire.result import SendResult
 from .recipients import Ledger, recipients_rejected
 
-Fate: TypeAlias = SendResult | SmtpError
+Conclusion: TypeAlias = SendResult | SmtpError
+"""What a transaction, or several for one message, came to."""
 BROKEN: Final = (Timeout, ConnectionLost, ProtocolError, ServiceUnavailable)
 """What ends the connection, whatever it was in the middle of."""
 

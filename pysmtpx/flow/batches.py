@@ -16,7 +16,7 @@ from ..wire.envelope import part
 from ..wire.limits import MIN_RECIPIENTS
 from ..wire.reply import Reply
 from ..wire.result import SendResult
-from .account import BROKEN, Account, Fate
+from .account import BROKEN, Account, Conclusion
 from .plan import Plan
 from .recipients import Ledger
 
@@ -78,7 +78,7 @@ class Batches:
         """Whether a transaction whose envelope is settled will not be the last, if it succeeds."""
         return len(self.owed) > len(account.recipients) or bool(_beyond_limit(account.rcpts))
 
-    def conclude(self, account: Account, fate: Fate) -> Fate:
+    def conclude(self, account: Account, fate: Conclusion) -> Conclusion:
         """Enter what a transaction came to; the fate of the whole, if nobody is ``owed`` any more."""
         count = len(account.recipients)
         batch, later = self.owed[:count], self.owed[count:]
@@ -108,14 +108,14 @@ class Batches:
         for place in self._beyond:
             self._ledger.withdraw(place)
 
-    def _told(self) -> Fate:
+    def _told(self) -> Conclusion:
         """What all of it came to."""
         allowance, last = self._plan.allowance, None
         if allowance is not None and self._ledger.unsent:
             last = allowance.reached()
         return self._ledger.outcome(last)
 
-    def _may_stand(self, fate: Fate) -> bool:
+    def _may_stand(self, fate: Conclusion) -> bool:
         """Whether a transaction failed that was for those beyond the limit only: their refusals stand."""
         is_failure = not isinstance(fate, SendResult | RecipientsRejected | DeliveryUnknown)
         return is_failure and bool(self._ledger.accepted_count) and self._beyond.issuperset(self.owed)

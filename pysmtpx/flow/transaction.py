@@ -25,7 +25,7 @@ from ..wire import command
 from ..wire.limits import FURTHER_FINALS_LIMIT, MAX_RCPT_REPLIES, OVERLAP_LIMIT, Stage
 from ..wire.reply import Reply
 from ..wire.result import SendResult
-from .account import BROKEN, Account, Fate, are_refusals, content_raised, shutdown
+from .account import BROKEN, Account, Conclusion, are_refusals, content_raised, shutdown
 from .batches import Batches
 from .body import ContentFailed, Early, Pieces, by_bdat, by_data
 from .effects import CLOSE, LAST, MORE, TOO_LATE, WITHHELD, Flow, Hear, Record, Send, Transcribe
@@ -131,7 +131,7 @@ class Transaction:
         """Its content, or what brings the session back into step behind a refusal, is still to be written."""
         self.shown: bytes = b""
         """The command by which the session is brought back into step."""
-        self.fate: Fate | None = None
+        self.fate: Conclusion | None = None
         """What became of the message; None while that is open."""
         self.closed: bool = False
         """The connection is not to be used any more."""
@@ -143,7 +143,7 @@ class Transaction:
         """What the caller's content raised, where it is none of our errors."""
         self.overlapped: bool = False
         """Its envelope went behind another's end of data, or another's behind its own."""
-        self.standing: Fate | None = None
+        self.standing: Conclusion | None = None
         """What its replies say, as long as none was too many."""
         self._batches: Batches | None = None
         """Of a message that has several, these make one fate of all."""
@@ -689,7 +689,7 @@ class Transaction:
         error.stage = self.stage
         self._settle(self.account().verdict(error))
 
-    def _settle(self, fate: Fate) -> None:
+    def _settle(self, fate: Conclusion) -> None:
         self.fate = fate if self._batches is None else self._batches.conclude(self.account(), fate)
 
     def _note_doubt(self, error: BaseException) -> None:
@@ -699,7 +699,7 @@ class Transaction:
         if self._batches is not None:
             self._batches.tell(error)
 
-    def told(self) -> Fate | None:
+    def told(self) -> Conclusion | None:
         """What became of the message: once, and as soon as it is certain."""
         if self._is_told or self.fate is None or (self.is_due and self.is_shiftable):
             return None

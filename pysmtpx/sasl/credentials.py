@@ -49,7 +49,7 @@ class Provider(Protocol):
         """Return another one, since the server refused this; the same where there is no other."""
 
 
-Source: TypeAlias = str | Callable[[], str] | Provider
+AnySecret: TypeAlias = str | Callable[[], str] | Provider
 """A token or password, a function that returns it, or a provider of it."""
 
 
@@ -70,8 +70,8 @@ class Credentials:
     """
 
     username: str = ""
-    password: Source | None = field(default=None, repr=False)
-    token: Source | None = field(default=None, repr=False)
+    password: AnySecret | None = field(default=None, repr=False)
+    token: AnySecret | None = field(default=None, repr=False)
     mechanisms: tuple[str | SaslMechanism | Mechanism, ...] = ()
     authzid: str = ""
     renew: Callable[[str], str] | None = field(default=None, repr=False, compare=False)
@@ -256,12 +256,12 @@ def _listed(offered: tuple[str, ...]) -> str:
     return ", ".join(ascii(name[:20])[1:-1] for name in offered[:20])
 
 
-def is_source(value: Source | None) -> TypeGuard[Callable[[], str] | Provider]:
+def is_source(value: AnySecret | None) -> TypeGuard[Callable[[], str] | Provider]:
     """Whether a token or password has to be asked for."""
     return not isinstance(value, str) and (callable(value) or isinstance(value, Provider))
 
 
-def _check_given(what: str, value: Source) -> None:
+def _check_given(what: str, value: AnySecret) -> None:
     if isinstance(value, type) and isinstance(value, Provider):
         # That of a provider has all that a provider has, but nobody to ask.
         raise InputError(f"the {what} is the class {value.__name__}: give an object of it")

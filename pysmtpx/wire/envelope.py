@@ -12,7 +12,7 @@ from .address import ForwardPath, ReversePath
 from .content import Content
 from .params import MailFromParams, RcptParams, RcptToParams
 
-Source: TypeAlias = (
+AnyContent: TypeAlias = (
     "bytes | bytearray | memoryview | BinaryIO | Iterable[bytes] | Message[Any, Any] | Content"
 )
 
@@ -48,7 +48,7 @@ class MailObject:
         self,
         sender: str,
         recipients: str | Sequence[str],
-        content: Source,
+        content: AnyContent,
         *,
         mail_params: MailFromParams | None = None,
         rcpt_params: RcptParams = None,
@@ -99,7 +99,7 @@ def envelope_twice(mail: MailObject) -> UsageError:
     return error
 
 
-def part(mail: MailObject, indices: Sequence[int], content: Source | None = None) -> MailObject:
+def part(mail: MailObject, indices: Sequence[int], content: AnyContent | None = None) -> MailObject:
     """The same for some of the recipients, by place; with other ``content``, where that is given."""
     params = mail.rcpt_params
     return MailObject(
