@@ -14,7 +14,7 @@
     │   ├── MechanismUnavailable           no mechanism in common, or none works here
     │   └── CredentialsUnavailable         no token or password could be had from its provider
     ├── ProtocolError                      the server broke the protocol
-    │   └── UsageError (ValueError)        the call does not fit the connection; nothing was written
+    │   └── UsageError (InputError)        the call does not fit the connection; nothing was written
     ├── Timeout (TimeoutError)             a limit ran out before the end of data was sent
     ├── ConnectionLost (ConnectionError)   the line went before the end of data was sent
     ├── SessionLimitReached                the server takes no more on this connection
