@@ -6,7 +6,7 @@ import contextlib
 import socket
 import ssl
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -31,7 +31,7 @@ from ...retry import RetryPolicy
 from ...route import Route
 from ...sasl.credentials import Provider
 from ...server import Server
-from ...shortening import shortened
+from ...shortening import shortened, shown
 from ...values import positive
 from ...wire.limits import CONNECT_TIMEOUT
 from ..configuration import (
@@ -125,25 +125,51 @@ def own_options(given: dict[str, Any], known: type, alias: str | None, name: str
     Raises what ``wrong`` makes for a setting that is no dict, and for options
     that nobody knows.
     """
-    names = known.__annotations__
+    names, is_of_server = known.__annotations__, known is BackendOptions
     own = {each: given.pop(each) for each in names & given.keys()}
     if alias is None:
         left = [each for each, value in given.items() if value is not None]
     else:  # Django hands in some of its own, which begin so
         left = [each for each in given if each not in DJANGO and not each.startswith("_")]
     if left:
-        raise wrong("; ".join(unknown_name(each, {*names, *DJANGO}) for each in left), alias)
+        theirs = DJANGO if is_of_server else ()
+        told = [_by_django(each, theirs) or unknown_name(each, {*names, *DJANGO}) for each in left]
+        raise wrong("; ".join(told), alias)
     if alias is not None:
         _check_unread(own, alias)
         return own
     values = getattr(settings, name, {})
     if not isinstance(values, Mapping):
         raise WrongOption(f"{name} must be a dict")
-    if unknown := [
-        unknown_name(str(each), names, f"option in {name}") for each in values if each not in names
-    ]:
-        raise WrongOption("; ".join(unknown))
+    if unknown := [each for each in map(str, values) if each not in names]:
+        what, settings_of = f"option in {name}", _SETTINGS if is_of_server else {}
+        told = [_by_django(each, settings_of, what) or unknown_name(each, names, what) for each in unknown]
+        raise WrongOption("; ".join(told))
     return {**values, **own}
+
+
+_SETTINGS: Final = {
+    "host": "EMAIL_HOST",
+    "port": "EMAIL_PORT",
+    "username": "EMAIL_HOST_USER",
+    "password": "EMAIL_HOST_PASSWORD",
+    "timeout": "EMAIL_TIMEOUT",
+    "use_tls": "EMAIL_USE_TLS",
+    "use_ssl": "EMAIL_USE_SSL",
+    "ssl_certfile": "EMAIL_SSL_CERTFILE",
+    "ssl_keyfile": "EMAIL_SSL_KEYFILE",
+}
+"""The setting of each option of Django's own backend."""
+_OTHERWISE: Final = {"tls": ("use_tls", "use_ssl"), "client_certificate": ("ssl_certfile",)}
+"""Options of a ``Server`` that Django's own backend has by other names."""
+
+
+def _by_django(name: str, known: Collection[str], what: str = "option") -> str:
+    """What is said of an option that Django has by another name, or in a setting; empty for any other one."""
+    meant = [each for each in _OTHERWISE.get(name, (name,)) if each in known]
+    if isinstance(known, Mapping):
+        meant = [known[each] for each in meant]
+    return f"no such {what}: {shown(name)}; it is {' or '.join(meant)}" if meant else ""
 
 
 def keeps_mail_in(setting: Any) -> bool:

@@ -11,6 +11,7 @@ import pytest
 from django.core import mail
 from django.core.exceptions import ImproperlyConfigured
 from django.core.mail import EmailMessage
+from django.test.utils import override_settings
 from django.views.debug import ExceptionReporter
 from support import certs
 from support.django_site import BACKEND
@@ -244,6 +245,29 @@ def test_what_cannot_be_right_is_told_at_once(site: Any, options: dict[str, Any]
 
 
 @pytest.mark.parametrize(
+    ("name", "option", "setting"),
+    [
+        ("tls", "use_tls or use_ssl", "EMAIL_USE_TLS or EMAIL_USE_SSL"),
+        ("client_certificate", "ssl_certfile", "EMAIL_SSL_CERTFILE"),
+        ("password", None, "EMAIL_HOST_PASSWORD"),
+        ("host", None, "EMAIL_HOST"),
+    ],
+)
+def test_an_option_that_django_has_otherwise(site: Any, name: str, option: str | None, setting: str) -> None:
+    """``did you mean proxy_password?`` would send a password where it does not belong."""
+    if not site.by_mailers:
+        with (
+            override_settings(PYSMTPX={name: "x"}),
+            pytest.raises(ImproperlyConfigured, match=f"PYSMTPX: '{name}'; it is {setting}"),
+        ):
+            mail.get_connection(BACKEND)
+    elif option is not None:
+        site.use(**{"host": "h.example", "port": 25, name: "x"})
+        with pytest.raises(ImproperlyConfigured, match=f"'{name}'; it is {option}"):
+            site.connection()
+
+
+@pytest.mark.parametrize(
     ("options", "said"),
     [
         ({"max_conections": 3}, "did you mean max_connections?"),
@@ -273,7 +297,6 @@ def test_a_token_in_place_of_its_path_is_not_shown(site: Any) -> None:
 
 
 def test_no_dict_of_options(site: Any) -> None:
-    from django.test.utils import override_settings
 
     site.use(host="h.example")
     with override_settings(PYSMTPX=["max_connections"]):
