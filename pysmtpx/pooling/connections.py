@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from .. import observing
 from ..channel import Channel
-from ..errors import ConnectError, ConnectionLost, SmtpError, Timeout
+from ..errors import ConnectError, ConnectionLost, InputError, NotSupportedError, SmtpError, Timeout
 from ..events import Event, Events
 from ..lock import Lock
 from ..net.deadline import Deadline, now
@@ -359,6 +359,9 @@ class Connections:
             opened = self._opener(server.server, limit, attempt)
         except SmtpError as error:
             raised, failure = None, error
+            if isinstance(error, InputError | NotSupportedError):
+                # Roots that cannot be read, an extra or AUTH that is not there: no message is to blame.
+                error.stage = Stage.CONNECT
         except BaseException as error:
             raised, failure = error, ConnectError("the connection could not be made", stage=Stage.CONNECT)
             failure.__cause__ = error

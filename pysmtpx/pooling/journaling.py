@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any, Final
 
-from ..errors import InputError, NotSupportedError, SmtpError, UsageError
+from ..errors import InputError, SmtpError, UsageError
 from ..flow.plan import Recorder, as_options
 from ..journal.store import LEASE, JournalError, NotHeld, Owed, Store, fates_of
 from ..lock import Wakeup
@@ -23,6 +23,7 @@ from ..records import fields
 from ..wire.limits import Stage
 from ..wire.result import SendResult
 from .job import Job
+from .tries import is_of_message
 
 _log: Final = logging.getLogger("pysmtpx")
 
@@ -90,7 +91,7 @@ def _later(outcome: SendResult | SmtpError | None) -> list[str]:
     if outcome is None:
         return []
     owed = [str(each.recipient) for each in outcome.rejected_recipients if each.temporary]
-    if not isinstance(outcome, InputError | NotSupportedError):
+    if not is_of_message(outcome):
         owed += map(str, _unsent(outcome))
     return owed
 

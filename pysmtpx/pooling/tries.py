@@ -10,6 +10,7 @@ from typing import Final
 from ..errors import DeliveryUnknown, InputError, NotSupportedError, SessionLimitReached, SmtpError
 from ..flow.recipients import DOUBT, Ledger, recipients_rejected
 from ..retry import RetryPolicy
+from ..wire.limits import Stage
 from ..wire.result import RejectedRecipient, SendResult
 from .replies import goes_elsewhere
 
@@ -98,6 +99,11 @@ class Tries:
             error.transcript, error.__cause__ = refusal.transcript, refusal
             refusal = error
         return self.ledger.outcome(self._last, refusal=refusal, doubt=self._doubt)
+
+
+def is_of_message(outcome: object) -> bool:
+    """Whether the message itself cannot be sent as it is, and nothing is wrong with the way to the server."""
+    return isinstance(outcome, InputError | NotSupportedError) and outcome.stage is not Stage.CONNECT
 
 
 def _owed(

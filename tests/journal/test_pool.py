@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import sqlite3
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.certs import server_context
 from support.patience import LONG
 
 from pysmtpx import (
@@ -22,10 +24,13 @@ from pysmtpx import (
     InputError,
     MailFromParams,
     MailObject,
+    NotSupportedError,
     RcptToParams,
     RetryPolicy,
     SmtpPool,
+    Stage,
 )
+from pysmtpx import Event as PoolEvent
 from pysmtpx.journal import disk
 from pysmtpx.journal.messages import Journal
 from pysmtpx.journal.store import JournalError
@@ -339,6 +344,39 @@ def test_what_nobody_waits_for_is_tried_again_for_days(path: Path) -> None:
         (one,) = journal.summaries()
         assert one.tries == 1
         assert one.due > one.queued + 20
+
+
+@pytest.mark.parametrize("what", ["roots", "certificate", "extra", "no AUTH", "dial"])
+def test_no_message_is_given_up_for_what_is_wrong_with_the_way_to_the_server(
+    path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """A process that cannot read its roots must not call all that is queued refused: nobody looked at it."""
+    monkeypatch.setitem(sys.modules, "gssapi", None)
+    nowhere = "/no/such/folder/nowhere.pem"
+    options: dict[str, Any] = {
+        "roots": {"tls": "starttls", "roots": nowhere},
+        "certificate": {"tls": "starttls", "client_certificate": nowhere},
+        "extra": {"auth": "GSSAPI"},
+        "no AUTH": {"username": "ann", "password": "secret"},
+        "dial": {"dial": lambda *_: None, "tls": "none"},
+    }[what]
+    queue(path, letter(ANN))
+    failed = threading.Event()
+    refused: list[PoolEvent] = []
+
+    def told(event: PoolEvent) -> None:
+        if event.kind == "refused" and event.mail is not None:
+            refused.append(event)
+            failed.set()
+
+    with MailServer(ssl_context=server_context("localhost")) as server:
+        options = {"on_event": told, "retry": ONCE, **options}
+        with SmtpPool("localhost", port=server.port, journal=path, **options):
+            assert failed.wait(LONG)
+        assert server.messages == []
+    assert isinstance(refused[0].outcome, InputError | NotSupportedError)
+    assert refused[0].outcome.stage is Stage.CONNECT
+    assert states(path) == {ANN: "queued"}
 
 
 def test_what_is_damaged_or_late_is_refused_and_the_rest_is_sent(path: Path) -> None:

@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
-from ...errors import ConnectError, DeliveryUnknown, InputError, SmtpError
+from ...errors import ConnectError, DeliveryUnknown, InputError, NotSupportedError, SmtpError
+from ...extras import MissingExtra
 from ...identifiers import content_message_id
 from ...journal.store import JournalError
 from ...outgoing import withheld_of
@@ -21,6 +22,7 @@ from ...payload import Submission, pack, unpack
 from ...pool import SmtpPool
 from ...pooling.arguments import PoolOptions
 from ...pooling.replies import rest_after
+from ...pooling.tries import is_of_message
 from ...records import fields
 from ...retry import RetryPolicy
 from ...route import Route
@@ -106,9 +108,9 @@ class QueueSender:
             return self._pool
         except Exception as error:
             _log.exception("no pool can be made in this process", extra=fields(event="failed"))
-            raise ConnectError(
-                f"no pool can be made in this process: {type(error).__name__}", stage=Stage.CONNECT
-            ) from error
+            what = error.text if isinstance(error, MissingExtra) else type(error).__name__
+            text = f"no pool can be made in this process: {what}"
+            raise ConnectError(text, stage=Stage.CONNECT) from error
 
     def _made(self) -> SmtpPool:
         resolved = [_resolved(self.server)]  # whatever that raises is none of the options' fault
@@ -181,8 +183,9 @@ class QueueSender:
             _log.warning("a message waits for the journal: %s", error, extra=fields(event="warning"))
             account.enter(error, self.policy, whole=submission.all_or_nothing)
             delay = pause(error)
-        except SmtpError as error:  # nobody is left of them, or there is no pool
-            delay = account.note(error, self.policy, time.time(), whole=submission.all_or_nothing)
+        except SmtpError as error:  # nobody is left of them, or there is no pool or package for the journal
+            told = _of_this_process(error)
+            delay = account.note(told, self.policy, time.time(), whole=submission.all_or_nothing)
             plain = account.to_plain()
         return Attempt(
             payload,
@@ -248,7 +251,7 @@ class QueueSender:
                 allow_long_lines=submission.allow_long_lines,
             )
         except SmtpError as error:
-            return error
+            return _of_this_process(error)
         except Exception as error:
             # A time limit of the queue, say: it strikes anywhere, and nobody can tell how far the try went.
             _log.exception("a try ended without an outcome", extra=fields(event="failed"))
@@ -283,6 +286,22 @@ def _report(task_id: str | None, mail: MailObject, account: Account) -> dict[str
         "sender": str(mail.sender),
         **account.report(mail),
     }
+
+
+def _of_this_process(error: SmtpError) -> SmtpError:
+    """What a process lacks another one may have, so that becomes an error of the line; any other is itself.
+
+    It lacks an extra, say, or a file with roots, or what it reaches as the server offers no AUTH.
+    """
+    is_refused_here = isinstance(error, InputError | NotSupportedError) and not is_of_message(error)
+    if not is_refused_here and not isinstance(error, MissingExtra):
+        return error
+    told = ConnectError(f"this process cannot send: {error.text}", stage=Stage.CONNECT)
+    for name, value in vars(error).items():
+        if name.endswith(("_recipients", "_replies")):
+            setattr(told, name, value)
+    told.__cause__ = error
+    return told
 
 
 def _is_deferred(server: object) -> bool:

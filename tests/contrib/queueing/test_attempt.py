@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -230,3 +231,32 @@ def test_the_next_try_is_signed_like_the_first() -> None:
     keys.verify(made["signature"], "send", made["payload"], None)
     with pytest.raises(InputError, match="wrong"):
         keys.verify(made["signature"], "another", made["payload"], None)
+
+
+@pytest.mark.parametrize(
+    ("server", "journal", "told"),
+    [
+        ("smtp://127.0.0.1:9?auth=GSSAPI", None, "pip install 'pysmtpx[gssapi]'"),
+        (lambda: "smtp://127.0.0.1:9?auth=GSSAPI&proxy=http://p.example", None, "pysmtpx[proxy]"),
+        ("smtp://127.0.0.1:9", "postgresql://127.0.0.1:9/none", "pip install 'pysmtpx[postgresql]'"),
+    ],
+)
+def test_an_extra_that_a_process_lacks_is_named_and_costs_no_message(
+    server: Servers, journal: str | None, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process may have it."""
+    for module in ("gssapi", "psycopg", "python_socks"):
+        monkeypatch.setitem(sys.modules, module, None)
+    options = {} if journal is None else {"journal": journal}
+    one = attempt(sender(server, pool_options=options), first(A)["payload"])
+    assert (one.delay, one.report["status"], names(one.report, "unsent")) == (30.0, "unsent", [A])
+    assert one.report["error"]["kind"] == "ConnectError"
+    assert told in one.report["error"]["text"]
+
+
+def test_a_server_that_offers_no_auth_costs_no_message() -> None:
+    with MailServer() as server:
+        url = server.url.replace("smtp://", "smtp://ann:secret@")
+        one = attempt(sender(url), first(A)["payload"])
+    assert (one.delay, one.report["status"], names(one.report, "unsent")) == (30.0, "unsent", [A])
+    assert "does not offer AUTH" in one.report["error"]["text"]
