@@ -32,9 +32,11 @@ def exit_of(error: SmtpError) -> Exit:
     """The code for what a call raised."""
     if error.unknown_recipients:
         return Exit.UNKNOWN
+    if error.stage in _BEFORE_MAIL:  # also an argument that only the dial of a pool found to be wrong
+        return Exit.NO_CONNECTION
     if isinstance(error, InputError | NotSupportedError):
         return Exit.USAGE
-    if isinstance(error, ConnectError | TlsError | AuthenticationError) or error.stage in _BEFORE_MAIL:
+    if isinstance(error, ConnectError | TlsError | AuthenticationError):
         return Exit.NO_CONNECTION
     if error.unsent_recipients or not error.rejected_recipients:
         return Exit.UNSENT

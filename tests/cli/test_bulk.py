@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.certs import server_context
 
 from pysmtpx.journal.recipients import Fate, Journal
 from pysmtpx.journal.store import JournalError
@@ -184,6 +185,30 @@ def test_a_server_that_is_not_there_stops_the_run_and_the_next_goes_on(run: Run,
         (tmp_path / "secret").write_text("right")
         assert run(*arguments, "--password-file", tmp_path / "secret").code == 0
         assert server.ledger.count == 50
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (("--username", "ann", "--password-file", "password"), "does not offer AUTH"),
+        (("--auth", "GSSAPI"), "pysmtpx[gssapi]"),
+        (("--tls", "starttls", "--roots", "/no/such/roots.pem"), "roots cannot be loaded"),
+    ],
+)
+def test_nobody_is_refused_for_what_is_wrong_with_the_command(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: tuple[str, ...], said: str
+) -> None:
+    """Once it is right, the next run sends to all of them."""
+    (tmp_path / "password").write_text("secret\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "gssapi", None)
+    with MailServer(ssl_context=server_context("localhost")) as server:
+        arguments = ("bulk", f"localhost:{server.port}", "--list", people(tmp_path, 5), *MESSAGE)
+        told = run(*arguments, *wrong)
+        assert (told.code, server.messages) == (5, [])
+        assert said in told.err
+        assert run(*arguments).code == 0
+        assert len(server.messages) == 5
 
 
 def test_a_row_that_was_mended_is_sent_by_the_next_run(run: Run, tmp_path: Path) -> None:
