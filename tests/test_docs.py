@@ -158,8 +158,8 @@ def test_a_run_that_was_killed_goes_on_and_sends_nobody_anything_twice(
 @pytest.fixture
 def gpg(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A key of robot@example.org, in a folder whose path is short enough for the socket of its agent."""
-    if shutil.which("gpg") is None:
-        pytest.skip("gpg is not installed")
+    if shutil.which("gpg") is None or shutil.which("gpg-agent") is None:
+        pytest.skip("gpg or its agent is not installed (Debian: gnupg)")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         monkeypatch.setenv("GNUPGHOME", folder)
         make = [
