@@ -16,6 +16,7 @@ from ...options import spelled_out
 from ...outcome import Outcome
 from ...pool import SmtpPool
 from ...pooling.selection import again
+from ...pooling.tries import is_of_message
 from ...route import Route
 from ...server import Server
 from ...wire.envelope import MailObject
@@ -175,7 +176,7 @@ class EmailBackend(Sending, smtp.EmailBackend):  # type: ignore[misc]
 
     def _is_away(self, result: Result) -> TypeGuard[SmtpError]:
         """Whether that is about the server, which cannot be reached or does not let us in."""
-        if not isinstance(result, SmtpError) or isinstance(result, InputError):
+        if not isinstance(result, SmtpError) or (isinstance(result, InputError) and is_of_message(result)):
             return False
         return result.stage not in _OF_A_MESSAGE and not self.pool.stats().connections
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ...errors import InputError, MessageTooLarge, RecipientsWithheld, SmtpError
 from ...outcome import Outcome
+from ...pooling.tries import is_of_message
 from ...wire.result import SendResult
 from ..smtplib_errors import joined
 from .signals import announce
@@ -57,10 +58,10 @@ class Sending:
 
     def _is_ours(self, error: Exception | None) -> bool:
         """Whether the line or the server is at fault, and not who wrote the message."""
-        is_theirs = isinstance(error, InputError) and not isinstance(
-            error, MessageTooLarge | RecipientsWithheld
+        is_theirs = isinstance(error, InputError) and is_of_message(error)
+        return isinstance(error, MessageTooLarge | RecipientsWithheld) or (
+            isinstance(error, SmtpError) and not is_theirs
         )
-        return isinstance(error, SmtpError) and not is_theirs
 
     def _send_each(self, messages: Sequence[Any]) -> Generator[tuple[Any, Result], None, None]:
         raise NotImplementedError

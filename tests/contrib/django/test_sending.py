@@ -634,3 +634,19 @@ def test_what_django_sends_of_its_own_accord(site: Any) -> None:
         site.use(server, admins=["admin@x.example"])
         mail.mail_admins("s", "b")
         assert server.messages[0].addresses == ["admin@x.example"]
+
+
+@pytest.mark.parametrize("silently", [False, True])
+def test_roots_that_cannot_be_read_are_not_the_fault_of_a_message(site: Any, silently: bool) -> None:
+    """As where the server cannot be reached: the rest is not tried, and silence is kept."""
+    mails = [EmailMessage("s", "b", "me@x.example", ["a@x.example"]) for _ in range(3)]
+    with MailServer(ssl_context=certs.server_context("localhost")) as server:
+        options = {"host": "localhost", "port": server.port, "use_tls": True, "roots": "/no/such/roots.pem"}
+        site.use(**options, fail_silently=silently)
+        if silently:
+            assert site.connection().send_messages(mails) == 0
+        else:
+            with pytest.raises(pysmtpx.InputError, match="roots cannot be loaded"):
+                site.connection().send_messages(mails)
+    assert [isinstance(each.send_error, pysmtpx.InputError) for each in mails] == [True] * 3
+    assert "not tried" in mails[2].send_error.__notes__[0]
