@@ -280,9 +280,12 @@ class Connections:
             if any(would_take(lease, c, moment) for c in idle):
                 lease.wake()
                 break
-        dialling = sum(c.channel is None for c in self._connections)
-        if dialling < len(waiting):
-            waiting[dialling].wake()
+        dials = [c.since for c in self._connections if c.channel is None]
+        last, first = len(dials), len(dials)
+        if self.has_several:  # a slow one keeps nobody from dialling another server
+            first = sum(since + SLOW_DIAL > moment for since in dials)
+        for lease in waiting[first : last + 1]:
+            lease.wake()
 
     def _count_calls_locked(self) -> None:
         calls = sum(lease.is_call for lease in self._waiting)

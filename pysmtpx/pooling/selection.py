@@ -117,8 +117,8 @@ def _on(server: PooledServer, lease: Lease, ahead: Sequence[Lease], now: Situati
     if when > now.moment:
         # A newer one is wanted, or one with room for other domains, and an idle one may stand in its way.
         return _made_room(idle, when) if idle and math.isinf(when) and not is_coming else when
-    if is_coming:
-        return math.inf
+    if is_coming or _has_its_part(server, mine, now):
+        return _until_slow(now)
     if len(now.connections) < now.limits.connections:
         return server
     # Also a newer one, or one with room for other domains, in place of any that is idle.
@@ -139,20 +139,46 @@ def would_take(lease: Lease, connection: PooledConnection, moment: float) -> boo
 
 def _is_spoken_for(server: PooledServer, ahead: Sequence[Lease], now: Situation) -> bool:
     """Whether somebody who came before takes what is idle there."""
-    return any(
-        would_take(other, c, now.moment)
-        for other in ahead
-        for c in now.connections
-        if c.server is server and c.is_idle
-    )
+    if not ahead or _is_resting(server, now):
+        return False
+    idle = [c for c in now.on(server) if c.is_idle]
+    return any(would_take(other, c, now.moment) for c in idle for other in ahead)
+
+
+def _is_resting(server: PooledServer, now: Situation) -> bool:
+    """Whether nobody takes what is idle there for now."""
+    limit = server.limit
+    return server.backoff.rest_until > now.moment or (limit is not None and limit.ready > now.moment)
 
 
 def _is_coming(server: PooledServer, lease: Lease, ahead: Sequence[Lease], now: Situation) -> bool:
-    """Whether a dial under way is for it, so that it needs none to this server."""
-    own = lease.dial
-    if own is not None and (own.server is server or _may_end_soon(own, now)):
-        return True
-    return sum(_may_end_soon(c, now) for c in now.connections) > len(ahead)
+    """Whether a dial under way is for it, so that it needs none to this server.
+
+    One that is slow counts as far as another to the same server would be no faster: that may greet
+    nobody before some seconds have passed.
+    """
+    dials, own = [c for c in now.connections if c.channel is None], lease.dial
+    if own is None or not (own.server is server or _may_end_soon(own, now)):
+        dials = [c for c in dials if c.server is server or _may_end_soon(c, now)]
+    return len(dials) > len(ahead)
+
+
+def _has_its_part(server: PooledServer, mine: Sequence[PooledConnection], now: Situation) -> bool:
+    """Whether it has to show first that it gives a connection: a silent one must not use up all that may be.
+
+    With ``by_priority`` that would hold up who came at once with others to a good one.
+    """
+    if now.by_priority or len(now.servers) == 1 or any(c.channel is not None for c in mine):
+        return False
+    return len(mine) >= _allotted(server, now)
+
+
+def _until_slow(now: Situation) -> float:
+    """When a dial that is counted on for now is to be counted on no more."""
+    if len(now.servers) == 1:
+        return math.inf
+    soon = [c.since for c in now.connections if _may_end_soon(c, now)]
+    return min(soon, default=math.inf) + SLOW_DIAL
 
 
 def _may_end_soon(connection: PooledConnection, now: Situation) -> bool:

@@ -592,6 +592,27 @@ def test_what_is_given_back_is_had_at_once_by_who_waits(monkeypatch: pytest.Monk
     assert got == [held]
 
 
+def test_a_place_that_is_free_is_had_at_once_by_who_does_not_wait_for_a_slow_dial(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """That is at another server, and nobody's: whoever began it has long had another connection."""
+    monkeypatch.setattr("pysmtpx.pooling.connections._LOOK_AGAIN", 600.0)
+    silent, there, busy = server("a.example"), server("b.example"), Lease()
+    connections = connections_of(Exchange(), silent, there, by_priority=False)
+    held = connections.lease(busy, NEVER)
+    held.server = there
+    slow = PooledConnection(silent, now() - 9.0)
+    connections._connections.append(slow)
+    results: list[Any] = []
+    waiting = threading.Thread(target=lambda: results.append(leased(connections)))
+    waiting.start()
+    until(lambda: connections.counts().waiting == 1)
+    connections.release(busy)
+    waiting.join(LONG)
+    assert [each.server for each in results] == [there]
+    connections.shut_down()
+
+
 def test_what_is_being_dialled_is_counted_apart() -> None:
     seen: list[Counts] = []
     connections = connections_of(Exchange(None, lambda *_: seen.append(connections.counts())))

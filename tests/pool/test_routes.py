@@ -526,19 +526,24 @@ def test_what_the_others_had_meanwhile_is_not_owed_to_who_comes_back(away: str) 
 
 @pytest.mark.parametrize("way", [send, submit, send_many])
 @pytest.mark.parametrize("balance", ["even", "weighted"])
-@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize(("threads", "most"), [(1, 6), (4, 6), (4, 2)])
 def test_nobody_waits_for_a_server_that_takes_connections_and_says_nothing(
-    balance: Any, threads: int, way: Any
+    balance: Any, threads: int, most: int, way: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As long as the other one answers: its greeting is waited for for ten minutes here."""
+    """As long as the other one answers: its greeting is waited for for ten minutes here.
+
+    It is dialled neither by each who comes, nor until there is no place left for the other one.
+    """
+    monkeypatch.setattr(selection, "_STALLED", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent, MailServer() as there:
         silence = Server("127.0.0.1", silent.getsockname()[1], connect_timeout=600.0)
         for servers in ([silence, there.url], [there.url, silence]):
-            with SmtpPool(servers, balance=balance, max_connections=6) as pool:
-                for _ in range(2):
+            with SmtpPool(servers, balance=balance, max_connections=most) as pool:
+                for _ in range(4):
                     assert in_threads(threads, lambda _: type(way(pool))) == [SendResult] * threads
+                assert max(each.dialling for each in pool.stats().servers) <= min(threads, most // 2)
                 pool.close(0)
-        assert len(there.messages) == 4 * threads
+        assert len(there.messages) == 8 * threads
 
 
 @pytest.mark.parametrize("balance", ["even", "weighted"])

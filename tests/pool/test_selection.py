@@ -13,6 +13,7 @@ from support.pool_parts import connection, lease, raised, server
 from pysmtpx import AuthenticationError, ConnectError, ConnectionLost, UsageError
 from pysmtpx.flow.allowance import Allowance
 from pysmtpx.pooling.connection import Lease, PooledConnection, PooledServer
+from pysmtpx.pooling.ratelimit import RateLimit
 from pysmtpx.pooling.selection import Limits, Situation, again, choose, has_hope
 from pysmtpx.wire.reply import Reply
 
@@ -71,14 +72,70 @@ def test_each_dial_is_for_one_of_those_who_wait() -> None:
     assert choose(third, now) is ONE
 
 
-def test_a_slow_dial_is_for_nobody_but_who_began_it() -> None:
+def test_a_slow_dial_is_for_the_first_of_those_who_wait_where_another_would_be_no_faster() -> None:
+    """Whoever began it may have taken what became idle since, and a server may greet nobody for seconds."""
     first, other = lease(), lease()
     dial = connection(ONE, 9.0, is_open=False)
     now = situation([ONE], [dial], [first, other], most=9)
-    assert choose(first, now) is ONE
-    first.dial = dial
-    assert choose(first, now) == math.inf, "a second one to the same server would be no faster"
+    assert choose(first, now) == math.inf
     assert choose(other, now) is ONE
+    other.dial = dial
+    assert choose(first, now) == math.inf, "it comes first"
+    assert choose(other, now) is ONE, "so this one needs another"
+
+
+@pytest.mark.parametrize("is_weighted", [False, True])
+def test_who_has_dialled_all_servers_and_none_was_fast_dials_no_more(is_weighted: bool) -> None:
+    """A greeting that is held back for 6 seconds must not cost a connection for each quarter of one."""
+    first, second, asking = server("a.example", most=9), server("b.example", most=9), lease()
+    dials = [connection(first, 9.0, is_open=False), connection(second, 9.3, is_open=False)]
+    asking.dial = dials[1]
+    options: dict[str, Any] = {"most": 9, "by_priority": False}
+    now = situation([first, second], dials, [asking], **options)._replace(is_weighted=is_weighted)
+    assert choose(asking, now) == math.inf
+    asking.dial = None
+    assert choose(asking, now) == math.inf
+
+
+@pytest.mark.parametrize("is_weighted", [False, True])
+def test_a_server_that_has_shown_nothing_gets_no_more_dials_than_its_part(is_weighted: bool) -> None:
+    """If it is a silent one the others would have no place left."""
+    first, second = server("a.example", most=9), server("b.example", most=9)
+    dials = [connection(first, 9.9, is_open=False), connection(first, 9.9, is_open=False)]
+    waiting = [lease() for _ in range(4)]
+    options: dict[str, Any] = {"most": 4, "by_priority": False}
+    assert choose(waiting[2], situation([first, failing(until=99.0)], dials, waiting, **options)) > 0
+    now = situation([first, second], dials, waiting, **options)._replace(is_weighted=is_weighted)
+    assert choose(waiting[2], now) is second
+    dials[1] = held(first)
+    second.backoff.rest_until = 99.0
+    assert choose(waiting[2], now._replace(connections=dials)) is first
+
+
+def test_who_waits_for_the_dial_of_another_looks_again_when_that_is_slow() -> None:
+    """He dials elsewhere then, or takes what is idle."""
+    first, second, asking = server("a.example", most=9), server("b.example", most=9), lease()
+    dial = connection(first, 9.875, is_open=False)
+    now = situation([first, second], [dial], [asking], by_priority=False, most=9)
+    assert choose(asking, now) == 0.125
+    assert choose(asking, now._replace(moment=10.125)) is second
+
+
+@pytest.mark.parametrize("why", ["rest", "rate"])
+def test_evenly_nobody_waits_for_who_cannot_take_what_is_idle(why: str) -> None:
+    first, second, early, late = server("a.example"), server("b.example"), lease(), lease()
+    if why == "rest":
+        first.backoff.rest_until = 99.0
+    else:
+        first.limit = RateLimit(0.001, None)
+        first.limit.reserve(1)
+        assert first.limit.ready > 10.0
+    early.suits = lambda allowance: False
+    idle, other = connection(first, 9.0), connection(second, 9.0)
+    other.channel.allowance = Allowance(1)  # type: ignore[union-attr]
+    held(second)
+    now = situation([first, second], [idle, other], [early, late], by_priority=False, most=2)
+    assert choose(late, now) is other
 
 
 @pytest.mark.parametrize("why", ["age", "idle"])
@@ -149,7 +206,7 @@ def test_who_dials_for_the_sake_of_evenness_does_not_take_what_was_idle_before()
     asking, idle, dial = lease(), connection(first, 1.0), connection(second, 9.9, is_open=False)
     asking.dial = dial
     now = situation([first, second], [idle, dial], [asking], by_priority=False, most=4)
-    assert choose(asking, now) == math.inf
+    assert choose(asking, now) == pytest.approx(0.15), "until its dial is slow"
     assert choose(lease(), now) is idle, "who came before leaves it alone"
     idle.since = 9.95
     assert choose(asking, now) is idle, "it became free since"
@@ -173,7 +230,8 @@ def test_who_tries_a_failing_server_does_not_wait_for_a_slow_dial() -> None:
     assert choose(asking, situation([first, second], [dial, idle], [asking], most=4)) is idle
     assert choose(asking, situation([first, second], [dial], [asking], most=4)) is second
     dial.since = 9.9
-    assert choose(asking, situation([first, second], [dial, idle], [asking], most=4)) == math.inf
+    now = situation([first, second], [dial, idle], [asking], most=4)
+    assert choose(asking, now) == pytest.approx(0.15)
 
 
 def test_evenly_nobody_dials_where_it_shows_at_once_that_another_server_is_less_busy() -> None:
@@ -194,7 +252,8 @@ def test_evenly_a_server_whose_dial_is_slow_comes_last() -> None:
     there = [dial, held(second), held(second)]
     options: dict[str, Any] = {"most": 9, "by_priority": False}
     assert choose(lease(), situation([first, second], there, **options)) is second
-    assert choose(lease(), situation([first, second], [held(first), *there], **options)) is first
+    there += [held(first), held(second)]
+    assert choose(lease(), situation([first, second], there, [lease()], **options)) is first
 
 
 def with_password() -> PooledServer:
@@ -310,23 +369,34 @@ def test_an_error_for_another_message_names_nobody() -> None:
 _STATES = st.lists(st.sampled_from(["idle", "held", "dialling", "dialling slowly"]), max_size=5)
 
 
-@given(first=_STATES, second=_STATES, most=st.integers(1, 5), ahead=st.integers(0, 4), even=st.booleans())
+@given(
+    first=_STATES,
+    second=_STATES,
+    most=st.integers(1, 5),
+    ahead=st.integers(0, 4),
+    balance=st.sampled_from(["failover", "even", "weighted"]),
+    own=st.none() | st.integers(0, 9),
+)
 def test_whatever_there_is_the_limit_holds_and_nobody_is_robbed(
-    first: list[str], second: list[str], most: int, ahead: int, even: bool
+    first: list[str], second: list[str], most: int, ahead: int, balance: str, own: int | None
 ) -> None:
-    """Nothing that is in use is taken or closed, and no dial is one too many, beside those that are slow."""
+    """Nothing that is in use is taken or closed, and no dial is one too many, slow ones elsewhere apart."""
     servers = [server("a.example", most=5), server("b.example", most=5)]
     there: list[PooledConnection] = []
     for one, states in zip(servers, (first, second), strict=True):
         for state in states:
             moment = 9.9 if state == "dialling" else 0.0
             there.append(held(one) if state == "held" else connection(one, moment, is_open=state == "idle"))
-    there = there[:most]
-    now = situation(servers, there, [lease() for _ in range(ahead)], most=most, by_priority=not even)
-    choice = choose(lease(), now)
+    there, asking = there[:most], lease()
+    dials = [each for each in there if each.channel is None]
+    if own is not None and own < len(dials):
+        asking.dial = dials[own]
+    waiting = [lease() for _ in range(ahead)]
+    now = situation(servers, there, waiting, most=most, by_priority=balance == "failover")
+    choice = choose(asking, now._replace(is_weighted=balance == "weighted"))
     if isinstance(choice, PooledServer):
         assert len(there) < most
-        assert sum(each.channel is None and each.since == 9.9 for each in there) <= ahead
+        assert sum(each.server is choice or each.since == 9.9 for each in dials) <= ahead
     elif isinstance(choice, PooledConnection):
         assert choice.is_idle
         assert not ahead
