@@ -23,7 +23,7 @@ from .watching import Watches
 from .wire.capabilities import Capabilities, Protocol
 from .wire.content import Unwritten
 from .wire.envelope import MailObject
-from .wire.limits import SLICE, Stage
+from .wire.limits import SLICE, WINDOW, Stage
 
 _log: Final = logging.getLogger("pysmtpx")
 
@@ -173,7 +173,7 @@ class _Ahead:
         self._messages = messages
         self._make = plan_of
         self._taken = 0
-        self._next: tuple[Mail, Plan | SmtpError] | None = None
+        self._next: tuple[Mail, Plan] | None = None
 
     def plan_of(self, message: Mail) -> Plan | SmtpError:
         """The plan of the message whose turn it is."""
@@ -183,13 +183,17 @@ class _Ahead:
         return ahead[1] if ahead is not None and ahead[0] is message else self._make(message)
 
     def look(self) -> None:
-        """Make the next plan."""
+        """Make the next plan, if there is one and nothing is wrong with it; else its turn tells.
+
+        Here the stack is deeper than it will be then, and what is raised would be about the message before.
+        """
         try:
             message = self._messages[self._taken]
-        except IndexError:
-            return
-        if type(message) is MailObject and 0 < message.content.resident <= SLICE:
-            self._next = message, self._make(message)
+            if type(message) is MailObject and 0 < message.content.resident <= SLICE:
+                plan = self._make(message) if not message.recipients[WINDOW:] else None
+                self._next = (message, plan) if type(plan) is Plan else None
+        except Exception:  # it is met again in its turn, and told there
+            pass
 
 
 class _Screened(NamedTuple):

@@ -14,7 +14,7 @@ from support.transports import dialled, serving
 from pysmtpx import MailObject
 from pysmtpx.testing import Event
 from pysmtpx.wire import content
-from pysmtpx.wire.limits import SLICE
+from pysmtpx.wire.limits import SLICE, WINDOW
 
 
 def octets(number: int, size: int = 0) -> bytes:
@@ -87,11 +87,17 @@ def test_one_that_the_caller_replaced_is_not_sent() -> None:
         ]
 
 
+def fail(*_: Any) -> None:
+    raise RecursionError
+
+
 class Kept(list[MailObject]):
     """A list with code of the caller's."""
 
 
-@pytest.mark.parametrize("case", ["a file", "a long one", "a hook", "a list of one's own"])
+@pytest.mark.parametrize(
+    "case", ["a file", "a long one", "one to very many", "a hook", "a list of one's own"]
+)
 def test_what_may_take_long_or_is_the_callers_code_waits_for_its_turn(
     case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,9 +124,47 @@ def test_what_may_take_long_or_is_the_callers_code_waits_for_its_turn(
     kind = Kept if case == "a list of one's own" else list
     options: dict[str, Any] = {"before_send": hook} if case == "a hook" else {}
     with serving(verdict=verdict) as server, dialled(server, **options) as conn:
-        outcomes = list(conn.send_many(kind([mail(0), mail(1, sources.get(case))])))
+        second = mail(1, sources.get(case))
+        if case == "one to very many":
+            paths = [f"r{number}@x.example" for number in range(WINDOW + 1)]
+            second = MailObject("s@x.example", paths, octets(1))
+        outcomes = list(conn.send_many(kind([mail(0), second])))
     assert [each.status for each in outcomes] == ["accepted"] * 2
     assert begun == [(int(case == "a hook"), 1)]
+
+
+@pytest.mark.parametrize("fault", [MemoryError(), RecursionError()], ids=repr)
+def test_what_goes_wrong_only_while_looking_ahead_costs_no_message(
+    fault: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stack is deeper then: its turn may come off."""
+    measure, seen = content.measure_bytes, list[bytes]()
+
+    def once(data: bytes) -> Any:
+        seen.append(data)
+        if seen.count(data) == 1 and data != octets(0):
+            raise fault
+        return measure(data)
+
+    monkeypatch.setattr(content, "measure_bytes", once)
+    with serving() as server, dialled(server) as conn:
+        outcomes = list(conn.send_many([mail(number) for number in range(3)]))
+    assert [each.status for each in outcomes] == ["accepted"] * 3
+    assert len(server.messages) == 3
+
+
+def test_an_error_of_the_look_ahead_itself_is_not_about_the_message_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """That may be accepted just then."""
+    monkeypatch.setattr("pysmtpx.sending.account_for", fail)
+    bad = mail(1, b"Subject: 1\r\n\r\n\0\r\n")
+    with serving() as server, dialled(server) as conn:
+        outcomes = conn.send_many([mail(0), bad])
+        assert next(outcomes).status == "accepted"
+        with pytest.raises(RecursionError):
+            next(outcomes)
+        assert len(server.messages) == 1
 
 
 def test_an_interrupt_meanwhile_closes_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
