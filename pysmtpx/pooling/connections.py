@@ -421,6 +421,9 @@ class Connections:
             situation = self._situation(moment)
             if began is None:
                 told = [lease]
+                if self.has_several and not connection.is_stopped and connection.since + SLOW_DIAL <= moment:
+                    # It goes on without a rest, but no call waits for it where another server takes mail.
+                    server.is_failing = True
             else:
                 mine = situation.on(server)  # of dials that began together the last to fail tells
                 established = any(other.channel is not None for other in mine)

@@ -546,6 +546,37 @@ def test_nobody_waits_for_a_server_that_takes_connections_and_says_nothing(
         assert len(there.messages) == 8 * threads
 
 
+@BALANCES
+@pytest.mark.parametrize("seconds", [0.5, 600.0])
+def test_calls_with_little_time_find_out_as_well_that_a_server_is_silent(
+    seconds: float, balance: Any
+) -> None:
+    """The first may lose its time to it. In Django the timeout bounds both the call and the dial."""
+    with socket.create_server(("127.0.0.1", 0)) as silent, MailServer() as there:
+        silence = Server("127.0.0.1", silent.getsockname()[1], connect_timeout=seconds)
+        with SmtpPool([silence, there.url], balance=balance) as pool:
+            send(pool, timeout=0.5)
+            sent = len(there.messages)
+            for _ in range(3):
+                assert isinstance(send(pool, timeout=LONG), SendResult)
+            assert isinstance(submit(pool), SendResult)
+            pool.close(0)
+        assert len(there.messages) - sent == 4
+
+
+def test_a_server_that_let_calls_with_little_time_down_has_its_mail_when_it_is_back() -> None:
+    """It was slow, or away, for a moment: it is tried again, and nobody has to say so."""
+    with socket.create_server(("127.0.0.1", 0)) as silent, MailServer() as there:
+        port = silent.getsockname()[1]
+        with SmtpPool([Server("127.0.0.1", port), there.url]) as pool:
+            assert isinstance(send(pool, timeout=0.5), pysmtpx.Timeout)
+            assert isinstance(send(pool, timeout=LONG), SendResult)
+            silent.close()
+            with MailServer(port=port) as back:
+                until(lambda: isinstance(send(pool, timeout=LONG), SendResult) and len(back.messages) > 2)
+                pool.close(0)
+
+
 @pytest.mark.parametrize("balance", ["even", "weighted"])
 def test_what_one_cannot_have_the_other_has(balance: Any) -> None:
     with MailServer() as gone:
