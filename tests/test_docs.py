@@ -133,14 +133,19 @@ def test_a_page_runs_from_top_to_bottom_and_prints_what_it_shows(
     assert world.count == ARRIVED[page]
 
 
+def names_of(page: str, folder: Path) -> dict[str, Any]:
+    """What there is when all the snippets of a page have run in a folder."""
+    names: dict[str, Any] = {"__name__": "page"}
+    for snippet in PAGES[page]:
+        pages.run(snippet, page, names, folder)
+    return names
+
+
 def test_a_run_that_was_killed_goes_on_and_sends_nobody_anything_twice(
     world: pages.World, tmp_path: Path
 ) -> None:
     """By the page on many messages: who had begun is in doubt, who was unsent is owed it."""
-    page = "how-to/bulk.md"
-    names: dict[str, Any] = {"__name__": "page"}
-    for snippet in PAGES[page]:
-        pages.run(snippet, page, names, tmp_path)
+    names = names_of("how-to/bulk.md", tmp_path)
     before = world.count
     (tmp_path / "half").write_text(
         "began ann@example.com\nbegan bob@example.com\nunsent bob@example.com\nbegan eve@example.com\n"
@@ -188,10 +193,7 @@ def gpg(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_gpg_takes_what_its_recipe_signed(
     gpg: None, content: bytes, world: pages.World, tmp_path: Path
 ) -> None:
-    page = "how-to/before-send.md"
-    names: dict[str, Any] = {"__name__": "page"}
-    for snippet in PAGES[page]:
-        pages.run(snippet, page, names, tmp_path)
+    names = names_of("how-to/before-send.md", tmp_path)
     with pysmtpx.connect("memory://signed", before_send=names["sign_by_gpg"]) as smtp:
         smtp.send("robot@example.org", "ann@example.com", content)
     (received,) = development.mailbox("signed").messages
@@ -209,10 +211,7 @@ def test_gpg_takes_what_its_recipe_signed(
 def test_whoever_signs_for_several_domains_finds_the_key_whatever_their_letters(
     world: pages.World, tmp_path: Path
 ) -> None:
-    page = "how-to/dkim.md"
-    names: dict[str, Any] = {"__name__": "page"}
-    for snippet in PAGES[page]:
-        pages.run(snippet, page, names, tmp_path)
+    names = names_of("how-to/dkim.md", tmp_path)
     with pysmtpx.connect("memory://dkim", before_send=names["sign"]) as smtp:
         for sender in ("robot@example.org", "robot@EXAMPLE.org", "robot@mail.example", ""):
             smtp.send(sender, "ann@example.com", b"From: robot@example.org\r\n\r\nHi.\r\n")

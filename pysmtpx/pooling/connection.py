@@ -28,6 +28,8 @@ from .replies import Refusal, is_break, is_hang_up_on_recipients
 
 _PARTING: Final = 1.0
 """Seconds for the write of a QUIT whose answer nobody waits for."""
+SLOW_DIAL: Final = 0.25
+"""Seconds after which a dial is not counted on: who waits for it looks for another connection as well."""
 _MOST_REFUSALS: Final = 64
 _LIMITED_CONNECTIONS: Final = 8
 """Connections that keep a number of messages that was learnt, until one tries whether it still holds."""
@@ -273,6 +275,10 @@ class PooledConnection:
             self.channel.close()
         elif self.attempt is not None:
             self.attempt.drop()
+
+    def is_slow(self, moment: float) -> bool:
+        """Whether it, if it is being dialled, is to be counted on no more."""
+        return self.since + SLOW_DIAL <= moment
 
     def part(self) -> None:
         """Say QUIT without waiting for the answer, and close (RFC 5321 4.1.1.10)."""

@@ -23,10 +23,9 @@ from ..wire.limits import Stage
 from ..wire.result import SendResult
 from .arguments import ServerStats, State
 from .blame import Blame, Suspicion, blame_for
-from .connection import Lease, PooledConnection, PooledServer
+from .connection import SLOW_DIAL, Lease, PooledConnection, PooledServer
 from .replies import is_policy, is_slowdown, refusal_of, rest_after
 from .selection import (
-    SLOW_DIAL,
     Limits,
     Situation,
     again,
@@ -280,18 +279,18 @@ class Connections:
             if any(would_take(lease, c, moment) for c in idle):
                 lease.wake()
                 break
-        dials = [c.since for c in self._connections if c.channel is None]
+        dials = [c for c in self._connections if c.channel is None]
         last, first = len(dials), len(dials)
         if self.has_several:  # a slow one keeps nobody from dialling another server
-            first = sum(since + SLOW_DIAL > moment for since in dials)
+            first = sum(not c.is_slow(moment) for c in dials)
         for lease in waiting[first : last + 1]:
             lease.wake()
 
     def _count_calls_locked(self) -> None:
         calls = sum(lease.is_call for lease in self._waiting)
         if calls:  # a dial that has only just begun may well be what they need
-            moment = now() - SLOW_DIAL
-            calls -= sum(c.channel is None and c.since > moment for c in self._connections)
+            moment = now()
+            calls -= sum(c.channel is None and not c.is_slow(moment) for c in self._connections)
         self._calls_waiting = calls
 
     def must_yield(self, connection: PooledConnection) -> bool:
@@ -421,7 +420,7 @@ class Connections:
             situation = self._situation(moment)
             if began is None:
                 told = [lease]
-                if self.has_several and not connection.is_stopped and connection.since + SLOW_DIAL <= moment:
+                if self.has_several and not connection.is_stopped and connection.is_slow(moment):
                     # It goes on without a rest, but no call waits for it where another server takes mail.
                     server.is_failing = True
             else:

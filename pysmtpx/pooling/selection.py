@@ -8,7 +8,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from ..errors import SmtpError, UsageError
 from ..flow.transaction import anew
-from .connection import Lease, PooledConnection, PooledServer
+from .connection import SLOW_DIAL, Lease, PooledConnection, PooledServer
 
 _PATIENCE: Final = 5.0
 """Seconds that a call waits for a server that is left alone; if it is longer it fails at once."""
@@ -18,8 +18,6 @@ _STALLED: Final = 1.0
 """Seconds in which a server has taken nothing, after which nobody waits for its share."""
 _TURN: Final = 0.05
 """Seconds until whoever waits for the share of a busy server looks again."""
-SLOW_DIAL: Final = 0.25
-"""Seconds after which a dial is not counted on: who waits for it looks for another connection as well."""
 _TRUST: Final = 5.0
 """Seconds for which a password that was accepted is not doubted, so that several may log in at once."""
 
@@ -133,7 +131,7 @@ def would_take(lease: Lease, connection: PooledConnection, moment: float) -> boo
     for its own dial, as long as that is not slow.
     """
     dial = lease.dial
-    is_open = dial is None or connection.since >= dial.since or dial.since + SLOW_DIAL <= moment
+    is_open = dial is None or connection.since >= dial.since or dial.is_slow(moment)
     return is_open and lease.may_have(connection)
 
 
@@ -183,7 +181,7 @@ def _until_slow(now: Situation) -> float:
 
 def _may_end_soon(connection: PooledConnection, now: Situation) -> bool:
     """Whether it is being dialled, and not slowly."""
-    return connection.channel is None and connection.since + SLOW_DIAL > now.moment
+    return connection.channel is None and not connection.is_slow(now.moment)
 
 
 def _hangs(server: PooledServer, now: Situation) -> bool:
